@@ -1,0 +1,174 @@
+"""The command line of one stage: flags over a YAML file over the dataclass's defaults."""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import re
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.config import load_yaml, nearest, typed_values
+from runtime.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def _default(cls: type, values: dict[str, Any]) -> Any:
+    """An instance with ``values``, defaults, and tyro's mark where a required value is missing.
+
+    Made without ``__init__``: a ``__post_init__`` must not see the marks.
+    """
+    import tyro
+
+    hints = typing.get_type_hints(cls)
+    instance = object.__new__(cls)
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            inner = _defaults_of(field)
+            given = values.get(field.name, {})
+            value = _default(typing.cast(type, kind), {**inner, **given})
+        elif field.name in values:
+            value = values[field.name]
+        elif field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            value = tyro.MISSING
+        object.__setattr__(instance, field.name, value)
+    return instance
+
+
+def _defaults_of(field: dataclasses.Field) -> dict[str, Any]:
+    """The values of a nested dataclass's default, which may differ from its class's own."""
+    if field.default is not dataclasses.MISSING:
+        default: Any = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    else:
+        return {}
+    return {inner.name: getattr(default, inner.name) for inner in dataclasses.fields(default)}
+
+
+def _flags(cls: type, prefix: str = "") -> dict[str, bool]:
+    """Dotted name of every flag → whether it is a yes/no flag."""
+    hints = typing.get_type_hints(cls)
+    found: dict[str, bool] = {}
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            found.update(_flags(typing.cast(type, kind), f"{prefix}{field.name}."))
+        else:
+            found[prefix + field.name] = kind is bool
+    return found
+
+
+def _check_flags(cls: type, arguments: list[str]) -> set[str]:
+    """Refuse flags that don't exist; the names of those given."""
+    known = _flags(cls)
+    given: set[str] = set()
+    for argument in arguments:
+        if not re.match(r"--?[A-Za-z]", argument):
+            continue
+        name = argument.lstrip("-").split("=")[0].replace("-", "_")
+        *outer, last = name.split(".")
+        positive = ".".join([*outer, last.removeprefix("no_")])
+        if argument.startswith("--") and name in known:
+            given.add(name)
+        elif argument.startswith("--") and known.get(positive):
+            given.add(positive)
+        else:
+            suggestion = nearest(name, known).replace("did you mean ", "did you mean --")
+            raise UserError(f"unknown flag {argument.split('=')[0]}{suggestion}")
+    return given
+
+
+def _missing(instance: Any, given: set[str], prefix: str = "") -> list[str]:
+    import tyro
+
+    names: list[str] = []
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if dataclasses.is_dataclass(value):
+            names += _missing(value, given, f"{prefix}{field.name}.")
+        elif value is tyro.MISSING and prefix + field.name not in given:
+            names.append(prefix + field.name)
+    return names
+
+
+def parse(cls: type[Config], arguments: list[str], prog: str, description: str = "") -> Config:
+    """Fill ``cls`` from flags, which win over the YAML file named by ``--config``.
+
+    Args:
+        cls: a dataclass of plain types, paths and nested dataclasses.
+        arguments: the command line after the subcommand. ``-`` and ``_`` are the same in names;
+            the last ``--config`` counts.
+        prog: the command's name, for the help.
+        description: what the command does, for the help.
+
+    Raises:
+        UserError: an unknown flag or key (with the nearest known name), a value of the wrong
+            type, or a required setting that is missing.
+        SystemExit: after ``--help``.
+    """
+    import tyro
+
+    file, rest = split_config(arguments)
+    values = typed_values(cls, load_yaml(file), str(file)) if file is not None else {}
+    default = _default(cls, values)
+    wants_help = any(argument in ("-h", "--help") for argument in rest)
+    if wants_help:
+        rest = ["--help"]
+    else:
+        missing = _missing(default, _check_flags(cls, rest))
+        if missing:
+            flags = ", ".join("--" + name for name in missing)
+            raise UserError(f"{prog} needs {flags}; give the flag or the key in --config.")
+    printed = io.StringIO()
+    try:
+        with contextlib.ExitStack() as stack:
+            if not wants_help:
+                stack.enter_context(contextlib.redirect_stdout(printed))
+                stack.enter_context(contextlib.redirect_stderr(printed))
+            return tyro.cli(
+                cls,
+                prog=prog,
+                description=description,
+                args=rest,
+                default=default,
+                use_underscores=True,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_sentence(printed.getvalue(), prog)) from None
+
+
+def split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Take ``--config FILE`` or ``--config=FILE`` out of the arguments."""
+    file: Path | None = None
+    rest: list[str] = []
+    queue = iter(arguments)
+    for argument in queue:
+        if argument == "--config":
+            value = next(queue, None)
+            if value is None:
+                raise UserError("--config needs the name of a YAML file.")
+            file = Path(value)
+        elif argument.startswith("--config="):
+            file = Path(argument.split("=", 1)[1])
+        else:
+            rest.append(argument)
+    return file, rest
+
+
+def _sentence(printed: str, prog: str) -> str:
+    """tyro's message, drawn in a box, as one line."""
+    lines = [line.strip(" │╭╰─╮╯") for line in printed.splitlines()]
+    body = list(itertools.takewhile(lambda line: not line.startswith("Argument helptext"), lines))
+    # The box's title repeats the message; only what follows it is kept.
+    return " ".join(line for line in body[1:] if line) + f" (see {prog} --help)."

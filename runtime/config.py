@@ -1,0 +1,133 @@
+"""Typed configuration: one dataclass per stage, its YAML form and its comparison."""
+
+import dataclasses
+import difflib
+import typing
+from pathlib import Path
+from typing import Any
+
+import dacite
+import yaml
+
+from runtime.errors import UserError
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """Dotted field name → value, e.g. ``{"model.channels": 16}``; paths become strings."""
+    plain = config if isinstance(config, dict) else _plain(dataclasses.asdict(config))
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{inner}": item for inner, item in flatten(value).items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def to_yaml(config: Any) -> str:
+    """All fields of ``config`` as YAML, in the order they are declared."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def changed_fields(recorded: str, config: Any) -> list[tuple[str, Any, Any]]:
+    """Fields that differ from a recorded ``config.yaml``: (dotted name, recorded, now).
+
+    Fields declared ``field(metadata={"resumable": True})`` are left out.
+    """
+    before = flatten(yaml.safe_load(recorded) or {})
+    now = flatten(yaml.safe_load(to_yaml(config)))
+    free = set(_resumable(type(config)))
+    return [
+        (name, before.get(name), now.get(name))
+        for name in dict.fromkeys([*now, *before])
+        if before.get(name) != now.get(name)
+        and not any(name == item or name.startswith(item + ".") for item in free)
+    ]
+
+
+def _resumable(cls: type, prefix: str = "") -> typing.Iterator[str]:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.metadata.get("resumable"):
+            yield prefix + field.name
+        elif dataclasses.is_dataclass(hints[field.name]):
+            yield from _resumable(hints[field.name], f"{prefix}{field.name}.")
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """``"; did you mean X?"`` for the known name closest to ``name``, or ``"; known: …"``."""
+    options = list(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(options)}."
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping a YAML file holds.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or is no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"configuration {path} does not exist; give --config a file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise UserError(f"configuration {path} is not valid YAML: {problem}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"configuration {path} must be a mapping of field names to values.")
+    return values
+
+
+def _to_float(value: Any) -> float:
+    # YAML 1.1 reads 1e-4 (no dot) as a string; people mean the number.
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return float(value)
+
+
+def _takes_tuple(kind: Any) -> bool:
+    """YAML has lists only; a field of a tuple type takes one."""
+    return tuple in (typing.get_origin(kind), *map(typing.get_origin, typing.get_args(kind)))
+
+
+def typed_values(cls: type, values: dict[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """``values`` converted to the field types of ``cls``; nested dataclasses stay mappings."""
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    typed: dict[str, Any] = {}
+    for given, value in values.items():
+        key = str(given).replace("-", "_")
+        if key not in names:
+            raise UserError(f'{where}: unknown key "{prefix}{given}"{nearest(key, names)}')
+        kind = hints[key]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, dict):
+                raise UserError(f'{where}: key "{prefix}{given}" must be a mapping.')
+            typed[key] = typed_values(typing.cast(type, kind), value, where, f"{prefix}{key}.")
+            continue
+        holder = dataclasses.make_dataclass("holder", [(key, kind)])
+        if isinstance(value, list) and _takes_tuple(kind):
+            value = tuple(value)
+        options = dacite.Config(type_hooks={float: _to_float, Path: Path})
+        try:
+            typed[key] = getattr(dacite.from_dict(holder, {key: value}, options), key)
+        except (dacite.DaciteError, ValueError, TypeError):
+            expected = str(kind).replace("typing.", "") if typing.get_origin(kind) else None
+            expected = expected or getattr(kind, "__name__", str(kind))
+            raise UserError(
+                f'{where}: key "{prefix}{given}" must be {expected}, not {value!r}.'
+            ) from None
+    return typed

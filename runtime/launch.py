@@ -1,0 +1,73 @@
+"""Setting up accelerate for one process or many."""
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+from runtime.config import flatten
+from runtime.errors import UserError
+from runtime.runs import RunFolder
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb"}
+"""Tracker name → the module it needs."""
+
+
+def process_index() -> int:
+    """Rank of this process as the launcher's environment states it (0 without a launcher)."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes; known before an Accelerator exists."""
+    return process_index() == 0
+
+
+def make_accelerator(
+    mixed_precision: str = "no",
+    trackers: tuple[str, ...] | list[str] = (),
+    run: RunFolder | None = None,
+    gradient_accumulation: int = 1,
+    cpu: bool = False,
+    config: Any = None,
+) -> "Accelerator":
+    """An ``accelerate.Accelerator`` with the asked-for trackers started in the run folder.
+
+    Args:
+        mixed_precision: "no", "fp16" or "bf16".
+        trackers: any of "tensorboard", "wandb".
+        run: where the trackers write; needed when there are trackers.
+        gradient_accumulation: micro-batches per optimiser step.
+        cpu: stay on the CPU even where a GPU is there.
+        config: the stage's dataclass, shown by the trackers.
+
+    Raises:
+        UserError: a tracker is unknown or its package is not installed.
+    """
+    from accelerate import Accelerator
+
+    for name in trackers:
+        if name not in TRACKERS:
+            raise UserError(f'tracker "{name}" is unknown; use {" or ".join(TRACKERS)}.')
+        if importlib.util.find_spec(TRACKERS[name]) is None:
+            raise UserError(
+                f'tracker "{name}" needs the package {TRACKERS[name]}; '
+                f"pip install {TRACKERS[name]}."
+            )
+    accelerator = Accelerator(
+        mixed_precision=mixed_precision,
+        gradient_accumulation_steps=gradient_accumulation,
+        log_with=list(trackers) or None,
+        project_dir=str(run.path) if run is not None else None,
+        cpu=cpu,
+    )
+    if trackers and run is not None:
+        shown = flatten(config) if config is not None else {}
+        plain = {
+            name: value if isinstance(value, int | float | bool | str) else str(value)
+            for name, value in shown.items()
+        }
+        accelerator.init_trackers(run.stage, config=plain)
+    return accelerator

@@ -1,0 +1,38 @@
+"""The progress bar of long stages: count, rate and time left."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(
+    iterable: Iterable[Any] | None = None,
+    total: int | None = None,
+    initial: int = 0,
+    desc: str = "",
+    disable: bool = False,
+    unit: str = "it",
+) -> tqdm:
+    """A tqdm bar on stderr; redrawn every 15 s at most when stderr is a file.
+
+    Args:
+        iterable: what to iterate over, or none to call ``update`` by hand.
+        total: number of items including those done before.
+        initial: items done before this run started (after resuming).
+        desc: label in front of the bar.
+        disable: draw nothing (processes other than the main one).
+        unit: what an item is called, e.g. "step".
+    """
+    interval = 0.1 if sys.stderr.isatty() else 15.0
+    return tqdm(
+        iterable,
+        total=total,
+        initial=initial,
+        desc=desc,
+        disable=disable,
+        unit=unit,
+        mininterval=interval,
+        dynamic_ncols=True,
+    )

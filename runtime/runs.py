@@ -1,0 +1,182 @@
+"""The run folder: what a stage writes while it works, and how it resumes."""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from runtime.config import changed_fields, to_yaml
+from runtime.errors import UserError
+from runtime.files import atomic_path, remove_stale, write_text
+
+_STEP = re.compile(r"step_(\d+)")
+
+
+class RunFolder:
+    """``config.yaml``, ``log.txt``, ``stats.jsonl``, ``state/``, ``snapshots/``, ``images/``.
+
+    Opening the folder of an earlier run with the same configuration resumes it. Only the main
+    process of a distributed run writes; on the others every writing method does nothing.
+
+    Attributes:
+        path: the run folder.
+        resumed: whether the folder held a run already.
+    """
+
+    def __init__(self, path: str | Path, config: Any, stage: str, is_main: bool = True) -> None:
+        """Make the folder or open it again.
+
+        Args:
+            path: the run folder.
+            config: the stage's resolved dataclass, stored as ``config.yaml``.
+            stage: name of the stage, e.g. "fit-decoder".
+            is_main: whether this process writes.
+
+        Raises:
+            UserError: the folder belongs to another stage or to other settings; fields declared
+                ``field(metadata={"resumable": True})`` may change.
+        """
+        self.path = Path(path)
+        self.stage = stage
+        self.is_main = is_main
+        self.state = self.path / "state"
+        self.snapshots = self.path / "snapshots"
+        self.images = self.path / "images"
+        recorded = self.path / "config.yaml"
+        self.resumed = recorded.is_file()
+        if self.resumed:
+            self._refuse_other_run(recorded, config)
+        if not is_main:
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; give --output_dir a folder.")
+        for folder in (self.state, self.snapshots, self.images):
+            folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(self.path)
+        for leftover in self.state.glob("new_*"):
+            shutil.rmtree(leftover)
+        self._drop_half_line()
+        write_text(recorded, f"# stage: {stage}\n" + to_yaml(config))
+        self.log(f"{stage}: {'resuming' if self.resumed else 'started'} in {self.path}")
+
+    def _refuse_other_run(self, recorded: Path, config: Any) -> None:
+        text = recorded.read_text(encoding="utf-8")
+        stage = re.match(r"# stage: (\S+)", text)
+        if stage and stage[1] != self.stage:
+            raise UserError(
+                f"{self.path} holds a run of {stage[1]}, not of {self.stage}; "
+                "give another --output_dir."
+            )
+        changed = changed_fields(text, config)
+        if changed:
+            name, before, now = changed[0]
+            raise UserError(
+                f"{self.path} was started with {name}={before}, now {name}={now}; "
+                "use the old value to resume or give another --output_dir."
+            )
+
+    def _drop_half_line(self) -> None:
+        """A run killed while appending leaves half a line; later lines must not join it."""
+        for name in ("stats.jsonl", "log.txt"):
+            file = self.path / name
+            if file.is_file() and not (content := file.read_bytes()).endswith(b"\n"):
+                whole = content[: content.rfind(b"\n") + 1]
+                write_text(file, whole.decode("utf-8", errors="replace"))
+
+    def _append(self, name: str, line: str) -> None:
+        with open(self.path / name, "a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
+
+    def log(self, text: str) -> None:
+        """Print one line above the progress bar and add it to ``log.txt``."""
+        if self.is_main:
+            tqdm.write(text)
+            self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Add one line ``{"step": …, name: value, …}`` to ``stats.jsonl``."""
+        if self.is_main:
+            row = {"step": int(step)} | {name: float(value) for name, value in values.items()}
+            self._append("stats.jsonl", json.dumps(row))
+
+    def read_scalars(self) -> list[dict[str, float]]:
+        """The rows of ``stats.jsonl`` so far."""
+        file = self.path / "stats.jsonl"
+        if not file.is_file():
+            return []
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows of ``stats.jsonl`` after ``step``; call it after loading a state."""
+        if self.is_main and (rows := self.read_scalars()):
+            kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
+            write_text(self.path / "stats.jsonl", "".join(kept))
+
+    def save_image(self, name: str, image: np.ndarray) -> None:
+        """Write uint8 ``image`` [H, W, 3|4] to ``images/<name>`` (``.png`` when no suffix)."""
+        if self.is_main:
+            file = self.images / name
+            with atomic_path(file if file.suffix else file.with_suffix(".png")) as temporary:
+                Image.fromarray(image).save(temporary)
+
+    def save_state(self, step: int, state: dict[str, Any]) -> None:
+        """Replace ``state/latest.pt`` by ``state`` (tensors and plain values) at ``step``."""
+        if self.is_main:
+            with atomic_path(self.state / "latest.pt") as temporary:
+                torch.save({"step": int(step), **state}, temporary)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The last saved state with its ``step``, tensors on the CPU, or None.
+
+        Raises:
+            UserError: the file can't be read.
+        """
+        file = self.state / "latest.pt"
+        if not file.is_file():
+            return None
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            raise UserError(
+                f"{file} can't be read ({str(error).splitlines()[0]}); "
+                "delete it to start the stage afresh."
+            ) from None
+
+    def new_state_dir(self, step: int) -> Path:
+        """A temporary folder for a state made of several files; see ``commit_state_dir``."""
+        folder = self.state / f"new_{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit_state_dir(self, folder: Path, step: int) -> None:
+        """Rename ``folder`` to ``state/step_<step>`` and delete the older ones."""
+        if not self.is_main:
+            return
+        for file in folder.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        final = self.state / f"step_{step:08d}"
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(folder, final)
+        for older in self.state.glob("step_*"):
+            if older != final:
+                shutil.rmtree(older)
+
+    def latest_state_dir(self) -> tuple[int, Path] | None:
+        """The newest committed state folder and its step, or None."""
+        found = [
+            (int(match[1]), folder)
+            for folder in self.state.glob("step_*")
+            if (match := _STEP.fullmatch(folder.name))
+        ]
+        return max(found) if found else None

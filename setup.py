@@ -1,0 +1,48 @@
+"""Package data of triavatar; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'VERSION = "([^"]+)"', (here / "runtime/version.py").read_text())
+packages = ["renderer", "diffusion", "triavatar", "studio", "runtime"]
+
+setup(
+    name="triavatar",
+    version=version[1] if version else "0",
+    description="3D head avatars from one portrait: triplane fitting and triplane diffusion",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="triavatar contributors",
+    license="MIT",
+    python_requires=">=3.10",
+    package_dir={"": "."},
+    packages=find_packages(include=[*packages, *(f"{name}.*" for name in packages)]),
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.26",
+        "diffusers>=0.31",
+        "accelerate>=1.0",
+        "transformers>=4.45",
+        "safetensors>=0.4.5",
+        "huggingface_hub>=0.25",
+        "torchmetrics>=1.4",
+        "pillow>=10",
+        "imageio>=2.34",
+        "imageio-ffmpeg>=0.5",
+        "scipy>=1.11",
+        "tqdm>=4.66",
+        "tyro>=0.9",
+        "dacite>=1.8",
+        "PyYAML>=6",
+    ],
+    extras_require={
+        "lpips": ["lpips>=0.1.4"],
+        "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
+        "studio": ["numba>=0.60"],
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "pyright>=1.1.380"],
+    },
+    entry_points={"console_scripts": ["triavatar = triavatar.cli:main"]},
+)

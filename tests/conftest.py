@@ -1,0 +1,61 @@
+"""Decides once which marked tests run, and where the optional inputs lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REQUIRE_CUDA = "TRIAVATAR_REQUIRE_CUDA"
+ASSETS = "TRIAVATAR_ASSETS"
+PROJECT = Path(__file__).resolve().parent.parent
+
+# Tests compare small tensors; more threads only get into each other's way.
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def _assets_folder() -> Path | None:
+    named = os.environ.get(ASSETS)
+    return Path(named) if named and Path(named).is_dir() else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    no_cuda = pytest.mark.skip(reason="no GPU here")
+    no_assets = pytest.mark.skip(reason=f"{ASSETS} does not name the avatar assets' folder")
+    has_cuda = torch.cuda.is_available()
+    has_assets = _assets_folder() is not None
+    for item in items:
+        if "cuda" in item.keywords and not has_cuda:
+            item.add_marker(no_cuda)
+        if "assets" in item.keywords and not has_assets:
+            item.add_marker(no_assets)
+
+
+_ran_cuda: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and "cuda" in report.keywords and not report.skipped:
+        _ran_cuda.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run that was asked to use the GPU and skipped every GPU test has failed."""
+    if os.environ.get(REQUIRE_CUDA) == "1" and not _ran_cuda:
+        print(f"\n{REQUIRE_CUDA}=1, but no test marked cuda has run.")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def assets() -> Path:
+    """The avatar assets' folder; tests that use it are marked ``assets``."""
+    folder = _assets_folder()
+    if folder is None:
+        pytest.skip(f"{ASSETS} does not name the avatar assets' folder")
+    return folder
+
+
+@pytest.fixture
+def project() -> Path:
+    """The project's root folder."""
+    return PROJECT

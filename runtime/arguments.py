@@ -168,7 +168,10 @@ def split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
 
 def _sentence(printed: str, prog: str) -> str:
     """tyro's message, drawn in a box, as one line."""
-    lines = [line.strip(" │╭╰─╮╯") for line in printed.splitlines()]
-    body = list(itertools.takewhile(lambda line: not line.startswith("Argument helptext"), lines))
-    # The box's title repeats the message; only what follows it is kept.
-    return " ".join(line for line in body[1:] if line) + f" (see {prog} --help)."
+    lines = [line.strip(" |+-│╭╰─╮╯") for line in printed.splitlines()]
+    body = itertools.takewhile(
+        lambda line: not line.startswith(("Argument helptext", "For full helptext")),
+        # The first line is the box's title.
+        filter(None, lines[1:]),
+    )
+    return f"{' '.join(body).rstrip('.')} (see {prog} --help)."

@@ -40,11 +40,12 @@ def to_yaml(config: Any) -> str:
 def changed_fields(recorded: str, config: Any) -> list[tuple[str, Any, Any]]:
     """Fields that differ from a recorded ``config.yaml``: (dotted name, recorded, now).
 
-    Fields declared ``field(metadata={"resumable": True})`` are left out.
+    Fields declared ``field(metadata={"resumable": True})`` are left out, and so is ``output_dir``:
+    a run folder may be moved.
     """
     before = flatten(yaml.safe_load(recorded) or {})
     now = flatten(yaml.safe_load(to_yaml(config)))
-    free = set(_resumable(type(config)))
+    free = {"output_dir", *_resumable(type(config))}
     return [
         (name, before.get(name), now.get(name))
         for name in dict.fromkeys([*now, *before])
@@ -119,11 +120,10 @@ def typed_values(cls: type, values: dict[str, Any], where: str, prefix: str = ""
             typed[key] = typed_values(typing.cast(type, kind), value, where, f"{prefix}{key}.")
             continue
         holder = dataclasses.make_dataclass("holder", [(key, kind)])
-        if isinstance(value, list) and _takes_tuple(kind):
-            value = tuple(value)
+        ready = tuple(value) if isinstance(value, list) and _takes_tuple(kind) else value
         options = dacite.Config(type_hooks={float: _to_float, Path: Path})
         try:
-            typed[key] = getattr(dacite.from_dict(holder, {key: value}, options), key)
+            typed[key] = getattr(dacite.from_dict(holder, {key: ready}, options), key)
         except (dacite.DaciteError, ValueError, TypeError):
             expected = str(kind).replace("typing.", "") if typing.get_origin(kind) else None
             expected = expected or getattr(kind, "__name__", str(kind))

@@ -1,0 +1,218 @@
+"""The command line: a table of subcommands, each loaded only when it is asked for."""
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import UserError
+from runtime.version import VERSION
+
+DRY_RUN = ("--dry-run", "--dry_run")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A subcommand, by the names of its module, its dataclass and its function."""
+
+    module: str
+    config: str
+    function: str
+    summary: str
+
+    def load(self) -> tuple[type, Callable[[Any], None]]:
+        """Import the module; (dataclass, function)."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.config), getattr(module, self.function)
+
+
+STAGES: dict[str, Stage] = {
+    "studio render": Stage(
+        "studio.render_set",
+        "StudioRenderConfig",
+        "render_set",
+        "Render a multi-view set of synthetic subjects.",
+    ),
+    "train-vae": Stage(
+        "diffusion.train_vae",
+        "TrainVaeConfig",
+        "train_vae",
+        "Train a small AutoencoderKL on a set's portraits.",
+    ),
+    "encode-features": Stage(
+        "diffusion.encode_features",
+        "EncodeFeaturesConfig",
+        "encode_features",
+        "Store the multi-scale VAE features of portraits.",
+    ),
+    "fit-decoder": Stage(
+        "renderer.fit_decoder",
+        "FitDecoderConfig",
+        "fit_decoder",
+        "Stage 1: fit the shared decoder with task replay and weight consolidation.",
+    ),
+    "fit-triplanes": Stage(
+        "renderer.fit_triplanes",
+        "FitTriplanesConfig",
+        "fit_triplanes",
+        "Stage 2: fit one triplane per object with the decoder frozen.",
+    ),
+    "train-base": Stage(
+        "diffusion.train_base",
+        "TrainBaseConfig",
+        "train_base",
+        "Train the base triplane diffusion model.",
+    ),
+    "train-upsampler": Stage(
+        "diffusion.train_upsampler",
+        "TrainUpsamplerConfig",
+        "train_upsampler",
+        "Train the upsampling triplane diffusion model.",
+    ),
+    "sample-base": Stage(
+        "diffusion.sample_base",
+        "SampleBaseConfig",
+        "sample_base",
+        "Sample low-resolution triplanes from portrait features.",
+    ),
+    "sample-upsampler": Stage(
+        "diffusion.sample_upsampler",
+        "SampleUpsamplerConfig",
+        "sample_upsampler",
+        "Sample full-resolution triplanes from low-resolution ones.",
+    ),
+    "render": Stage(
+        "triavatar.render",
+        "RenderConfig",
+        "render",
+        "Render a triplane: still views and a turntable.",
+    ),
+    "generate": Stage(
+        "triavatar.generate",
+        "GenerateConfig",
+        "generate",
+        "Make avatars from portraits: triplane, turntable, still views, sheet.",
+    ),
+    "evaluate": Stage(
+        "triavatar.evaluate",
+        "EvaluateConfig",
+        "evaluate",
+        "Measure triplanes against the held-out views of a multi-view set.",
+    ),
+    "report": Stage(
+        "triavatar.report",
+        "ReportConfig",
+        "report",
+        "Draw portraits, generated and true views on one sheet; match subjects.",
+    ),
+}
+
+
+def usage() -> str:
+    """The help of the command itself; imports no stage."""
+    width = max(map(len, STAGES)) + 2
+    rows = "\n".join(f"  {name:<{width}}{stage.summary}" for name, stage in STAGES.items())
+    return (
+        f"triavatar {VERSION}: 3D head avatars from one portrait\n\n"
+        "usage: triavatar SUBCOMMAND [--config FILE.yaml] [--dry-run] [flags]\n\n"
+        f"{rows}\n\n"
+        "Every subcommand: --help shows its settings with defaults and units; --config reads\n"
+        "settings from a YAML file (flags win over it; the last --config counts); --dry-run prints\n"
+        "the resolved settings as YAML and stops."
+    )
+
+
+def find_stage(arguments: list[str]) -> tuple[str, list[str]]:
+    """(subcommand, the arguments after it).
+
+    Raises:
+        UserError: there is no such subcommand.
+    """
+    from runtime.config import nearest
+
+    for words in (2, 1):
+        name = " ".join(arguments[:words]).replace("_", "-")
+        if name in STAGES:
+            return name, arguments[words:]
+    known = list(STAGES)
+    if arguments[0] == "studio":
+        asked = " ".join(arguments[:2])
+    else:
+        asked = arguments[0]
+    raise UserError(f'unknown subcommand "{asked}"{nearest(asked, known)}')
+
+
+def run(arguments: list[str]) -> None:
+    """Run one subcommand; see ``main`` for what becomes of errors."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if arguments[0] == "--version":
+        print(VERSION)
+        return
+    from runtime.arguments import parse
+    from runtime.config import to_yaml
+
+    name, rest = find_stage(arguments)
+    stage = STAGES[name]
+    try:
+        config_class, function = stage.load()
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == stage.module.split(".")[0]:
+            raise
+        raise UserError(
+            f"{name} needs the package {error.name}; pip install -r requirements.txt."
+        ) from error
+    dry_run = any(argument in DRY_RUN for argument in rest)
+    rest = [argument for argument in rest if argument not in DRY_RUN]
+    config = parse(config_class, rest, f"triavatar {name}", stage.summary)
+    if dry_run:
+        print(to_yaml(config), end="")
+        return
+    function(config)
+
+
+def os_error_sentence(error: OSError) -> str | None:
+    """What a failed file operation means to a user, or None when it is a fault of ours."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}; free some space and run the same command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to read or write{where}; choose another folder or change its rights."
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return f"{error.strerror}{where}; a folder was given for a file, or the reverse."
+    if error.errno == errno.ENOENT:
+        return f"no such file or folder{where}; check the path."
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the exit status.
+
+    0 done, 2 a mistake in the input (one sentence on stderr), 130 interrupted. Anything else is a
+    fault of the program and shows its traceback.
+    """
+    try:
+        run(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command resumes from the last save.", 130)
+    except BrokenPipeError:
+        # The reader of our output is gone (e.g. `| head`); nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        sentence = os_error_sentence(error)
+        if sentence is None:
+            raise
+        return _fail(sentence, 2)
+    return 0
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return status

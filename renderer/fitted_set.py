@@ -1,0 +1,162 @@
+"""A folder of triplanes that share one decoder, fitted or generated.
+
+::
+
+    <folder>/manifest.json                   shape, dtype, range, box, plane order, decoder hash
+    <folder>/decoder/                        the shared decoder (config.json + safetensors)
+    <folder>/triplanes/<object>.safetensors  fp16 [P, C, H, W], one per subject
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from renderer.decoder import TriplaneDecoder, decoder_hash
+from renderer.triplane import AXIS_ORDER, PLANE_ORDER, load_triplane, save_triplane
+from runtime.errors import UserError
+from runtime.files import load_tensors, read_json, write_json
+from runtime.version import VERSION
+
+FORMAT = "triavatar-triplanes"
+FORMAT_VERSION = 1
+
+
+class FittedSet:
+    """Reads and writes a triplane folder; refuses what does not match its manifest.
+
+    Attributes:
+        folder: where it lies.
+        manifest: the content of ``manifest.json``.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]):
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def create(
+        cls, folder: Path | str, decoder: TriplaneDecoder, shape: tuple[int, int, int, int]
+    ) -> FittedSet:
+        """Make the folder, or open it again if decoder and shape are the same.
+
+        Args:
+            decoder: saved beside the triplanes.
+            shape: of each triplane, (3, C, H, W).
+
+        Raises:
+            UserError: if the folder already holds triplanes of another decoder or shape.
+        """
+        folder = Path(folder)
+        manifest = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "axis_order": AXIS_ORDER,
+            "shape": list(shape),
+            "dtype": "float16",
+            "range": [-1.0, 1.0],
+            "box": [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]],
+            "plane_order": list(PLANE_ORDER),
+            "decoder_hash": decoder_hash(decoder),
+            "code_version": VERSION,
+        }
+        if (folder / "manifest.json").exists():
+            known = cls.open(folder)
+            for key in ("shape", "decoder_hash"):
+                if known.manifest[key] != manifest[key]:
+                    raise UserError(
+                        f"{folder} already holds triplanes of another "
+                        f"{key.replace('_', ' ')}; choose a new output folder"
+                    )
+            return known
+        decoder.save_pretrained(folder / "decoder")
+        write_json(folder / "manifest.json", manifest)
+        return cls(folder, manifest)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> FittedSet:
+        """Open an existing folder; :class:`UserError` if it is none or of another format."""
+        folder = Path(folder)
+        path = folder / "manifest.json"
+        if not path.exists():
+            raise UserError(
+                f"{folder} is not a triplane folder (no manifest.json); give the output folder of "
+                "fit-decoder, fit-triplanes, sample-base or sample-upsampler"
+            )
+        manifest = read_json(path)
+        if manifest.get("format") != FORMAT or manifest.get("version") != FORMAT_VERSION:
+            raise UserError(f"{path} is not a {FORMAT} version {FORMAT_VERSION} manifest")
+        expected = {"axis_order": AXIS_ORDER, "plane_order": list(PLANE_ORDER)}
+        for key, value in expected.items():
+            if manifest.get(key) != value:
+                raise UserError(f"{path}: {key} is {manifest.get(key)}, this version reads {value}")
+        for key in ("shape", "decoder_hash"):
+            if key not in manifest:
+                raise UserError(f"{path} lacks '{key}'")
+        return cls(folder, manifest)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(3, C, H, W) of every triplane."""
+        p, c, h, w = self.manifest["shape"]
+        return p, c, h, w
+
+    @property
+    def names(self) -> list[str]:
+        """Subjects whose triplane is there, sorted."""
+        return sorted(p.stem for p in (self.folder / "triplanes").glob("*.safetensors"))
+
+    def path(self, name: str) -> Path:
+        """File of one subject."""
+        return self.folder / "triplanes" / f"{name}.safetensors"
+
+    def decoder(self) -> TriplaneDecoder:
+        """The shared decoder, checked against the manifest's hash, frozen, in eval mode."""
+        return load_decoder(self.folder / "decoder", self.manifest["decoder_hash"])
+
+    def load(self, name: str) -> Tensor:
+        """Triplane of one subject, fp32 [3, C, H, W] in [-1, 1].
+
+        Raises:
+            UserError: if it is missing, damaged, of another shape or another decoder.
+        """
+        path = self.path(name)
+        _, metadata = load_tensors(path)
+        if metadata.get("decoder_hash") != self.manifest["decoder_hash"]:
+            raise UserError(
+                f"{path} was made for another decoder than {self.folder / 'decoder'}; fit or "
+                "sample it again with this one"
+            )
+        planes = load_triplane(path)
+        if tuple(planes.shape) != self.shape:
+            raise UserError(
+                f"{path} holds shape {list(planes.shape)} but {self.folder / 'manifest.json'} "
+                f"states {list(self.shape)}"
+            )
+        return planes
+
+    def put(self, name: str, planes: Tensor) -> None:
+        """Write one triplane [3, C, H, W], clamped to [-1, 1], atomically."""
+        if tuple(planes.shape) != self.shape:
+            raise ValueError(f"planes must be {self.shape}, got {tuple(planes.shape)}")
+        save_triplane(self.path(name), planes, {"decoder_hash": self.manifest["decoder_hash"]})
+
+
+def load_decoder(folder: Path, expected_hash: str | None = None) -> TriplaneDecoder:
+    """Load a decoder folder, frozen, in eval mode.
+
+    Raises:
+        UserError: if it is missing or damaged, or is not the one expected.
+    """
+    if not (folder / "config.json").exists():
+        raise UserError(f"no decoder at {folder} (no config.json); fit one with fit-decoder")
+    try:
+        decoder = TriplaneDecoder.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"the decoder at {folder} cannot be read ({error})") from None
+    assert isinstance(decoder, TriplaneDecoder)
+    if expected_hash is not None and decoder_hash(decoder) != expected_hash:
+        raise UserError(f"the decoder at {folder} is not the one the triplanes were made with")
+    return decoder.requires_grad_(False).eval()

@@ -1,0 +1,351 @@
+"""The multi-view folder format: pictures of subjects with their cameras.
+
+Legend: N views, H W picture size.
+
+::
+
+    <set>/dataset.json                           conventions, splits, attributes, licence
+    <set>/<object>/img_proc_fg_000000.png        RGBA, straight alpha; frame 0 is the portrait
+    <set>/<object>/metadata_000000.json          cameras[0]: resolution, focal_length,
+                                                 sensor_width, transformation (c2w, file axes)
+
+The layout is the one of the RodinHD release; ``dataset.json`` adds what it leaves to guess. A
+folder without it is read under a named convention (:mod:`renderer.conventions`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from renderer.cameras import Cameras
+from renderer.conventions import CONVENTIONS, Convention, named_convention
+from runtime.errors import UserError
+from runtime.files import atomic_path, read_json, write_json
+
+FORMAT = "triavatar-multiview"
+VERSION = 1
+IMAGE_NAME = "img_proc_fg_{:06d}.png"
+METADATA_NAME = "metadata_{:06d}.json"
+_IMAGE_PATTERN = re.compile(r"img_proc_fg_(\d{6})\.png$")
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of one subject.
+
+    Attributes:
+        images: RGBA, straight alpha, sRGB, uint8 [N, H, W, 4].
+        cameras: N cameras in house convention.
+        frames: frame number of each view.
+    """
+
+    images: np.ndarray
+    cameras: Cameras
+    frames: list[int]
+
+    def composited(self, background: float = 1.0) -> torch.Tensor:
+        """Pictures over a grey background, fp32 [N, H, W, 3] in [0, 1]."""
+        return composite_rgba(torch.from_numpy(self.images), background)
+
+
+def composite_rgba(images: torch.Tensor, background: float | torch.Tensor = 1.0) -> torch.Tensor:
+    """RGBA uint8 [..., 4] over a background (grey level or [..., 3]) → fp32 [..., 3]."""
+    rgba = images.float() / 255
+    alpha = rgba[..., 3:]
+    return rgba[..., :3] * alpha + (1 - alpha) * background
+
+
+class MultiViewSet:
+    """Reads a multi-view set.
+
+    Args:
+        root: folder of the set.
+        convention: named convention; only for a folder without ``dataset.json``.
+
+    Raises:
+        UserError: if the folder is missing or empty, or its conventions are unknown.
+    """
+
+    def __init__(self, root: Path | str, convention: str | None = None):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(f"no multi-view set at {self.root}: the folder does not exist")
+        self._description: dict[str, Any] = {}
+        description = self.root / "dataset.json"
+        if description.exists():
+            if convention is not None:
+                raise UserError(
+                    f"{description} states the set's convention; remove --convention {convention}"
+                )
+            self._description = read_json(description)
+            self.convention = self._read_convention(description)
+        elif convention is None:
+            raise UserError(
+                f"{self.root} has no dataset.json; name its camera convention with --convention "
+                f"({', '.join(CONVENTIONS)})"
+            )
+        else:
+            self.convention = named_convention(convention)
+        self.names = sorted(
+            folder.name
+            for folder in self.root.iterdir()
+            if folder.is_dir() and (folder / METADATA_NAME.format(0)).exists()
+        )
+        if not self.names:
+            raise UserError(
+                f"{self.root} holds no subjects: expected folders with {IMAGE_NAME.format(0)} and "
+                f"{METADATA_NAME.format(0)}"
+            )
+
+    def _read_convention(self, path: Path) -> Convention:
+        if self._description.get("format") != FORMAT or self._description.get("version") != VERSION:
+            raise UserError(f"{path} is not a {FORMAT} version {VERSION} description")
+        world = self._description.get("world")
+        if not isinstance(world, dict) or not {"world_from_file", "camera_axes"} <= world.keys():
+            raise UserError(f"{path}: 'world' must state world_from_file and camera_axes")
+        try:
+            matrix = np.asarray(world["world_from_file"], dtype=np.float64)
+        except (ValueError, TypeError):
+            raise UserError(f"{path}: world.world_from_file is not a 4×4 matrix") from None
+        return Convention(matrix, world["camera_axes"])
+
+    def split(self, identities: str = "all") -> list[str]:
+        """Names of the subjects of one split ("train", "validation", "test" or "all").
+
+        Without stated splits every subject belongs to "train".
+        """
+        if identities == "all":
+            return list(self.names)
+        splits = self._description.get("splits", {}).get("identities")
+        if splits is None:
+            return list(self.names) if identities == "train" else []
+        chosen = set(splits.get(identities, []))
+        return [name for name in self.names if name in chosen]
+
+    def frames(self, name: str) -> list[int]:
+        """All frame numbers of a subject, ascending."""
+        self._require(name)
+        matches = (_IMAGE_PATTERN.match(p.name) for p in (self.root / name).iterdir())
+        return sorted(int(m.group(1)) for m in matches if m)
+
+    def split_views(self, views: str, name: str) -> list[int]:
+        """Frames of one subject in a split ("train", "validation", "test" or "all").
+
+        Without stated splits, every eighth frame (7, 15, …) is "test" and the rest is "train".
+        """
+        frames = self.frames(name)
+        if views == "all":
+            return frames
+        splits = self._description.get("splits", {}).get("views")
+        if splits is None:
+            held_out = {frame for index, frame in enumerate(frames) if index % 8 == 7}
+            chosen = {"train": set(frames) - held_out, "test": held_out}.get(views, set())
+        else:
+            chosen = set(splits.get(views, []))
+        return [frame for frame in frames if frame in chosen]
+
+    def attributes(self, name: str) -> dict[str, Any]:
+        """Attribute labels of a subject; empty where the set has none."""
+        return self._description.get("objects", {}).get(name, {}).get("attributes", {})
+
+    def load(self, name: str, frames: list[int] | None = None, size: int | None = None) -> Views:
+        """Pictures and cameras of one subject.
+
+        Args:
+            frames: which; all by default.
+            size: resize pictures to this many pixels along each side (area filter).
+
+        Raises:
+            UserError: names the file that is missing, unreadable or different in size.
+        """
+        self._require(name)
+        frames = self.frames(name) if frames is None else list(frames)
+        if not frames:
+            raise UserError(f"{self.root / name} has no pictures for the views asked for")
+        images, cameras = [], []
+        for frame in frames:
+            image = read_rgba(self.root / name / IMAGE_NAME.format(frame))
+            camera = self._camera(self.root / name / METADATA_NAME.format(frame), image.size)
+            if size is not None and image.size != (size, size):
+                image = resize_rgba(image, size)
+                camera = camera.scaled_to(size, size)
+            if images and images[0].shape[:2] != (image.height, image.width):
+                raise UserError(
+                    f"{self.root / name / IMAGE_NAME.format(frame)} is {image.width}×"
+                    f"{image.height} but earlier frames are {images[0].shape[1]}×"
+                    f"{images[0].shape[0]}; all pictures of a subject must share one size"
+                )
+            images.append(np.asarray(image))
+            cameras.append(camera)
+        merged = Cameras(
+            *(torch.cat([getattr(c, k) for c in cameras]) for k in ("c2w", "fx", "fy", "cx", "cy")),
+            cameras[0].width,
+            cameras[0].height,
+        )
+        return Views(np.stack(images), merged, frames)
+
+    def portrait(self, name: str, size: int | None = None) -> np.ndarray:
+        """Frame 0, the frontal portrait: RGBA uint8 [H, W, 4]."""
+        self._require(name)
+        image = read_rgba(self.root / name / IMAGE_NAME.format(0))
+        if size is not None and image.size != (size, size):
+            image = resize_rgba(image, size)
+        return np.asarray(image)
+
+    def _require(self, name: str) -> None:
+        if name not in self.names:
+            raise UserError(f"{self.root} has no subject '{name}'")
+
+    def _camera(self, path: Path, image_size: tuple[int, int]) -> Cameras:
+        content = read_json(path)
+        try:
+            entry = content["cameras"][0]
+            width, height = (int(v) for v in entry["resolution"])
+            focal = float(entry["focal_length"]) / float(entry["sensor_width"]) * width
+            c2w = np.asarray(entry["transformation"], dtype=np.float64)
+        except (KeyError, IndexError) as error:
+            raise UserError(f"{path}: cameras[0] lacks {error}") from None
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise UserError(f"{path}: cameras[0] is not a camera ({error})") from None
+        if c2w.shape != (4, 4) or not np.isfinite(c2w).all() or not 0 < focal < 1e9:
+            raise UserError(f"{path}: transformation must be a finite 4×4 matrix, focal > 0")
+        if (width, height) != image_size:
+            raise UserError(
+                f"{path} states {width}×{height} pixels but its picture has "
+                f"{image_size[0]}×{image_size[1]}"
+            )
+        house = torch.from_numpy(self.convention.to_house(c2w)[None]).float()
+        f, cx, cy = (torch.tensor([v]) for v in (focal, width / 2, height / 2))
+        return Cameras(house, f, f, cx, cy, width, height)
+
+
+def read_rgba(path: Path) -> Image.Image:
+    """An RGBA picture; :class:`UserError` if it is missing, damaged or has no alpha."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if "A" not in image.getbands():
+                raise UserError(
+                    f"{path} has no alpha channel ({image.mode}); the set needs RGBA pictures "
+                    "with the background cut out"
+                )
+            return image.convert("RGBA")
+    except FileNotFoundError:
+        raise UserError(f"picture missing: {path}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"{path} is not a readable picture ({error})") from None
+
+
+def resize_rgba(image: Image.Image, size: int) -> Image.Image:
+    """Resize with premultiplied alpha, so that hidden colours do not bleed over edges."""
+    rgba = np.asarray(image, dtype=np.float32) / 255
+    rgba = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], axis=-1)
+    filters = Image.Resampling
+    kind = filters.BOX if image.width % size == 0 else filters.LANCZOS
+    planes = [
+        np.asarray(Image.fromarray(rgba[..., k]).resize((size, size), kind)) for k in range(4)
+    ]
+    alpha = planes[3].clip(0, 1)
+    color = np.stack(planes[:3], axis=-1) / np.maximum(alpha, 1e-4)[..., None]
+    out = np.concatenate([color.clip(0, 1), alpha[..., None]], axis=-1)
+    return Image.fromarray((out * 255 + 0.5).astype(np.uint8), "RGBA")
+
+
+def write_view(
+    folder: Path,
+    frame: int,
+    image: np.ndarray,
+    cameras: Cameras,
+    index: int,
+    convention: Convention,
+    sensor_width: float = 36.0,
+) -> None:
+    """Write one picture and its metadata; the metadata last, so that it marks completion.
+
+    Args:
+        folder: the subject's folder; made when missing.
+        image: RGBA uint8 [H, W, 4], straight alpha.
+        cameras, index: the camera in house convention; square pixels, centred.
+        convention: of the file.
+        sensor_width: states the unit of the focal length; millimetres by custom.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / IMAGE_NAME.format(frame)) as temporary:
+        Image.fromarray(image, "RGBA").save(temporary, format="PNG", optimize=True)
+    c2w = convention.from_house(cameras.c2w[index].double().numpy())
+    focal = float(cameras.fx[index]) / cameras.width * sensor_width
+    entry = {
+        "resolution": [cameras.width, cameras.height],
+        "focal_length": round(focal, 6),
+        "sensor_width": sensor_width,
+        "transformation": c2w.round(8).tolist(),
+    }
+    write_json(folder / METADATA_NAME.format(frame), {"cameras": [entry]})
+
+
+def write_description(
+    root: Path,
+    convention: Convention,
+    *,
+    identities: dict[str, list[str]],
+    views: dict[str, list[int]],
+    objects: dict[str, Any],
+    provenance: dict[str, Any],
+    license: str,
+) -> None:
+    """Write ``dataset.json``: see :class:`MultiViewSet` and data/README.md for its meaning."""
+    write_json(
+        root / "dataset.json",
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "world": {
+                "camera_axes": convention.camera_axes,
+                "world_from_file": convention.world_from_file.tolist(),
+            },
+            "splits": {"identities": identities, "views": views},
+            "objects": objects,
+            "provenance": provenance,
+            "license": license,
+        },
+    )
+
+
+def select_names(
+    names: list[str], txt_file: Path | None, start_idx: int = 0, end_idx: int | None = None
+) -> list[str]:
+    """The slice ``[start_idx:end_idx]`` of the subjects listed in ``txt_file``.
+
+    Args:
+        names: subjects to choose from.
+        txt_file: one name per line, in the order to use; all of ``names`` without.
+
+    Raises:
+        UserError: if a listed name is unknown or nothing is left.
+    """
+    chosen = names
+    if txt_file is not None:
+        try:
+            chosen = [line.strip() for line in txt_file.read_text().splitlines() if line.strip()]
+        except OSError as error:
+            raise UserError(
+                f"cannot read the list of subjects {txt_file}: {error.strerror}"
+            ) from None
+        unknown = [name for name in chosen if name not in set(names)]
+        if unknown:
+            raise UserError(
+                f"{txt_file} names subjects that are not there: {', '.join(unknown[:5])}"
+            )
+    chosen = chosen[start_idx:end_idx]
+    if not chosen:
+        raise UserError(
+            f"no subjects left between start_idx {start_idx} and end_idx {end_idx} of {len(names)}"
+        )
+    return chosen

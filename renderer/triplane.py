@@ -1,0 +1,198 @@
+"""Triplanes: one place for their layout, range, sampling, resizing and files.
+
+Legend: B batch, P = 3 planes, C channels, H W plane size, S points.
+
+A triplane is ``[B, P, C, H, W]`` with values in [-1, 1]. Its planes are (x, y), (x, z), (y, z);
+the first coordinate runs along W, the second along H. The box is [-1, 1]³ and the outermost
+texels lie on its faces (bilinear, ``align_corners=True``). A point's feature is the mean over
+the three planes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from runtime.errors import UserError
+from runtime.files import atomic_path, load_tensors, save_tensors
+
+PLANE_ORDER = ("xy", "xz", "yz")
+AXIS_ORDER = "P C H W"
+# Coordinates (W, H) of each plane, as indices into (x, y, z).
+PLANE_AXES = ((0, 1), (0, 2), (1, 2))
+
+
+def check_planes(planes: Tensor, *, batched: bool = True) -> None:
+    """Raise ``ValueError`` unless ``planes`` is [B, 3, C, H, W] (or [3, C, H, W])."""
+    rank = 5 if batched else 4
+    if planes.ndim != rank or planes.shape[-4] != 3:
+        expected = "[B, 3, C, H, W]" if batched else "[3, C, H, W]"
+        raise ValueError(f"planes must be {expected}, got {list(planes.shape)}")
+
+
+def rollout(planes: Tensor) -> Tensor:
+    """[B, 3, C, H, W] → [B, C, H, 3·W]: the three planes side by side."""
+    check_planes(planes)
+    b, p, c, h, w = planes.shape
+    return planes.permute(0, 2, 3, 1, 4).reshape(b, c, h, p * w)
+
+
+def unroll(image: Tensor) -> Tensor:
+    """[B, C, H, 3·W] → [B, 3, C, H, W]; inverse of :func:`rollout`."""
+    if image.ndim != 4 or image.shape[-1] % 3:
+        raise ValueError(f"a roll-out must be [B, C, H, 3·W], got {list(image.shape)}")
+    b, c, h, w = image.shape
+    return image.reshape(b, c, h, 3, w // 3).permute(0, 3, 1, 2, 4)
+
+
+def resize_planes(planes: Tensor, size: int) -> Tensor:
+    """Resize [B, 3, C, H, W] to ``size`` × ``size``, antialiased when it shrinks.
+
+    Linear interpolation keeps values inside their range. The box's faces lie on the outermost
+    texels (``align_corners=True``); antialiased filters assume texel areas instead, so shrinking
+    first filters at full size and then resamples on the corner-aligned lattice.
+    """
+    check_planes(planes)
+    b, p, c, h, w = planes.shape
+    if (h, w) == (size, size):
+        return planes
+    flat = planes.reshape(b * p, c, h, w)
+    factor = max(h, w) / size
+    if factor > 1:
+        flat = _triangle_blur(flat, factor)
+    flat = F.interpolate(flat, (size, size), mode="bilinear", align_corners=True)
+    return flat.reshape(b, p, c, size, size)
+
+
+def _triangle_blur(x: Tensor, factor: float) -> Tensor:
+    """Separable triangle filter, the antialiasing kernel of a bilinear resize by ``factor``.
+
+    Edges count only the texels that exist, so a constant stays constant.
+    """
+    radius = int(np.ceil(factor)) - 1
+    if radius < 1:
+        return x
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = (1 - offsets.abs() / factor).clamp(min=0)
+    channels = x.shape[1]
+    weight = kernel.expand(channels, 1, 1, -1)
+    for dim in (-1, -2):
+        shape = weight if dim == -1 else weight.transpose(-1, -2)
+        padding = (0, radius) if dim == -1 else (radius, 0)
+        total = F.conv2d(torch.ones_like(x[:1, :1]), shape[:1], padding=padding)
+        x = F.conv2d(x, shape, padding=padding, groups=channels) / total
+    return x
+
+
+def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
+    """Features at points inside the box.
+
+    Args:
+        planes: one triplane, [3, C, H, W].
+        points: [S, 3] in [-1, 1]; points outside take the value at the nearest face.
+
+    Returns:
+        [S, C], the mean over the three planes. Differentiable to planes and points.
+    """
+    check_planes(planes, batched=False)
+    grid = torch.stack([points[:, list(axes)] for axes in PLANE_AXES])[:, None]  # [3, 1, S, 2]
+    values = F.grid_sample(
+        planes, grid, mode="bilinear", padding_mode="border", align_corners=True
+    )  # [3, C, 1, S]
+    return values[:, :, 0].mean(dim=0).T
+
+
+class Triplane:
+    """A batch of triplanes with their operations.
+
+    Example:
+        >>> triplane = Triplane(torch.zeros(1, 3, 32, 128, 128))
+        >>> triplane.rollout().shape
+        torch.Size([1, 32, 128, 384])
+    """
+
+    def __init__(self, planes: Tensor):
+        check_planes(planes)
+        self.planes = planes
+
+    @classmethod
+    def from_rollout(cls, image: Tensor) -> Triplane:
+        """From [B, C, H, 3·W]."""
+        return cls(unroll(image))
+
+    @property
+    def channels(self) -> int:
+        return self.planes.shape[2]
+
+    @property
+    def size(self) -> int:
+        return self.planes.shape[-1]
+
+    def rollout(self) -> Tensor:
+        """[B, C, H, 3·W]."""
+        return rollout(self.planes)
+
+    def resized(self, size: int) -> Triplane:
+        """Another plane size, antialiased when it shrinks."""
+        return Triplane(resize_planes(self.planes, size))
+
+    def sample(self, points: Tensor, index: int = 0) -> Tensor:
+        """Features [S, C] of triplane ``index`` at points [S, 3]."""
+        return sample_planes(self.planes[index], points)
+
+
+def save_triplane(path: Path | str, planes: Tensor, metadata: dict[str, str] | None = None) -> None:
+    """Write one triplane [3, C, H, W], clamped to [-1, 1].
+
+    A path ending in ``.npy`` writes the published layout [3, 1, C, H, W] in fp32, any other
+    writes safetensors in fp16. The write is atomic.
+
+    Raises:
+        UserError: if a value is NaN or infinite; nothing is written.
+    """
+    path = Path(path)
+    check_planes(planes, batched=False)
+    if not torch.isfinite(planes).all():
+        raise UserError(f"refusing to save a triplane with NaN or infinite values to {path}")
+    planes = planes.detach().cpu().clamp(-1, 1)
+    if path.suffix == ".npy":
+        with atomic_path(path) as temporary:
+            np.save(temporary, planes.float().numpy()[:, None])
+        return
+    save_tensors(path, {"planes": planes.half().contiguous()}, metadata)
+
+
+def load_triplane(path: Path | str) -> Tensor:
+    """Read one triplane as fp32 [3, C, H, W] with values in [-1, 1].
+
+    Reads safetensors and the published ``.npy`` layout [3, 1, C, H, W] (whose files may be
+    unclamped: they are clamped as their renderer does).
+
+    Raises:
+        UserError: if the file is missing, unreadable, of another shape or holds NaN.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise UserError(f"no triplane at {path}") from None
+        except (ValueError, EOFError, OSError) as error:
+            raise UserError(f"{path} is not a readable .npy triplane ({error})") from None
+        planes = torch.from_numpy(np.array(array, dtype=np.float32))
+        if planes.ndim == 5 and planes.shape[1] == 1:
+            planes = planes[:, 0]
+    else:
+        tensors, _ = load_tensors(path)
+        if "planes" not in tensors:
+            raise UserError(f"{path} holds no tensor named 'planes'; it is not a triplane file")
+        planes = tensors["planes"].float()
+    if planes.ndim != 4 or planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2]:
+        raise UserError(f"{path} holds shape {list(planes.shape)}, expected [3, C, H, H]")
+    if not torch.isfinite(planes).all():
+        raise UserError(f"{path} holds NaN or infinite values; fit or sample it again")
+    return planes.clamp(-1, 1)

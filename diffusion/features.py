@@ -142,7 +142,7 @@ def load_vae(path_or_id: str) -> AutoencoderKL:
         else:
             raise UserError(
                 f"there is no VAE folder {path_or_id}: give a folder with config.json and "
-                f"diffusion_pytorch_model.safetensors (`triavatar train-vae` writes one), or a hub id"
+                f"diffusion_pytorch_model.safetensors (see `triavatar train-vae`), or a hub id"
             )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any
 from runtime.errors import UserError
 from runtime.version import VERSION
 
+OWN_PACKAGES = ("runtime", "renderer", "diffusion", "studio", "triavatar")
 DRY_RUN = ("--dry-run", "--dry_run")
 
 
@@ -158,14 +159,7 @@ def run(arguments: list[str]) -> None:
 
     name, rest = find_stage(arguments)
     stage = STAGES[name]
-    try:
-        config_class, function = stage.load()
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == stage.module.split(".")[0]:
-            raise
-        raise UserError(
-            f"{name} needs the package {error.name}; pip install -r requirements.txt."
-        ) from error
+    config_class, function = stage.load()
     dry_run = any(argument in DRY_RUN for argument in rest)
     rest = [argument for argument in rest if argument not in DRY_RUN]
     config = parse(config_class, rest, f"triavatar {name}", stage.summary)
@@ -199,6 +193,11 @@ def main(arguments: list[str] | None = None) -> int:
         run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         return _fail(str(error), 2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in OWN_PACKAGES:
+            raise
+        return _fail(f"the package {package} is missing; pip install -r requirements.txt.", 2)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command resumes from the last save.", 130)
     except BrokenPipeError:

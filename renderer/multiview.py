@@ -319,33 +319,36 @@ def write_description(
 
 
 def select_names(
-    names: list[str], txt_file: Path | None, start_idx: int = 0, end_idx: int | None = None
+    default: list[str],
+    txt_file: Path | None = None,
+    start_idx: int = 0,
+    end_idx: int | None = None,
+    known: list[str] | None = None,
 ) -> list[str]:
     """The slice ``[start_idx:end_idx]`` of the subjects listed in ``txt_file``.
 
     Args:
-        names: subjects to choose from.
-        txt_file: one name per line, in the order to use; all of ``names`` without.
+        default: the list to slice without a ``txt_file``.
+        txt_file: one name per line, in the order to use.
+        known: names a ``txt_file`` may hold; ``default`` without.
 
     Raises:
         UserError: if a listed name is unknown or nothing is left.
     """
-    chosen = names
+    chosen = default
     if txt_file is not None:
         try:
             chosen = [line.strip() for line in txt_file.read_text().splitlines() if line.strip()]
-        except OSError as error:
-            raise UserError(
-                f"cannot read the list of subjects {txt_file}: {error.strerror}"
-            ) from None
-        unknown = [name for name in chosen if name not in set(names)]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the list of subjects {txt_file} ({error})") from None
+        unknown = [name for name in chosen if name not in set(known or default)]
         if unknown:
-            raise UserError(
-                f"{txt_file} names subjects that are not there: {', '.join(unknown[:5])}"
-            )
-    chosen = chosen[start_idx:end_idx]
-    if not chosen:
+            listed = ", ".join(unknown[:5])
+            raise UserError(f"{txt_file} names subjects that are not there: {listed}")
+    selected = chosen[start_idx:end_idx]
+    if not selected:
         raise UserError(
-            f"no subjects left between start_idx {start_idx} and end_idx {end_idx} of {len(names)}"
+            f"no subjects left: start_idx {start_idx} and end_idx {end_idx} select none of "
+            f"{len(chosen)}"
         )
-    return chosen
+    return selected

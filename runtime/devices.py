@@ -1,23 +1,29 @@
 """Choosing the device a stage runs on."""
 
+import os
+
 import torch
 
 from runtime.errors import UserError
 
 
 def select_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: "auto" (first GPU, else CPU), "cpu", "cuda" or "cuda:N".
+    """The device called ``name``: "auto" (a GPU, else the CPU), "cpu", "cuda" or "cuda:N".
+
+    Without a number the GPU is the one of the launcher's local rank (the first by default).
 
     Raises:
         UserError: the name is no device, or the asked-for GPU is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f'device "{name}" is unknown; use auto, cpu, cuda or cuda:N.') from None
     if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UserError(

@@ -1,0 +1,256 @@
+"""Fitting one subject's triplane to its pictures; both stages are made of this.
+
+Legend: R rays, C channels, H plane size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from renderer.consolidation import Consolidation
+from renderer.decoder import TriplaneDecoder
+from renderer.losses import density_smoothness, total_variation
+from renderer.metrics import psnr, ssim
+from renderer.multiview import Views
+from renderer.occupancy import OccupancyGrid
+from renderer.ray_pool import RayPool, visual_hull
+from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
+from runtime.seeds import generator
+
+
+@dataclass
+class FitSettings:
+    """How a triplane is fitted to pictures, in both stages."""
+
+    rays: int = 8192
+    """Rays per step, drawn from all training views of the subject."""
+    near_fraction: float = 0.9
+    """Share of the rays drawn on or near the silhouette; the rest anywhere."""
+    learning_rate: float = 2e-2
+    """Adam step size of the triplane at the start of a visit."""
+    decay: float = 0.1
+    """Factor the triplane's learning rate falls by over a visit (exponentially)."""
+    tv_weight: float = 1e-2
+    """Weight of the planes' total variation (mean squared texel difference)."""
+    l1_weight: float = 1e-6
+    """Weight of the planes' mean absolute value."""
+    l2_weight: float = 0.0
+    """Weight of the planes' mean square."""
+    smoothness_weight: float = 2e-5
+    """Weight of the density smoothness loss; 0 skips it."""
+    smoothness_points: int = 1000
+    """Points per step of the density smoothness loss."""
+    smoothness_shift: float = 0.004
+    """Standard deviation of its displacements, world units."""
+    background: Literal["random", "white"] = "random"
+    """Background while fitting: a new random colour per ray teaches opacity; white does not."""
+    init_std: float = 0.1
+    """Standard deviation of a new triplane's values."""
+    steps: int = 1024
+    """Samples along the box's diagonal while fitting; the spacing is 2√3 / steps."""
+    near: float = 0.2
+    """No sample lies closer to the camera, world units."""
+    stop: float = 1e-4
+    """Samples behind a transmittance below this are ignored."""
+    grid: int = 128
+    """Cells along one side of the occupancy grid."""
+    grid_every: int = 16
+    """Steps between refreshes of the occupancy grid."""
+    hull: bool = True
+    """Never march through cells that some silhouette rules out."""
+
+    def render_settings(self) -> RenderSettings:
+        """The same marching for held-out views."""
+        return RenderSettings(steps=self.steps, near=self.near, stop=self.stop, grid=self.grid)
+
+
+class SubjectFit:
+    """One visit to a subject: its rays, triplane, occupancy and plane optimiser.
+
+    Args:
+        name: names the random streams.
+        views: training views.
+        planes: start values [3, C, H, W]; copied.
+        decoder: shared; trained by the caller or frozen.
+        settings: see :class:`FitSettings`.
+        seed: with the name and ``visit``, fixes every random number.
+        visit: 0, 1, …; each visit makes its optimiser anew and draws new rays.
+        total: steps of the visit, for the decay of the learning rate.
+        scale: factor on the learning rate of this visit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        views: Views,
+        planes: Tensor,
+        decoder: TriplaneDecoder,
+        settings: FitSettings,
+        *,
+        seed: int,
+        visit: int = 0,
+        total: int,
+        scale: float = 1.0,
+    ):
+        device = next(decoder.parameters()).device
+        self.name, self.seed, self.visit, self.total = name, seed, visit, total
+        self.settings, self.decoder = settings, decoder
+        self.rays = RayPool(views, device)
+        self.planes = planes.detach().clone().to(device).requires_grad_(True)
+        self.optimizer = torch.optim.Adam([self.planes], lr=settings.learning_rate * scale)
+        self.base_rate = settings.learning_rate * scale
+        self.grid = OccupancyGrid(settings.grid, device)
+        self.hull = visual_hull(views, settings.grid, device) if settings.hull else None
+        self.step_index = 0
+        self._refresh()
+
+    def loss(self, step: int, stream: str = "fit") -> Tensor:
+        """Render loss (mean squared error) of a fresh batch of rays; scalar with graph."""
+        s = self.settings
+        random = generator(self.seed, stream, self.name, self.visit, step)
+        batch = self.rays.draw(s.rays, s.near_fraction, random)
+        jitter = torch.rand(s.rays, generator=random).to(self.planes.device)
+        background = torch.ones(s.rays, 3)
+        if s.background == "random":
+            background = torch.rand(s.rays, 3, generator=random)
+        background = background.to(self.planes.device)
+        rendered = render_rays(
+            self.planes,
+            self.decoder,
+            self.grid,
+            batch.origins,
+            batch.directions,
+            background,
+            s.render_settings(),
+            jitter,
+        )
+        return (rendered.color - batch.target(background)).square().mean()
+
+    def regularisation(self, step: int) -> Tensor:
+        """Weighted triplane regularisers; scalar with graph."""
+        s = self.settings
+        total = self.planes.new_zeros(())
+        if s.tv_weight:
+            total = total + s.tv_weight * total_variation(self.planes)
+        if s.l1_weight:
+            total = total + s.l1_weight * self.planes.abs().mean()
+        if s.l2_weight:
+            total = total + s.l2_weight * self.planes.square().mean()
+        if s.smoothness_weight:
+            random = generator(self.seed, "smoothness", self.name, self.visit, step)
+            points = torch.rand(s.smoothness_points, 3, generator=random) * 2 - 1
+            shift = torch.randn(s.smoothness_points, 3, generator=random) * s.smoothness_shift
+            points, shift = points.to(self.planes.device), shift.to(self.planes.device)
+            total = total + s.smoothness_weight * density_smoothness(
+                self.planes, self.decoder, points, shift
+            )
+        return total
+
+    def step(
+        self,
+        decoder_optimizer: torch.optim.Optimizer | None = None,
+        consolidation: Consolidation | None = None,
+        consolidation_weight: float = 0.0,
+    ) -> Tensor:
+        """One optimisation step of the triplane and, when given its optimiser, the decoder.
+
+        Returns:
+            The render loss before the step, detached scalar.
+        """
+        s, step = self.settings, self.step_index
+        if step and step % s.grid_every == 0:
+            self._refresh()
+        render_loss = self.loss(step)
+        total = render_loss + self.regularisation(step)
+        if consolidation is not None and consolidation_weight:
+            total = total + consolidation_weight * consolidation.penalty(self.decoder)
+        rate = self.base_rate * s.decay ** (step / max(self.total, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        if decoder_optimizer is not None:
+            decoder_optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        if decoder_optimizer is not None:
+            decoder_optimizer.step()
+        with torch.no_grad():
+            self.planes.clamp_(-1, 1)
+        self.step_index += 1
+        return render_loss.detach()
+
+    def state(self) -> dict:
+        """Everything needed to go on at ``step_index``."""
+        return {
+            "step": self.step_index,
+            "planes": self.planes.detach().cpu(),
+            "optimizer": self.optimizer.state_dict(),
+            "density": self.grid.density.cpu(),
+            "occupied": self.grid.occupied.cpu(),
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on from :meth:`state`."""
+        with torch.no_grad():
+            self.planes.copy_(state["planes"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.grid.density.copy_(state["density"])
+        self.grid.occupied.copy_(state["occupied"])
+        self.step_index = state["step"]
+
+    def _refresh(self) -> None:
+        random = generator(self.seed, "grid", self.name, self.visit, self.step_index)
+        self.grid.refresh(self.planes.detach(), self.decoder, generator=random)
+        if self.hull is not None:
+            self.grid.occupied &= self.hull
+
+
+def new_planes(
+    name: str, seed: int, channels: int, size: int, std: float, mean: Tensor | None = None
+) -> Tensor:
+    """Start values [3, C, H, H]: ``mean`` (or zero) plus Gaussian noise of ``std``."""
+    noise = torch.randn(3, channels, size, size, generator=generator(seed, "init", name)) * std
+    return (noise if mean is None else mean + noise).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Held-out quality of one subject.
+
+    Attributes:
+        psnr: dB, one value per view, on white.
+        ssim: one value per view.
+        images: rendered pictures, [N, H, W, 3] in [0, 1].
+    """
+
+    psnr: list[float]
+    ssim: list[float]
+    images: Tensor
+
+    @property
+    def mean_psnr(self) -> float:
+        return sum(self.psnr) / len(self.psnr)
+
+    @property
+    def mean_ssim(self) -> float:
+        return sum(self.ssim) / len(self.ssim)
+
+
+@torch.no_grad()
+def held_out_quality(
+    planes: Tensor, decoder: TriplaneDecoder, views: Views, settings: RenderSettings
+) -> Quality:
+    """PSNR and SSIM of a triplane [3, C, H, W] against views it was not fitted to."""
+    grid = build_occupancy(planes, decoder, settings)
+    images = torch.stack(
+        [
+            render_image(planes, decoder, views.cameras[i], 1.0, settings, grid).color.cpu()
+            for i in range(len(views.frames))
+        ]
+    )
+    truth = views.composited(1.0)
+    return Quality(psnr(images, truth).tolist(), ssim(images, truth).tolist(), images)

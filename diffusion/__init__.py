@@ -1,0 +1,1 @@
+"""Triplane diffusion: conditioning, noise schedules, models, training and sampling."""

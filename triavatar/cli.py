@@ -121,8 +121,8 @@ def usage() -> str:
         "usage: triavatar SUBCOMMAND [--config FILE.yaml] [--dry-run] [flags]\n\n"
         f"{rows}\n\n"
         "Every subcommand: --help shows its settings with defaults and units; --config reads\n"
-        "settings from a YAML file (flags win over it; the last --config counts); --dry-run prints\n"
-        "the resolved settings as YAML and stops."
+        "settings from a YAML file (flags win over it; the last --config counts); --dry-run\n"
+        "prints the resolved settings as YAML and stops."
     )
 
 

@@ -81,8 +81,9 @@ def degrade(
             continue
         if step == 0:
             low = min(0.2, max_blur)
-            sigmas = [_uniform(low, max_blur, random) for _ in range(2)]
-            planes = blur(planes, gaussian_kernel(*sigmas, _uniform(0, math.pi, random)))
+            sigma_x, sigma_y = (_uniform(low, max_blur, random) for _ in range(2))
+            kernel = gaussian_kernel(sigma_x, sigma_y, _uniform(0, math.pi, random))
+            planes = blur(planes, kernel)
         elif step == 1:
             size = round(planes.shape[-1] * _uniform(min_scale, 1, random))
             choice = torch.randint(2, (3,), generator=random).tolist()

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,7 +137,7 @@ def load_vae(path_or_id: str) -> AutoencoderKL:
             # A diffusers pipeline folder keeps its VAE one level down.
             if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
                 folder = folder / "vae"
-            vae = AutoencoderKL.from_pretrained(folder, local_files_only=True)
+            vae: Any = AutoencoderKL.from_pretrained(folder, local_files_only=True)
         elif path_or_id.count("/") == 1 and not path_or_id.startswith((".", "~", "/")):
             vae = AutoencoderKL.from_pretrained(path_or_id)
         else:
@@ -190,7 +191,7 @@ def portrait_tensor(image: np.ndarray, size: int, where: str = "portrait") -> Te
         raise UserError(
             f"{where} is {width} x {height} pixels, not square: crop it to a square around the head"
         )
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     if pixels.shape[0] == 4:
         pixels = pixels[:3] * pixels[3:] + (1 - pixels[3:])
     if height != size:
@@ -219,7 +220,8 @@ class PortraitEncoder:
         image_size: int = 256,
         device: torch.device | str = "cpu",
     ) -> None:
-        loaded = vae if isinstance(vae, AutoencoderKL) else load_vae(str(vae))
+        # Any: diffusers' types don't know the encoder's parts.
+        loaded: Any = vae if isinstance(vae, AutoencoderKL) else load_vae(str(vae))
         blocks = len(loaded.config["block_out_channels"])
         if blocks < N_LEVELS:
             raise UserError(
@@ -256,7 +258,7 @@ class PortraitEncoder:
         ]
         try:
             pixels = images.to(self.device, torch.float32) * 2 - 1
-            posterior = self.vae.encode(pixels).latent_dist
+            posterior: Any = self.vae.encode(pixels, return_dict=False)[0]
         finally:
             for hook in hooks:
                 hook.remove()

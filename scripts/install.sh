@@ -24,8 +24,8 @@ fi
 stamp=$(cat "$here/requirements.txt" "$here/setup.py" | cksum)-$here
 if [ "$(cat "$venv/.triavatar" 2>/dev/null)" != "$stamp" ]; then
     echo "installing the requirements (once)"
-    "$python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+    "$python" -m pip install --quiet --no-compile --disable-pip-version-check -r "$here/requirements.txt"
+    "$python" -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation --no-deps \
         -e "$here"
     echo "$stamp" > "$venv/.triavatar"
 fi

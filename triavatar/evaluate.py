@@ -216,7 +216,11 @@ def evaluate(config: EvaluateConfig) -> None:
     fitted = FittedSet.open(config.triplanes)
     dataset = MultiViewSet(config.root, config.convention)
     listed = select_names(
-        dataset.split(config.identities), config.txt_file, config.start_idx, config.end_idx
+        dataset.split(config.identities),
+        config.txt_file,
+        config.start_idx,
+        config.end_idx,
+        dataset.names,
     )
     names = [name for name in listed if name in set(fitted.names)]
     if not names:

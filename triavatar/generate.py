@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffusion.encode_features import read_portrait
 from renderer.fitted_set import FittedSet
 from renderer.multiview import MultiViewSet, select_names
 from runtime.devices import select_device
@@ -16,7 +17,6 @@ from triavatar.pictures import (
     Cell,
     Row,
     draw_sheet,
-    read_picture,
     save_picture,
 )
 from triavatar.pipeline import AvatarPipeline, SamplingConfig
@@ -107,7 +107,7 @@ def generate(config: GenerateConfig) -> None:
     device = select_device(config.device)
     portraits = list_portraits(config)
     # All pictures are read before anything is made, so that a bad one costs nothing.
-    pictures = {name: read_picture(file) for name, file in portraits}
+    pictures = {name: read_portrait(file) for name, file in portraits}
     pipeline = AvatarPipeline.from_folders(
         config.vae, config.base, config.upsampler, config.decoder, device
     )

@@ -1,4 +1,4 @@
-"""Reading portraits and drawing labelled sheets.
+"""Drawing labelled sheets of pictures.
 
 Letters: H, W picture size in pixels.
 """
@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
-from runtime.errors import UserError
 from runtime.files import atomic_path
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -18,23 +17,6 @@ GAP = 6
 LABEL_HEIGHT = 18
 INK = (40, 40, 40)
 PAPER = (255, 255, 255)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """An upright 8-bit picture: [H, W, 4] with straight alpha if the file has any, else [H, W, 3].
-
-    Raises:
-        UserError: the file is missing or is no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            has_alpha = "A" in upright.getbands() or "transparency" in upright.info
-            return np.asarray(upright.convert("RGBA" if has_alpha else "RGB"))
-    except FileNotFoundError:
-        raise UserError(f"picture missing: {path}") from None
-    except (UnidentifiedImageError, SyntaxError, OSError) as error:
-        raise UserError(f"{path} is not a readable picture ({error})") from None
 
 
 def on_white(picture: np.ndarray) -> np.ndarray:

@@ -1,0 +1,314 @@
+"""The decoder over chunks of samples small enough for a core's cache, forward and backward.
+
+Legend: N samples of a chunk, S all samples, R rays, B triplanes, C channels, K hidden width,
+E columns of the encoded density channels, D of the encoded colour channels.
+
+No nonlinearity lies between the density network's second layer and the colour network's first, so
+their matrices are multiplied beforehand (:func:`fold`), and what depends on the direction alone is
+computed once per ray. Activations are computed again in the backward pass instead of kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from renderer.cpu import layers, sampling
+from renderer.decoder import TriplaneDecoder, frequency_encode
+
+CHUNK = 1024
+
+
+class Parameters(NamedTuple):
+    """What a chunk computes with; every entry but ``planes`` comes from :func:`fold`.
+
+    Attributes:
+        planes: channel-last, [B·3, H, W, C].
+        density_in: [K, E]. density_bias: [K]. density_out: [K]. density_offset: [1].
+        color_in: over encoded colour channels and density hidden units, [K, D + K].
+        color_hidden: [K, K]. color_out: [3, K].
+        ray_term: the first colour layer's constant part of each ray, [R, K].
+    """
+
+    planes: Tensor
+    density_in: Tensor
+    density_bias: Tensor
+    density_out: Tensor
+    density_offset: Tensor
+    color_in: Tensor
+    color_hidden: Tensor
+    color_out: Tensor
+    ray_term: Tensor
+
+
+def channel_last(planes: Tensor) -> Tensor:
+    """[B, 3, C, H, W] → contiguous [B·3, H, W, C]; no copy when the memory is so already."""
+    return planes.flatten(0, 1).permute(0, 2, 3, 1).contiguous()
+
+
+def fold(decoder: TriplaneDecoder, planes: Tensor, directions: Tensor) -> Parameters:
+    """Multiply the decoder's adjoining matrices; differentiable.
+
+    Args:
+        planes: channel-last.
+        directions: unit vectors of the rays, [R, 3].
+    """
+    encoded = 1 + 2 * decoder.frequencies
+    color = decoder.color_channels * encoded
+    geometry = decoder.color_in.weight[:, color + 3 * encoded :]
+    ray_term = F.linear(
+        frequency_encode(directions, decoder.frequencies),
+        decoder.color_in.weight[:, color : color + 3 * encoded],
+        geometry @ decoder.density_out.bias[1:],
+    )
+    folded = torch.cat(
+        [decoder.color_in.weight[:, :color], geometry @ decoder.density_out.weight[1:]], dim=1
+    )
+    return Parameters(
+        planes,
+        decoder.density_in.weight,
+        decoder.density_in.bias,
+        decoder.density_out.weight[0],
+        decoder.density_out.bias[:1],
+        folded,
+        decoder.color_hidden.weight,
+        decoder.color_out.weight,
+        ray_term,
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where samples lie: at ``origins[ray] + t · directions[ray]``.
+
+    Attributes:
+        origins, directions: [R, 3] fp32.
+        rays_each: rays of one triplane; ray r belongs to triplane r // rays_each.
+        ray: [S] int64. t: [S] fp32.
+        view: row of the ray term of each sample, [S] int64; usually ``ray``.
+    """
+
+    origins: np.ndarray
+    directions: np.ndarray
+    rays_each: int
+    ray: np.ndarray
+    t: np.ndarray
+    view: np.ndarray
+
+    def at(self, samples: slice) -> tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray]:
+        """The first five fields, those per sample cut to ``samples``."""
+        return self.origins, self.directions, self.rays_each, self.ray[samples], self.t[samples]
+
+
+class Buffer:
+    """Rows for the samples of a chunk, seen by PyTorch and by the kernels."""
+
+    def __init__(self, width: int):
+        self.tensor = torch.empty(CHUNK, width)
+        self.array = self.tensor.numpy()
+
+    def rows(self, count: int) -> tuple[Tensor, np.ndarray]:
+        """The first ``count`` rows, both ways."""
+        return self.tensor[:count], self.array[:count]
+
+
+class ChunkRunner:
+    """One worker's buffers and products.
+
+    Args:
+        parameters: detached, contiguous.
+        places: of all samples.
+        color_channels, frequencies: of the decoder.
+    """
+
+    def __init__(
+        self, parameters: Parameters, places: Places, color_channels: int, frequencies: int
+    ):
+        self.parameters, self.places = parameters, places
+        self.arrays = Parameters(*(p.numpy() for p in parameters))  # type: ignore[arg-type]
+        self.color_channels, self.frequencies = color_channels, frequencies
+        hidden, density = parameters.density_in.shape
+        self.column = parameters.color_in.shape[1] - hidden  # D
+        self.density_encoded = Buffer(density)
+        self.hidden = Buffer(hidden)
+        self.wide = Buffer(self.column + hidden)
+        self.first = Buffer(hidden)
+        self.second = Buffer(hidden)
+        self.exponent = np.empty(CHUNK, np.float32)
+
+    def density(self, low: int, high: int, out: np.ndarray) -> None:
+        """Density of samples ``low … high`` into ``out`` [N]."""
+        encoded, encoded_array = self.density_encoded.rows(high - low)
+        sampling.encode_density(
+            self.arrays.planes,
+            *self.places.at(slice(low, high)),
+            self.color_channels,
+            self.frequencies,
+            encoded_array,
+        )
+        self.density_of_encoded(high - low, out)
+
+    def density_of_encoded(self, count: int, out: np.ndarray) -> None:
+        """Density [N] of the first ``count`` rows of ``density_encoded``."""
+        hidden, hidden_array = self.hidden.rows(count)
+        torch.mm(self.density_encoded.rows(count)[0], self.parameters.density_in.T, out=hidden)
+        a = self.arrays
+        layers.density_head(
+            hidden_array, a.density_bias, a.density_out, np.float32(a.density_offset[0]), out
+        )
+
+    def forward(self, low: int, high: int, color: np.ndarray) -> None:
+        """Colour of samples ``low … high`` into ``color`` [N, 3]; activations stay in buffers.
+
+        ``exponent`` holds the density's logarithm.
+        """
+        n, p, a = high - low, self.parameters, self.arrays
+        encoded, encoded_array = self.density_encoded.rows(n)
+        hidden, hidden_array = self.hidden.rows(n)
+        wide, wide_array = self.wide.rows(n)
+        first, first_array = self.first.rows(n)
+        second, second_array = self.second.rows(n)
+        sampling.encode_samples(
+            a.planes,
+            *self.places.at(slice(low, high)),
+            self.color_channels,
+            self.frequencies,
+            wide_array,
+            encoded_array,
+        )
+        torch.mm(encoded, p.density_in.T, out=hidden)
+        layers.density_head_into(
+            hidden_array,
+            a.density_bias,
+            a.density_out,
+            np.float32(a.density_offset[0]),
+            self.column,
+            wide_array,
+            self.exponent[:n],
+        )
+        torch.mm(wide, p.color_in.T, out=first)
+        layers.add_ray_term_relu(first_array, self.places.view[low:high], a.ray_term)
+        torch.mm(first, p.color_hidden.T, out=second)
+        layers.color_head(second_array, a.color_out, color)
+
+
+class GradientRunner(ChunkRunner):
+    """A chunk runner that also goes backward.
+
+    Args:
+        trained: whether the decoder's gradients are wanted.
+        ray_term_gradient: [R, K], added to; shared where no two workers hold the same row.
+
+    Attributes:
+        gradients: sums over this worker's samples, shaped as the parameters (``planes`` stays
+            empty: :func:`renderer.cpu.sampling.scatter` makes its gradient).
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        places: Places,
+        color_channels: int,
+        frequencies: int,
+        trained: bool,
+        ray_term_gradient: Tensor,
+    ):
+        super().__init__(parameters, places, color_channels, frequencies)
+        self.trained = trained
+        self.density_encoded_gradient = Buffer(self.density_encoded.tensor.shape[1])
+        self.hidden_gradient = Buffer(self.hidden.tensor.shape[1])
+        self.wide_gradient = Buffer(self.wide.tensor.shape[1])
+        self.first_gradient = Buffer(self.first.tensor.shape[1])
+        self.second_gradient = Buffer(self.second.tensor.shape[1])
+        self.color = np.empty((CHUNK, 3), np.float32)
+        # The density output's weight and offset share one row: [K + 1].
+        self.density_out_gradient = torch.zeros(parameters.density_out.shape[0] + 1)
+        self.gradients = Parameters(
+            torch.empty(0),
+            torch.zeros_like(parameters.density_in),
+            torch.zeros_like(parameters.density_bias),
+            self.density_out_gradient[:-1],
+            self.density_out_gradient[-1:],
+            torch.zeros_like(parameters.color_in),
+            torch.zeros_like(parameters.color_hidden),
+            torch.zeros_like(parameters.color_out),
+            ray_term_gradient,
+        )
+        self.sums = Parameters(*(g.numpy() for g in self.gradients))  # type: ignore[arg-type]
+
+    def backward(
+        self,
+        low: int,
+        high: int,
+        density_gradient: np.ndarray,
+        color_gradient: np.ndarray,
+        features_gradient: np.ndarray | None,
+    ) -> None:
+        """Recompute samples ``low … high`` and go back through the decoder.
+
+        Args:
+            density_gradient: [N]. color_gradient: [N, 3].
+            features_gradient: to the features, written into [N, C]; None when not wanted.
+        """
+        n, p, a = high - low, self.parameters, self.arrays
+        color = self.color[:n]
+        self.forward(low, high, color)
+        first, first_array = self.first.rows(n)
+        wide, wide_array = self.wide.rows(n)
+        d_second, d_second_array = self.second_gradient.rows(n)
+        d_first, d_first_array = self.first_gradient.rows(n)
+        d_wide, d_wide_array = self.wide_gradient.rows(n)
+        d_hidden, d_hidden_array = self.hidden_gradient.rows(n)
+
+        layers.color_head_backward(
+            self.second.rows(n)[1],
+            a.color_out,
+            color,
+            color_gradient,
+            d_second_array,
+            self.sums.color_out,
+        )
+        torch.mm(d_second, p.color_hidden, out=d_first)
+        layers.relu_backward(
+            first_array, self.places.view[low:high], d_first_array, self.sums.ray_term
+        )
+        torch.mm(d_first, p.color_in, out=d_wide)
+        layers.density_head_backward(
+            wide_array,
+            self.column,
+            d_wide_array,
+            a.density_out,
+            self.exponent[:n],
+            density_gradient,
+            d_hidden_array,
+            self.sums.density_bias,
+            self.density_out_gradient.numpy(),
+        )
+        encoded, encoded_array = self.density_encoded.rows(n)
+        if self.trained:
+            g = self.gradients
+            g.color_hidden.addmm_(d_second.T, first)
+            g.color_in.addmm_(d_first.T, wide)
+            g.density_in.addmm_(d_hidden.T, encoded)
+        if features_gradient is not None:
+            d_encoded, d_encoded_array = self.density_encoded_gradient.rows(n)
+            torch.mm(d_hidden, p.density_in, out=d_encoded)
+            sampling.decode_gradients(
+                wide_array,
+                encoded_array,
+                d_wide_array,
+                d_encoded_array,
+                self.color_channels,
+                self.frequencies,
+                features_gradient,
+            )
+
+
+def chunks(low: int, high: int) -> list[tuple[int, int]]:
+    """Adjoining ranges of at most ``CHUNK`` samples."""
+    return [(start, min(start + CHUNK, high)) for start in range(low, high, CHUNK)]

@@ -1,0 +1,140 @@
+"""How the CPU kernels are compiled, where the compiled code is kept, and vector maths.
+
+Kernels release the interpreter lock and use no threads of their own, see
+:mod:`renderer.cpu.threads`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+# Sums may be reordered and multiply-adds fused, so that loops vectorise; NaN and infinity keep
+# their meaning.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+
+def cache_folder() -> Path:
+    """A writable folder for compiled kernels; a change of any kernel's source changes its name.
+
+    ``NUMBA_CACHE_DIR`` names the parent; otherwise the user's cache folder, or a private folder
+    among the temporary files where home is read-only.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    name = f"triavatar-{digest.hexdigest()[:12]}"
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    temporary = Path(tempfile.gettempdir()) / f"triavatar-numba-{os.getuid()}"
+    for parent in [Path(named)] if named else [Path(cache) / "triavatar" / "numba", temporary]:
+        folder = parent / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    return Path(tempfile.mkdtemp(prefix="triavatar-numba-"))
+
+
+_FOLDER = str(cache_folder())
+
+
+def kernel(function=None, *, exact: bool = False):
+    """Compile at first call, keep the machine code on disk.
+
+    Args:
+        exact: round every operation as written, as PyTorch does.
+    """
+
+    def compile_lazily(f):
+        before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+        numba.config.CACHE_DIR = _FOLDER  # type: ignore[attr-defined]
+        try:
+            return numba.njit(
+                nogil=True,
+                cache=True,
+                error_model="numpy",
+                fastmath=False if exact else _FAST,
+            )(f)
+        finally:
+            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+    return compile_lazily if function is None else compile_lazily(function)
+
+
+@intrinsic
+def _float_from_bits(typingctx, bits):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@kernel
+def fast_exp(x):
+    """exp(x), fp32, relative error below 2e-7; saturates at the ends of fp32's range."""
+    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
+    n = np.rint(x * np.float32(1.44269504))
+    r = (x - n * np.float32(0.693359375)) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = (p * r) * r + r + np.float32(1.0)
+    # (n + 127) · 2²³ is the bit pattern of 2ⁿ, and exact in fp32.
+    return p * _float_from_bits(np.int32((n + np.float32(127.0)) * np.float32(8388608.0)))
+
+
+@kernel
+def softplus(x):
+    """log(1 + exp(x)), fp32, absolute error below 2e-7."""
+    u = fast_exp(-abs(x))
+    # log1p(u) = 2·atanh(s), s = u / (2 + u) ≤ 1/3.
+    s = u / (np.float32(2.0) + u)
+    q = s * s
+    p = np.float32(1 / 13)
+    p = p * q + np.float32(1 / 11)
+    p = p * q + np.float32(1 / 9)
+    p = p * q + np.float32(1 / 7)
+    p = p * q + np.float32(1 / 5)
+    p = p * q + np.float32(1 / 3)
+    p = p * q + np.float32(1.0)
+    return max(x, np.float32(0.0)) + np.float32(2.0) * s * p
+
+
+@kernel
+def sin_cos(x):
+    """sin(x) and cos(x), fp32, absolute error below 2e-7 for |x| < 10³."""
+    n = np.rint(x * np.float32(0.636619772))
+    r = (x - n * np.float32(1.5703125)) - n * np.float32(4.83826794e-4)
+    q = r * r
+    s = np.float32(-1.9515295891e-4)
+    s = s * q + np.float32(8.3321608736e-3)
+    s = s * q - np.float32(1.6666654611e-1)
+    s = s * q * r + r
+    c = np.float32(2.443315711809948e-5)
+    c = c * q - np.float32(1.388731625493765e-3)
+    c = c * q + np.float32(4.166664568298827e-2)
+    c = c * q * q - np.float32(0.5) * q + np.float32(1.0)
+    # The quadrant n mod 4, in floats: swap for odd, negate by half turns.
+    quadrant = n - np.float32(4.0) * np.floor(n * np.float32(0.25))
+    odd = (quadrant == np.float32(1.0)) or (quadrant == np.float32(3.0))
+    sine = c if odd else s
+    cosine = s if odd else c
+    if quadrant >= np.float32(2.0):
+        sine = -sine
+    if quadrant == np.float32(1.0) or quadrant == np.float32(2.0):
+        cosine = -cosine
+    return sine, cosine

@@ -1,0 +1,142 @@
+"""The decoder's elementwise steps between its matrix products, forward and backward.
+
+Legend: N samples of a chunk, R rays, K hidden width, D width of the encoded colour channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from renderer.cpu.jit import fast_exp, kernel, softplus
+from renderer.decoder import GRADIENT_EXPONENT, MAX_EXPONENT
+
+_CAP = np.float32(MAX_EXPONENT)
+_GRADIENT_CAP = np.float32(GRADIENT_EXPONENT)
+
+
+@kernel
+def density_head(hidden, bias, weight, offset, density):
+    """Softplus and the density output.
+
+    Args:
+        hidden: first products [N, K]; replaced by softplus(hidden + bias).
+        bias, weight: [K]. offset: the output's bias.
+        density: exp of the output, into [N].
+    """
+    width = hidden.shape[1]
+    for i in range(hidden.shape[0]):
+        row = hidden[i]
+        for k in range(width):
+            row[k] = softplus(row[k] + bias[k])
+        total = offset
+        for k in range(width):
+            total += row[k] * weight[k]
+        density[i] = np.float32(math.exp(min(total, _CAP)))
+
+
+@kernel
+def density_head_into(hidden, bias, weight, offset, column, wide, exponent):
+    """As :func:`density_head`, but writes softplus into ``wide[:, column:]`` [N, D + K].
+
+    ``exponent`` [N] receives the output before its exponential.
+    """
+    width = hidden.shape[1]
+    for i in range(hidden.shape[0]):
+        row = hidden[i]
+        target = wide[i]
+        for k in range(width):
+            target[column + k] = softplus(row[k] + bias[k])
+        total = offset
+        for k in range(width):
+            total += target[column + k] * weight[k]
+        exponent[i] = total
+
+
+@kernel
+def add_ray_term_relu(hidden, ray, term):
+    """hidden ← relu(hidden + term[ray]); hidden [N, K], term [R, K]."""
+    width = hidden.shape[1]
+    for i in range(hidden.shape[0]):
+        row, offset = hidden[i], term[ray[i]]
+        for k in range(width):
+            row[k] = max(row[k] + offset[k], np.float32(0.0))
+
+
+@kernel
+def color_head(hidden, weight, color):
+    """hidden ← relu(hidden) [N, K]; color ← sigmoid(weight @ hidden) [N, 3]."""
+    width = hidden.shape[1]
+    for i in range(hidden.shape[0]):
+        row = hidden[i]
+        red = green = blue = np.float32(0.0)
+        for k in range(width):
+            value = max(row[k], np.float32(0.0))
+            row[k] = value
+            red += value * weight[0, k]
+            green += value * weight[1, k]
+            blue += value * weight[2, k]
+        color[i, 0] = np.float32(1.0) / (np.float32(1.0) + fast_exp(-red))
+        color[i, 1] = np.float32(1.0) / (np.float32(1.0) + fast_exp(-green))
+        color[i, 2] = np.float32(1.0) / (np.float32(1.0) + fast_exp(-blue))
+
+
+@kernel
+def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradient):
+    """Gradient before the last ReLU into ``out`` [N, K]; adds to ``weight_gradient`` [3, K]."""
+    width = hidden.shape[1]
+    one = np.float32(1.0)
+    for i in range(hidden.shape[0]):
+        row, target = hidden[i], out[i]
+        red = color_gradient[i, 0] * color[i, 0] * (one - color[i, 0])
+        green = color_gradient[i, 1] * color[i, 1] * (one - color[i, 1])
+        blue = color_gradient[i, 2] * color[i, 2] * (one - color[i, 2])
+        for k in range(width):
+            value = red * weight[0, k] + green * weight[1, k] + blue * weight[2, k]
+            target[k] = value if row[k] > np.float32(0.0) else np.float32(0.0)
+        for k in range(width):
+            weight_gradient[0, k] += red * row[k]
+            weight_gradient[1, k] += green * row[k]
+            weight_gradient[2, k] += blue * row[k]
+
+
+@kernel
+def relu_backward(hidden, ray, gradient, term_gradient):
+    """Zero ``gradient`` [N, K] where ``hidden`` is 0; add it to ``term_gradient[ray]`` [R, K]."""
+    width = hidden.shape[1]
+    for i in range(hidden.shape[0]):
+        row, values, total = hidden[i], gradient[i], term_gradient[ray[i]]
+        for k in range(width):
+            value = values[k] if row[k] > np.float32(0.0) else np.float32(0.0)
+            values[k] = value
+            total[k] += value
+
+
+@kernel
+def density_head_backward(
+    wide, column, gradient, weight, exponent, density_gradient, out, bias_gradient, weight_gradient
+):
+    """Gradient before the softplus.
+
+    Args:
+        wide: softplus values in ``wide[:, column:]``. gradient: theirs, same columns [N, D + K].
+        weight: of the density output, [K]. exponent: its value, [N].
+        density_gradient: [N].
+        out: into [N, K]. bias_gradient [K] is added to; weight_gradient [K + 1] too, the last
+            being the offset's.
+    """
+    width = out.shape[1]
+    one = np.float32(1.0)
+    for i in range(out.shape[0]):
+        bounded = min(max(exponent[i], -_GRADIENT_CAP), _GRADIENT_CAP)
+        slope = density_gradient[i] * np.float32(math.exp(bounded))
+        row, incoming, target = wide[i], gradient[i], out[i]
+        for k in range(width):
+            # The derivative of softplus is the sigmoid, 1 − exp(−softplus).
+            sigmoid = one - fast_exp(-row[column + k])
+            target[k] = (incoming[column + k] + slope * weight[k]) * sigmoid
+        for k in range(width):
+            bias_gradient[k] += target[k]
+            weight_gradient[k] += slope * row[column + k]
+        weight_gradient[width] += slope

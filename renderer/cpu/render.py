@@ -1,0 +1,199 @@
+"""Rays through triplanes to pixels in one differentiable function.
+
+Legend: R rays, S samples, V samples in sight, B triplanes, C channels, H W plane size.
+
+A first pass computes density alone; colour is computed, and gradients flow, only for samples in
+front of the point where a ray's transmittance falls below the early stop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderer.cpu import compositing, sampling
+from renderer.cpu.chunk import (
+    ChunkRunner,
+    GradientRunner,
+    Parameters,
+    Places,
+    channel_last,
+    chunks,
+    fold,
+)
+from renderer.cpu.threads import run_workers, shares, worker_count
+from renderer.decoder import TriplaneDecoder
+from renderer.marching import Samples
+
+
+def ray_shares(offsets: np.ndarray, workers: int) -> list[tuple[int, int]]:
+    """Adjoining ranges of rays with about as many samples each."""
+    rays = len(offsets) - 1
+    targets = [offsets[-1] * k // workers for k in range(1, workers)]
+    cuts = [0, *(min(int(np.searchsorted(offsets, t)), rays) for t in targets), rays]
+    return list(zip(cuts[:-1], cuts[1:], strict=True))
+
+
+def total_gradients(runners: list[GradientRunner]) -> list[Tensor]:
+    """Sums over workers, in their order, of all parameters but planes and ray term."""
+    return [
+        torch.stack([runner.gradients[k] for runner in runners]).sum(0)
+        for k in range(1, len(Parameters._fields) - 1)
+    ]
+
+
+def scatter_features(gradient: np.ndarray, places: Places, shape: torch.Size) -> Tensor:
+    """Gradient to the channel-last planes from those to the features of all samples [S, C]."""
+    planes = torch.zeros(shape)
+    array, workers = planes.numpy(), worker_count()
+
+    def work(index: int) -> None:
+        everything = places.at(slice(None))
+        sampling.scatter(gradient, *everything, index, workers, array)
+
+    run_workers(work, workers)
+    return planes
+
+
+class _RenderRays(torch.autograd.Function):
+    """Packed samples → sums of weight × colour [R, 3], weights [R], weight × distance [R]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        origins: Tensor,
+        directions: Tensor,
+        samples: Samples,
+        rays_each: int,
+        layout: tuple[int, int],
+        stop: float,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        parameters = Parameters(*(t.detach().contiguous() for t in tensors))
+        ray, t, offsets = (x.numpy() for x in (samples.ray, samples.t, samples.offsets))
+        geometry = (origins.numpy(), directions.numpy(), rays_each)
+        rays, workers = len(offsets) - 1, worker_count()
+
+        density, weights = np.empty((2, len(t)), np.float32)
+        visible = np.zeros(rays, np.int64)
+        places = Places(*geometry, ray, t, ray)
+        parts = ray_shares(offsets, workers)
+
+        def look(index: int) -> None:
+            runner = ChunkRunner(parameters, places, *layout)
+            first, last = parts[index]
+            for low, high in chunks(offsets[first], offsets[last]):
+                runner.density(low, high, density[low:high])
+            compositing.weigh(
+                density, offsets, samples.step, np.float32(stop), first, last, weights, visible
+            )
+
+        run_workers(look, workers)
+
+        kept = np.zeros(rays + 1, np.int64)
+        np.cumsum(visible, out=kept[1:])
+        count = int(kept[-1])
+        ray_kept = np.empty(count, np.int64)
+        t_kept, weights_kept, density_kept = np.empty((3, count), np.float32)
+        color = np.empty((count, 3), np.float32)
+        total, opacity, depth = (np.empty(s, np.float32) for s in ((rays, 3), rays, rays))
+        in_sight = Places(*geometry, ray_kept, t_kept, ray_kept)
+        parts = ray_shares(kept, workers)
+
+        def shade(index: int) -> None:
+            first, last = parts[index]
+            compositing.keep_visible(
+                t, weights, density, offsets, kept, first, last,
+                ray_kept, t_kept, weights_kept, density_kept,
+            )  # fmt: skip
+            runner = ChunkRunner(parameters, in_sight, *layout)
+            for low, high in chunks(kept[first], kept[last]):
+                runner.forward(low, high, color[low:high])
+            compositing.accumulate(
+                weights_kept, color, t_kept, kept, first, last, total, opacity, depth
+            )
+
+        run_workers(shade, workers)
+        ctx.save_for_backward(*tensors)
+        ctx.kept = (in_sight, kept, weights_kept, density_kept, color, samples.step, layout)
+        return torch.from_numpy(total), torch.from_numpy(opacity), torch.from_numpy(depth)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, total: Tensor, opacity: Tensor, depth: Tensor):  # type: ignore[override]
+        places, kept, weights, density, color, step, layout = ctx.kept
+        tensors = ctx.saved_tensors
+        parameters = Parameters(*(t.detach().contiguous() for t in tensors))
+        wanted = ctx.needs_input_grad[6:]
+        incoming = [x.contiguous().numpy() for x in (total, opacity, depth)]
+        workers = worker_count()
+        parts = ray_shares(kept, workers)
+        density_gradient = np.empty_like(density)
+        color_gradient = np.empty_like(color)
+        channels = parameters.planes.shape[3]
+        features = np.empty((len(density), channels), np.float32) if wanted[0] else None
+        ray_term = torch.zeros_like(parameters.ray_term)
+        runners = [
+            GradientRunner(parameters, places, *layout, any(wanted[1:]), ray_term)
+            for _ in range(workers)
+        ]
+
+        def work(index: int) -> None:
+            first, last = parts[index]
+            compositing.accumulate_backward(
+                density, weights, color, places.t, kept, step, first, last, *incoming,
+                density_gradient, color_gradient,
+            )  # fmt: skip
+            for low, high in chunks(kept[first], kept[last]):
+                part = slice(low, high)
+                runners[index].backward(
+                    low,
+                    high,
+                    density_gradient[part],
+                    color_gradient[part],
+                    None if features is None else features[part],
+                )
+
+        run_workers(work, workers)
+        planes = None
+        if features is not None:
+            planes = scatter_features(features, places, parameters.planes.shape)
+        rest = (*total_gradients(runners), ray_term) if any(wanted[1:]) else ()
+        found = (planes, *rest) if rest else (planes, *([None] * (len(tensors) - 1)))
+        return (None,) * 6 + found
+
+
+def render_rays_cpu(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    origins: Tensor,
+    directions: Tensor,
+    samples: Samples,
+    stop: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Composite packed samples of rays through one or several triplanes.
+
+    Args:
+        planes: [B, 3, C, H, W], fp32.
+        origins, directions: [B·R, 3], the rays of each triplane one after the other.
+        samples: of all rays.
+        stop: early stop, see :func:`renderer.compositing.composite_weights`.
+
+    Returns:
+        Σ w·colour [B·R, 3], Σ w [B·R], Σ w·t [B·R]; differentiable to planes and decoder.
+    """
+    parameters = fold(decoder, channel_last(planes), directions)
+    results = _RenderRays.apply(
+        origins.detach().contiguous(),
+        directions.detach().contiguous(),
+        samples,
+        max(1, origins.shape[0] // planes.shape[0]),
+        (decoder.color_channels, decoder.frequencies),
+        stop,
+        *parameters,
+    )
+    assert isinstance(results, tuple)
+    return results

@@ -1,0 +1,200 @@
+"""Triplane look-ups and the frequency encoding, forward and backward.
+
+Legend: N samples of a chunk, S all samples, B triplanes, C channels, H W plane size, R rays.
+
+Planes are channel-last, [B·3, H, W, C]: a texel's channels are neighbours in memory, so they load
+as vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from renderer.cpu.jit import kernel, sin_cos
+
+
+@kernel(exact=True)
+def corner(coordinate, size):
+    """Lower texel and the upper one's weight; ``align_corners``, clamped to the border."""
+    x = (coordinate + np.float32(1.0)) * np.float32(0.5) * np.float32(size - 1)
+    x = min(max(x, np.float32(0.0)), np.float32(size - 1))
+    low = min(np.int64(x), max(size - 2, 0))
+    return low, x - np.float32(low)
+
+
+@kernel
+def gather(planes, triplane, x, y, z, low, features):
+    """Mean over the three planes of channels ``low …`` at one point, into ``features`` [K]."""
+    height, width = planes.shape[1], planes.shape[2]
+    features[:] = 0
+    for p in range(3):
+        u = y if p == 2 else x
+        v = y if p == 0 else z
+        i, a = corner(u, width)
+        j, b = corner(v, height)
+        right = min(i + 1, width - 1)
+        below = min(j + 1, height - 1)
+        plane = planes[triplane * 3 + p]
+        third = np.float32(1 / 3)
+        w00 = (np.float32(1.0) - a) * (np.float32(1.0) - b) * third
+        w01 = a * (np.float32(1.0) - b) * third
+        w10 = (np.float32(1.0) - a) * b * third
+        w11 = a * b * third
+        t00, t01 = plane[j, i], plane[j, right]
+        t10, t11 = plane[below, i], plane[below, right]
+        for c in range(features.shape[0]):
+            k = low + c
+            features[c] += w00 * t00[k] + w01 * t01[k] + w10 * t10[k] + w11 * t11[k]
+
+
+@kernel
+def encode(features, frequencies, encoded):
+    """[K] → [K·(1 + 2·frequencies)]: x, then sin and cos of x·2⁰, x·2¹, …"""
+    count = features.shape[0]
+    for c in range(count):
+        encoded[c] = features[c]
+    if frequencies == 0:
+        return
+    for c in range(count):
+        s, k = sin_cos(features[c])
+        encoded[count + c] = s
+        encoded[2 * count + c] = k
+    for f in range(1, frequencies):
+        # Double angles: sin 2x = 2·sin x·cos x, cos 2x = 1 − 2·sin² x.
+        before = (2 * f - 1) * count
+        for c in range(count):
+            s, k = encoded[before + c], encoded[before + count + c]
+            encoded[before + 2 * count + c] = np.float32(2.0) * s * k
+            encoded[before + 3 * count + c] = np.float32(1.0) - np.float32(2.0) * s * s
+
+
+@kernel
+def encode_backward(encoded, gradient, frequencies, count, out):
+    """Gradient of :func:`encode` to its input, [K], from its output and their gradients."""
+    for c in range(count):
+        out[c] = gradient[c]
+    factor = np.float32(1.0)
+    for f in range(frequencies):
+        first = (2 * f + 1) * count
+        for c in range(count):
+            s, k = encoded[first + c], encoded[first + count + c]
+            out[c] += factor * (gradient[first + c] * k - gradient[first + count + c] * s)
+        factor *= np.float32(2.0)
+
+
+@kernel
+def encode_density(
+    planes, origins, directions, rays_each, ray, t, color_channels, frequencies, encoded
+):
+    """Encoded density channels of N samples, into ``encoded`` [N, E]."""
+    channels = planes.shape[3] - color_channels
+    features = np.empty(channels, np.float32)
+    for i in range(ray.shape[0]):
+        r = ray[i]
+        x = origins[r, 0] + t[i] * directions[r, 0]
+        y = origins[r, 1] + t[i] * directions[r, 1]
+        z = origins[r, 2] + t[i] * directions[r, 2]
+        gather(planes, r // rays_each, x, y, z, color_channels, features)
+        encode(features, frequencies, encoded[i])
+
+
+@kernel
+def encode_samples(
+    planes,
+    origins,
+    directions,
+    rays_each,
+    ray,
+    t,
+    color_channels,
+    frequencies,
+    color_encoded,
+    density_encoded,
+):
+    """Encoded channels of N samples: into the first columns of ``color_encoded`` and [N, E]."""
+    channels = planes.shape[3]
+    features = np.empty(channels, np.float32)
+    width = color_channels * (1 + 2 * frequencies)
+    for i in range(ray.shape[0]):
+        r = ray[i]
+        x = origins[r, 0] + t[i] * directions[r, 0]
+        y = origins[r, 1] + t[i] * directions[r, 1]
+        z = origins[r, 2] + t[i] * directions[r, 2]
+        gather(planes, r // rays_each, x, y, z, 0, features)
+        encode(features[:color_channels], frequencies, color_encoded[i, :width])
+        encode(features[color_channels:], frequencies, density_encoded[i])
+
+
+@kernel
+def decode_gradients(
+    color_encoded,
+    density_encoded,
+    color_gradient,
+    density_gradient,
+    color_channels,
+    frequencies,
+    out,
+):
+    """Gradients to the features [N, C] from those to their encodings."""
+    channels = out.shape[1]
+    for i in range(out.shape[0]):
+        encode_backward(
+            color_encoded[i],
+            color_gradient[i],
+            frequencies,
+            color_channels,
+            out[i, :color_channels],
+        )
+        encode_backward(
+            density_encoded[i],
+            density_gradient[i],
+            frequencies,
+            channels - color_channels,
+            out[i, color_channels:],
+        )
+
+
+@kernel
+def scatter(gradient, origins, directions, rays_each, ray, t, worker, workers, planes):
+    """Add the gradients of S features [S, C] to the planes' gradient [B·3, H, W, C].
+
+    Each worker owns the rows whose number modulo ``workers`` is its own and walks all samples in
+    order, so sums need no atomics and do not depend on the number of workers.
+    """
+    height, width = planes.shape[1], planes.shape[2]
+    channels = planes.shape[3]
+    third = np.float32(1 / 3)
+    for s in range(ray.shape[0]):
+        r = ray[s]
+        x = origins[r, 0] + t[s] * directions[r, 0]
+        y = origins[r, 1] + t[s] * directions[r, 1]
+        z = origins[r, 2] + t[s] * directions[r, 2]
+        values = gradient[s]
+        for p in range(3):
+            u = y if p == 2 else x
+            v = y if p == 0 else z
+            j, b = corner(v, height)
+            below = min(j + 1, height - 1)
+            mine = j % workers == worker
+            also_mine = below % workers == worker
+            if not (mine or also_mine):
+                continue
+            i, a = corner(u, width)
+            right = min(i + 1, width - 1)
+            plane = planes[(r // rays_each) * 3 + p]
+            if mine:
+                w0 = (np.float32(1.0) - a) * (np.float32(1.0) - b) * third
+                w1 = a * (np.float32(1.0) - b) * third
+                left_texel, right_texel = plane[j, i], plane[j, right]
+                for c in range(channels):
+                    left_texel[c] += w0 * values[c]
+                for c in range(channels):
+                    right_texel[c] += w1 * values[c]
+            if also_mine:
+                w0 = (np.float32(1.0) - a) * b * third
+                w1 = a * b * third
+                left_texel, right_texel = plane[below, i], plane[below, right]
+                for c in range(channels):
+                    left_texel[c] += w0 * values[c]
+                for c in range(channels):
+                    right_texel[c] += w1 * values[c]

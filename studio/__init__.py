@@ -1,0 +1,1 @@
+"""Multi-view training data: synthetic subjects, camera rigs, rasteriser."""

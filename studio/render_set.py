@@ -1,0 +1,199 @@
+"""Renders a set of random subjects in the multi-view layout."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from renderer.conventions import named_convention
+from renderer.multiview import IMAGE_NAME, METADATA_NAME, write_description, write_view
+from runtime.errors import UserError
+from runtime.files import read_json, remove_stale, write_json
+from runtime.progress import progress
+from runtime.version import VERSION
+from studio.assets import AssetFolder
+from studio.subject import Subject, sample_subject
+
+CONVENTION = "rodinhd"
+SUBJECT_FILE = "subject.json"
+
+
+@dataclass
+class StudioRenderConfig:
+    """Render seeded random subjects from cameras all round the head."""
+
+    output_dir: Path = Path("data/studio")
+    """Folder of the set; finished subjects in it are kept."""
+    assets: Path | None = None
+    """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
+    n_subjects: int = 64
+    """Number of subjects in the set."""
+    n_views: int = 300
+    """Views of each subject; view 0 is the frontal portrait."""
+    size: int = 512
+    """Picture width and height in pixels."""
+    supersampling: int = 2
+    """Samples a side of every pixel."""
+    seed: int = 0
+    """Same seed, same pictures."""
+    test_subjects: int = 2
+    """How many subjects, the last ones, are held out as test identities."""
+    test_view_every: int = 6
+    """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
+    low_elevation: float = -35.0
+    """Lowest camera, degrees above the horizon."""
+    high_elevation: float = 60.0
+    """Highest camera, degrees above the horizon."""
+    shard: str = "0/1"
+    """Render only subjects i, i+n, i+2n, … of the set, written "i/n"; for several machines."""
+    threads: int = 0
+    """Threads that draw views; 0 takes one per core. The pictures don't depend on it."""
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "i/n" → (i, n).
+
+    Raises:
+        UserError: not two integers with 0 <= i < n.
+    """
+    try:
+        i, n = (int(part) for part in text.split("/"))
+    except ValueError:
+        i, n = -1, 0
+    if not 0 <= i < n:
+        raise UserError(f"shard '{text}' is not of the form i/n with 0 <= i < n, e.g. 0/8")
+    return i, n
+
+
+def subject_name(index: int) -> str:
+    return f"subject_{index:06d}"
+
+
+def render_set(config: StudioRenderConfig) -> None:
+    """Renders the subjects of `config` that are not there yet; then writes dataset.json.
+
+    Every subject gets a folder with its pictures, camera files and subject.json (its parameters,
+    written last: a folder that has it is finished). dataset.json appears when all are there.
+
+    Raises:
+        UserError: bad configuration, assets or output folder.
+    """
+    first, step = parse_shard(config.shard)
+    _check(config)
+    assets = AssetFolder(config.assets)
+    root = Path(config.output_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to output_dir {root}: {error.strerror}") from error
+    if step == 1:
+        remove_stale(root)
+    mine = range(first, config.n_subjects, step)
+    finished = [i for i in mine if _finished(root, config, i)]
+    bar = progress(total=len(mine), initial=len(finished), desc="studio render", unit="subject")
+    try:
+        for index in mine:
+            if index not in finished:
+                render_subject(assets, config, index)
+                bar.update()
+    except OSError as error:
+        raise UserError(f"cannot write to output_dir {root}: {error}") from error
+    finally:
+        bar.close()
+    if all(_finished(root, config, i) for i in range(config.n_subjects)):
+        _describe(root, config)
+
+
+def _check(config: StudioRenderConfig) -> None:
+    for key in ("n_subjects", "n_views", "size", "supersampling"):
+        if getattr(config, key) < 1:
+            raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
+    if not 0 <= config.test_subjects < config.n_subjects:
+        raise UserError(
+            f"test_subjects is {config.test_subjects}; it must be from 0 to n_subjects - 1"
+        )
+    if not -85 <= config.low_elevation <= config.high_elevation <= 85:
+        raise UserError("elevations must satisfy -85 <= low_elevation <= high_elevation <= 85")
+
+
+def _made_with(config: StudioRenderConfig) -> dict:
+    """The settings that decide a subject's pictures."""
+    keys = ("seed", "n_views", "size", "supersampling", "low_elevation", "high_elevation")
+    return {key: getattr(config, key) for key in keys}
+
+
+def _finished(root: Path, config: StudioRenderConfig, index: int) -> bool:
+    path = root / subject_name(index) / SUBJECT_FILE
+    if not path.exists():
+        return False
+    if read_json(path).get("render") != _made_with(config):
+        raise UserError(
+            f"{path} was rendered with other settings; choose another output_dir or delete it"
+        )
+    return True
+
+
+def render_subject(assets: AssetFolder, config: StudioRenderConfig, index: int) -> Subject:
+    """Renders one subject of the set into its folder."""
+    from studio.figure import build_scene
+    from studio.raster import Camera, draw
+    from studio.rig import head_rig
+
+    subject = sample_subject(assets, config.seed, index)
+    scene = build_scene(assets, subject, texture_size=1024 if config.size <= 256 else 2048)
+    rig = head_rig(
+        config.n_views,
+        config.size,
+        low_degrees=config.low_elevation,
+        high_degrees=config.high_elevation,
+    )
+    folder = Path(config.output_dir) / subject_name(index)
+    convention = named_convention(CONVENTION)
+
+    def one(view: int) -> None:
+        if (folder / METADATA_NAME.format(view)).exists() and (
+            folder / IMAGE_NAME.format(view)
+        ).exists():
+            return
+        image = draw(scene, Camera.of(rig, view), config.supersampling)
+        write_view(folder, view, image, rig, view, convention)
+
+    with ThreadPoolExecutor(config.threads or None) as pool:
+        for _ in pool.map(one, range(config.n_views)):
+            pass
+    write_json(
+        folder / SUBJECT_FILE,
+        {"render": _made_with(config), "subject": subject.attributes()},
+    )
+    return subject
+
+
+def _describe(root: Path, config: StudioRenderConfig) -> None:
+    names = [subject_name(i) for i in range(config.n_subjects)]
+    n_train = config.n_subjects - config.test_subjects
+    every = config.test_view_every
+    test = [v for v in range(config.n_views) if every and v and v % every == every - 1]
+    objects = {}
+    for index, name in enumerate(names):
+        stored = read_json(root / name / SUBJECT_FILE)["subject"]
+        stored.pop("seed"), stored.pop("index")
+        objects[name] = {"seed": [config.seed, index], "attributes": stored}
+    write_description(
+        root,
+        named_convention(CONVENTION),
+        identities={"train": names[:n_train], "validation": [], "test": names[n_train:]},
+        views={
+            "train": [v for v in range(config.n_views) if v not in test],
+            "validation": [],
+            "test": test,
+        },
+        objects=objects,
+        provenance={
+            "generator": "triavatar studio",
+            "code_version": VERSION,
+            "assets": "MakeHuman community assets, CC0 1.0",
+            **_made_with(config),
+        },
+        license="CC0-1.0",
+    )

@@ -25,17 +25,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     has_cuda = torch.cuda.is_available()
     has_assets = _assets_folder() is not None
     for item in items:
-        if "cuda" in item.keywords and not has_cuda:
-            item.add_marker(no_cuda)
-        if "assets" in item.keywords and not has_assets:
+        # Keywords would do, but folders' names are among them.
+        if item.get_closest_marker("cuda"):
+            _marked_cuda.add(item.nodeid)
+            if not has_cuda:
+                item.add_marker(no_cuda)
+        if item.get_closest_marker("assets") and not has_assets:
             item.add_marker(no_assets)
 
 
+_marked_cuda: set[str] = set()
 _ran_cuda: list[str] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" and "cuda" in report.keywords and not report.skipped:
+    if report.when == "call" and report.nodeid in _marked_cuda and not report.skipped:
         _ran_cuda.append(report.nodeid)
 
 

@@ -1,0 +1,61 @@
+"""Whether the kernels can run, and if not, why."""
+
+from __future__ import annotations
+
+import torch
+
+from renderer.cuda.build import target
+from renderer.cuda.driver import load_driver
+from renderer.cuda.toolkit import load_nvrtc
+from runtime.errors import UserError
+
+# Tensor cores, which the decoder's products run on, came with this one.
+MIN_CAPABILITY = 70
+
+
+def toolkit_major() -> int:
+    """CUDA's major version that PyTorch was built for; 0 for a build without CUDA."""
+    return int(torch.version.cuda.split(".")[0]) if torch.version.cuda else 0
+
+
+def capability_of(device: torch.device) -> int:
+    """A card's compute capability as 70, 75, …"""
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def check_available(device: torch.device | str) -> None:
+    """Nothing, if kernels can be compiled for ``device`` and run on it.
+
+    Raises:
+        UserError: says what is missing and what to do.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        raise UserError(f"the CUDA kernels need a GPU, and the tensors are on '{device.type}'")
+    if toolkit_major() == 0:
+        raise UserError("this build of PyTorch has no CUDA: install one that has")
+    load_driver()
+    if not torch.cuda.is_available():
+        raise UserError("PyTorch sees no GPU: check nvidia-smi and the driver's version")
+    capability = capability_of(device)
+    if capability < MIN_CAPABILITY:
+        raise UserError(
+            f"the kernels need a GPU with tensor cores (sm_{MIN_CAPABILITY} or newer), "
+            f"and this one is sm_{capability}; use impl='torch'"
+        )
+    target(load_nvrtc(toolkit_major()), capability)
+
+
+def unavailable_reason(device: torch.device | str) -> str | None:
+    """Why the kernels cannot run on ``device``, in a sentence; None if they can."""
+    try:
+        check_available(device)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def available(device: torch.device | str) -> bool:
+    """Whether the kernels can be compiled for ``device`` and run on it."""
+    return unavailable_reason(device) is None

@@ -1,0 +1,173 @@
+"""Ray marching on the GPU: the same samples as :func:`renderer.marching.march`.
+
+Legend: B triplanes, G cells along one side of a grid, R rays, S samples.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from renderer.cuda.modules import check_tensor, load_module
+from renderer.marching import Samples, step_length
+
+_BLOCK = 128
+_WARPS = _BLOCK // 32
+_NO_MACROS: dict[str, int] = {}
+
+
+class Rays(ctypes.Structure):
+    _fields_ = [
+        ("origins", ctypes.c_void_p),
+        ("directions", ctypes.c_void_p),
+        ("jitter", ctypes.c_void_p),
+        ("triplane", ctypes.c_void_p),
+        ("count", ctypes.c_int),
+    ]
+
+
+class Lattice(ctypes.Structure):
+    _fields_ = [
+        ("step", ctypes.c_float),
+        ("near", ctypes.c_float),
+        ("tiny", ctypes.c_float),
+        ("steps", ctypes.c_int),
+        ("cells", ctypes.c_int),
+    ]
+
+
+@dataclass(frozen=True)
+class PackedSamples:
+    """Samples as the kernels store them: 8 bytes each, positions are made where they are used.
+
+    Attributes:
+        ray: [S] int32, non-decreasing.
+        t: [S] fp32, world units.
+        offsets: first sample of each ray, [R + 1] int32.
+        step: distance between neighbouring samples, world units.
+    """
+
+    ray: Tensor
+    t: Tensor
+    offsets: Tensor
+    step: float
+
+    def __len__(self) -> int:
+        return self.t.shape[0]
+
+    @property
+    def rays(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    def unpacked(self) -> Samples:
+        """With int64 indices, as PyTorch's indexing needs them."""
+        return Samples(self.ray.long(), self.t, self.offsets.long(), self.step)
+
+    @classmethod
+    def packed(cls, samples: Samples) -> PackedSamples:
+        """From the plain form."""
+        return cls(
+            samples.ray.int().contiguous(),
+            samples.t.detach().float().contiguous(),
+            samples.offsets.int().contiguous(),
+            samples.step,
+        )
+
+
+def pack_occupancy(occupied: Tensor) -> Tensor:
+    """Occupied cells as bits.
+
+    Args:
+        occupied: [B, G, G, G] or [G, G, G] bool.
+
+    Returns:
+        [B, ⌈G³ / 32⌉] int32.
+    """
+    grids = occupied.reshape(-1, occupied.shape[-1] ** 3).contiguous()
+    count = grids.shape[1]
+    words = (count + 31) // 32
+    bits = torch.empty(grids.shape[0], words, dtype=torch.int32, device=occupied.device)
+    module = load_module("march.cu", _NO_MACROS, occupied.device)
+    for one, out in zip(grids, bits, strict=True):
+        module.launch("pack_bits", [(count + _BLOCK - 1) // _BLOCK], _BLOCK, 0, [one, out, count])
+    return bits
+
+
+def march_packed(
+    origins: Tensor,
+    directions: Tensor,
+    bits: Tensor,
+    cells: int,
+    *,
+    steps: int = 1024,
+    near: float = 0.2,
+    jitter: Tensor | None = None,
+    triplane: Tensor | None = None,
+) -> PackedSamples:
+    """Place samples at ``entry + (i + u) · step`` for every i that falls in an occupied cell.
+
+    Args:
+        origins, directions: [R, 3]; directions have unit length.
+        bits: occupied cells of each triplane, from :func:`pack_occupancy`.
+        cells: G.
+        steps: samples along the box's diagonal.
+        near: no sample lies closer to the origin, world units.
+        jitter: u of each ray in [0, 1), [R]; 0.5 without.
+        triplane: which triplane each ray looks at, [R]; the first without.
+
+    Returns:
+        Packed samples; not differentiable. Waits for the GPU once, to learn their number.
+    """
+    device = origins.device
+    rays = origins.shape[0]
+    origins = check_tensor("origins", origins, (rays, 3), device)
+    directions = check_tensor("directions", directions, (rays, 3), device)
+    if jitter is not None:
+        jitter = check_tensor("jitter", jitter, (rays,), device)
+    index = ray_triplanes(triplane, rays, bits.shape[0])
+    step = step_length(steps)
+    given = Rays(
+        origins.data_ptr(),
+        directions.data_ptr(),
+        jitter.data_ptr() if jitter is not None else None,
+        index.data_ptr() if index is not None else None,
+        rays,
+    )
+    tiny = torch.finfo(torch.float32).tiny ** 0.5
+    lattice = Lattice(step, near, tiny, steps, cells)
+    module = load_module("march.cu", _NO_MACROS, device)
+    grid = [(rays + _WARPS - 1) // _WARPS]
+    counts = torch.empty(rays, dtype=torch.int32, device=device)
+    module.launch("march_count", grid, _BLOCK, 0, [given, lattice, bits, counts])
+    offsets, total = scan(counts)
+    ray = torch.empty(total, dtype=torch.int32, device=device)
+    t = torch.empty(total, dtype=torch.float32, device=device)
+    module.launch("march_write", grid, _BLOCK, 0, [given, lattice, bits, offsets, ray, t])
+    return PackedSamples(ray, t, offsets, step)
+
+
+def scan(counts: Tensor) -> tuple[Tensor, int]:
+    """Counts [R] to offsets [R + 1] and the total.
+
+    Raises:
+        ValueError: if the total does not fit in 31 bits.
+    """
+    sums = counts.cumsum(0, dtype=torch.int64)
+    total = int(sums[-1]) if counts.numel() else 0
+    if total >= 2**31:
+        raise ValueError(f"{total} samples in one call; render fewer rays at a time")
+    return torch.cat([sums.new_zeros(1), sums]).int(), total
+
+
+def ray_triplanes(triplane: Tensor | None, rays: int, triplanes: int) -> Tensor | None:
+    """The triplane of each ray as contiguous int32, or None for a single triplane."""
+    if triplane is None:
+        if triplanes > 1:
+            raise ValueError(f"{triplanes} triplanes: say which one each ray looks at")
+        return None
+    if triplane.shape != (rays,):
+        raise ValueError(f"triplane must be [R={rays}], got {list(triplane.shape)}")
+    return triplane.to(torch.int32).contiguous()

@@ -1,0 +1,80 @@
+"""Loaded kernels by source, specialisation and device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from renderer.cuda.availability import capability_of, check_available, toolkit_major
+from renderer.cuda.build import cached_image
+from renderer.cuda.driver import Argument, DriverModule
+from renderer.cuda.toolkit import load_nvrtc
+from runtime.errors import UserError
+
+
+class Module(Protocol):
+    """Kernels that can be launched."""
+
+    def launch(
+        self, name: str, grid: Sequence[int], block: int, shared: int, arguments: Sequence[Argument]
+    ) -> None: ...
+
+
+Loader = Callable[[str, dict[str, int], torch.device], Module]
+
+
+def _load_on_gpu(name: str, macros: dict[str, int], device: torch.device) -> Module:
+    check_available(device)
+    image = cached_image(load_nvrtc(toolkit_major()), name, macros, capability_of(device))
+    return DriverModule(image, device)
+
+
+# How to get kernels for tensors on a type of device. The tests add one for the CPU, which runs the
+# same sources compiled for the host.
+LOADERS: dict[str, Loader] = {"cuda": _load_on_gpu}
+_loaded: dict[tuple, Module] = {}
+
+
+def load_module(name: str, macros: dict[str, int], device: torch.device) -> Module:
+    """Kernels of ``kernels/<name>``, compiled on first use.
+
+    Args:
+        macros: the specialisation.
+        device: where their tensors lie.
+
+    Raises:
+        UserError: if they cannot run there; says why.
+    """
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    key = (name, tuple(sorted(macros.items())), device)
+    if key not in _loaded:
+        loader = LOADERS.get(device.type)
+        if loader is None:
+            raise UserError(
+                f"the CUDA kernels need a GPU, and the tensors are on '{device.type}': "
+                "move them to the GPU or use another impl"
+            )
+        _loaded[key] = loader(name, macros, device)
+    return _loaded[key]
+
+
+def check_tensor(
+    name: str, tensor: torch.Tensor, shape: Sequence[int | None], device: torch.device
+) -> torch.Tensor:
+    """``tensor`` as contiguous fp32, after checking its shape (None: any size) and device.
+
+    Raises:
+        ValueError: names what does not fit.
+    """
+    fits = tensor.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("*" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must be [{expected}], got {list(tensor.shape)}")
+    if tensor.device != device:
+        raise ValueError(f"{name} is on {tensor.device}, the others on {device}")
+    return tensor.detach().to(torch.float32).contiguous()

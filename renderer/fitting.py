@@ -13,6 +13,7 @@ from torch import Tensor
 
 from renderer.consolidation import Consolidation
 from renderer.decoder import TriplaneDecoder
+from renderer.field import query_density
 from renderer.losses import density_smoothness, total_variation
 from renderer.metrics import psnr, ssim
 from renderer.multiview import Views
@@ -20,6 +21,9 @@ from renderer.occupancy import OccupancyGrid
 from renderer.ray_pool import RayPool, visual_hull
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
 from runtime.seeds import generator
+
+# World units; long enough that the thin fog which a ray across free space would gather counts.
+FREE_SPACE_STRETCH = 0.25
 
 
 @dataclass
@@ -60,8 +64,12 @@ class FitSettings:
     """Cells along one side of the occupancy grid."""
     grid_every: int = 16
     """Steps between refreshes of the occupancy grid."""
-    hull: bool = True
-    """Never march through cells that some silhouette rules out."""
+    free_space_weight: float = 0.1
+    """Weight of the free-space loss: points in cells that some silhouette rules out (the
+    complement of the visual hull) shall be transparent, so rays need not cross them; 0 turns
+    the hull off and marches through all occupied cells."""
+    free_space_points: int = 2000
+    """Points per step of the free-space loss."""
 
     def render_settings(self) -> RenderSettings:
         """The same marching for held-out views."""
@@ -104,7 +112,10 @@ class SubjectFit:
         self.optimizer = torch.optim.Adam([self.planes], lr=settings.learning_rate * scale)
         self.base_rate = settings.learning_rate * scale
         self.grid = OccupancyGrid(settings.grid, device)
-        self.hull = visual_hull(views, settings.grid, device) if settings.hull else None
+        self.hull = None
+        if settings.free_space_weight:
+            self.hull = visual_hull(views, settings.grid, device)
+            self._free_cells = torch.nonzero(~self.hull)
         self.step_index = 0
         self._refresh()
 
@@ -140,6 +151,9 @@ class SubjectFit:
             total = total + s.l1_weight * self.planes.abs().mean()
         if s.l2_weight:
             total = total + s.l2_weight * self.planes.square().mean()
+        if self.hull is not None and len(self._free_cells):
+            random = generator(self.seed, "free space", self.name, self.visit, step)
+            total = total + s.free_space_weight * self._free_space(random)
         if s.smoothness_weight:
             random = generator(self.seed, "smoothness", self.name, self.visit, step)
             points = torch.rand(s.smoothness_points, 3, generator=random) * 2 - 1
@@ -149,6 +163,16 @@ class SubjectFit:
                 self.planes, self.decoder, points, shift
             )
         return total
+
+    def _free_space(self, random: torch.Generator) -> Tensor:
+        """Mean opacity of a short stretch at random points outside the hull; scalar."""
+        s = self.settings
+        chosen = torch.randint(len(self._free_cells), (s.free_space_points,), generator=random)
+        offset = torch.rand(s.free_space_points, 3, generator=random)
+        cells = self._free_cells[chosen.to(self._free_cells.device)]
+        points = (cells + offset.to(cells.device)) * (2 / s.grid) - 1
+        density = query_density(self.planes, self.decoder, points)
+        return -torch.expm1(-density * FREE_SPACE_STRETCH).mean()
 
     def step(
         self,

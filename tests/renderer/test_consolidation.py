@@ -1,0 +1,56 @@
+"""The consolidation penalty and Fisher estimate against closed forms."""
+
+import torch
+from torch import nn
+
+from renderer.consolidation import Consolidation, consolidate, estimate_importance
+
+
+def linear_model() -> nn.Linear:
+    model = nn.Linear(3, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.5, -1.0, 2.0]]))
+    return model
+
+
+def test_penalty_value_and_gradient():
+    model = linear_model()
+    importance = torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64)
+    anchor = torch.tensor([0.0, 1.0, 5.0], dtype=torch.float64)
+    penalty = Consolidation(importance, anchor).penalty(model)
+    assert torch.isclose(penalty, torch.tensor(1 * 0.25 + 2 * 4.0, dtype=torch.float64))
+    penalty.backward()
+    difference = model.weight.detach()[0] - anchor
+    assert model.weight.grad is not None
+    torch.testing.assert_close(model.weight.grad[0], 2 * importance * difference)
+
+
+def test_importance_of_linear_regression_is_noise_variance_times_second_moment():
+    # For y = wᵀx + ε, ε ~ N(0, s²) and loss ½(wᵀx − y)² on one sample, the gradient is −εx, so
+    # the diagonal of E[g gᵀ] is s²·E[x²].
+    torch.manual_seed(0)
+    model, scale, noise = linear_model(), torch.tensor([0.5, 1.0, 2.0]).double(), 0.3
+
+    def losses(batches: int):
+        for _ in range(batches):
+            x = torch.randn(1, 3, dtype=torch.float64) * scale
+            y = x @ model.weight.detach().T + noise * torch.randn(1, 1, dtype=torch.float64)
+            yield 0.5 * (model(x) - y).square().mean()
+
+    expected = noise**2 * scale.square()
+    few = estimate_importance(model, losses(8))
+    many = estimate_importance(model, losses(20000))
+    torch.testing.assert_close(many, expected, rtol=0.05, atol=0)
+    assert (many - expected).norm() < (few - expected).norm()
+
+
+def test_importance_of_an_unused_parameter_is_zero_and_anchor_is_a_copy():
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(2, 1))
+    x = torch.randn(4, 2)
+    pair = consolidate(model, [model[0](x).square().mean()])
+    assert pair.importance[:3].gt(0).all() and pair.importance[3:].eq(0).all()
+    before = pair.anchor.clone()
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    torch.testing.assert_close(pair.anchor, before)
+    assert pair.penalty(model) > 0

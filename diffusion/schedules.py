@@ -16,7 +16,8 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 ScheduleName = Literal["cosine_light", "sigmoid", "linear"]

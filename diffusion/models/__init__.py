@@ -1,7 +1,6 @@
 """Networks of the triplane diffusion: base U-Net, upsampler, and what they are built of."""
 
 from diffusion.models.base import TriplaneUNet
-from diffusion.models.conditioning import feature_config
 from diffusion.models.upsampler import TriplaneUpsampler
 
-__all__ = ["TriplaneUNet", "TriplaneUpsampler", "feature_config"]
+__all__ = ["TriplaneUNet", "TriplaneUpsampler"]

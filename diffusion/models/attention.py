@@ -35,6 +35,7 @@ class TexelAttention(nn.Module):
         self, channels: int, token_width: int, head_channels: int, self_attention: bool
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.heads = head_count(channels, head_channels)
         self.self_attention = self_attention
         self.norm = GroupNorm(channels)
@@ -58,6 +59,5 @@ class TexelAttention(nn.Module):
     def _heads(self, x: Tensor) -> list[Tensor]:
         """[B, L, n·C] → n tensors [B, heads, L, C / heads]."""
         b, length, _ = x.shape
-        channels = self.output.in_features
-        parts = x.reshape(b, length, -1, self.heads, channels // self.heads)
+        parts = x.reshape(b, length, -1, self.heads, self.channels // self.heads)
         return list(parts.permute(2, 0, 3, 1, 4).unbind(0))

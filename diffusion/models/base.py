@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from diffusion.models.conditioning import PortraitConditioning
@@ -139,4 +139,3 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
         pooled, tokens = self.portrait(features, mask)
         levels = tokens_by_level(tokens, self.attention_levels, len(self.unet.down))
         return self.unet(x, self.time(steps) + pooled, levels)
-

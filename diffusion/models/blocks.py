@@ -7,11 +7,15 @@ along W, second along H.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from renderer.triplane import rollout, unroll
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -32,11 +36,10 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
-def zero_init(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zero_init(module: Layer) -> Layer:
     """Sets a layer's weight and bias to zero, so that its branch starts as the identity."""
-    nn.init.zeros_(module.weight)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
     return module
 
 
@@ -163,9 +166,7 @@ class ResBlock(nn.Module):
         self.embedding = nn.Linear(embedding_width, 2 * out_channels)
         self.norm2 = GroupNorm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = conv3x3(out_channels, out_channels, plane_aware)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        self.conv2 = zero_init(conv3x3(out_channels, out_channels, plane_aware))
         self.skip = (
             nn.Identity()
             if in_channels == out_channels

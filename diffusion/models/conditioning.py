@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +18,6 @@ from diffusion.models.blocks import GroupNorm
 
 if TYPE_CHECKING:
     from diffusion.features import PortraitFeatures
-
-
-def feature_config(features: PortraitFeatures) -> dict[str, Any]:
-    """The config entries of a model that is to read such features.
-
-    Example:
-        >>> model = TriplaneUNet(plane_channels=16, **feature_config(features))
-    """
-    return {
-        "latent_channels": features.latent.shape[1],
-        "latent_size": features.latent.shape[-1],
-        "feature_channels": tuple(level.shape[1] for level in features.levels),
-        "feature_sizes": tuple(level.shape[-1] for level in features.levels),
-    }
 
 
 def grid_positions(side: int, width: int, device: torch.device) -> Tensor:

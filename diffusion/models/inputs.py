@@ -19,8 +19,8 @@ def attention_levels(plane_size: int, sizes: Sequence[int], levels: int) -> list
     """
     if plane_size % 2 ** (levels - 1) or plane_size >> (levels - 1) < 2:
         raise ValueError(
-            f"planes of {plane_size} x {plane_size} cannot be halved {levels - 1} times to 2 x 2 or "
-            "more; use fewer multipliers or larger planes"
+            f"planes of {plane_size} x {plane_size} cannot be halved {levels - 1} times to "
+            "2 x 2 or more; use fewer multipliers or larger planes"
         )
     passed = [plane_size >> level for level in range(levels)]
     for size in sizes:
@@ -48,8 +48,8 @@ def check_attention(attention: Sequence[int], features: int) -> None:
     """Every attention level needs a feature map, or it has no tokens to read."""
     if not 1 <= len(attention) <= features:
         raise ValueError(
-            f"{len(attention)} attention resolutions for {features} feature maps: give at least one "
-            "resolution and no more than there are maps"
+            f"{len(attention)} attention resolutions for {features} feature maps: give at least "
+            "one resolution and no more than there are maps"
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.models.attention import TexelAttention
-from diffusion.models.blocks import GroupNorm, Resample, ResBlock, conv3x3
+from diffusion.models.blocks import GroupNorm, Resample, ResBlock, conv3x3, zero_init
 
 
 class TimestepEmbedding(nn.Module):
@@ -94,8 +94,8 @@ class UNet(nn.Module):
         super().__init__()
         if len(blocks) != len(multipliers):
             raise ValueError(
-                f"blocks {list(blocks)} and multipliers {list(multipliers)} need one entry for each "
-                "level"
+                f"blocks {list(blocks)} and multipliers {list(multipliers)} need one entry for "
+                "each level"
             )
         levels = len(multipliers)
         aware = set(plane_aware_levels)
@@ -159,9 +159,7 @@ class UNet(nn.Module):
                 self.grow.append(change(level - 1, channels, "up"))
 
         self.output_norm = GroupNorm(channels)
-        self.output = conv3x3(channels, out_channels, 0 in aware)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_init(conv3x3(channels, out_channels, 0 in aware))
 
     def forward(self, x: Tensor, embedding: Tensor, tokens: Sequence[Tensor | None]) -> Tensor:
         """Denoises.
@@ -178,7 +176,7 @@ class UNet(nn.Module):
         x = self.input(x)
         skips = [x]
         for level, stage in enumerate(self.down):
-            for block in stage:
+            for block in stage.children():
                 x = self._run(block, x, embedding, tokens[level])
                 skips.append(x)
             if level < len(self.shrink):
@@ -190,7 +188,7 @@ class UNet(nn.Module):
         x = self._run(self.middle2, x, embedding)
         for index, stage in enumerate(self.up):
             level = len(self.up) - 1 - index
-            for block in stage:
+            for block in stage.children():
                 x = self._run(block, torch.cat((x, skips.pop()), dim=1), embedding, tokens[level])
             if level:
                 x = self._run(self.grow[index], x, embedding)

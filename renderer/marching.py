@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from renderer.backend import choose, uses_cpu_kernels
 from renderer.occupancy import OccupancyGrid
 
 
@@ -63,6 +64,7 @@ def march(
     steps: int = 1024,
     near: float = 0.2,
     jitter: Tensor | None = None,
+    impl: str = "auto",
 ) -> Samples:
     """Place samples at ``entry + (i + u) · step`` for every i that falls in an occupied cell.
 
@@ -72,6 +74,7 @@ def march(
         steps: samples along the box's diagonal; fixes the spacing, see :func:`step_length`.
         near: no sample lies closer to the origin, world units.
         jitter: u of each ray in [0, 1), [R]; 0.5 without.
+        impl: see :mod:`renderer.backend`; all place the same samples.
 
     Returns:
         Packed samples. Not differentiable.
@@ -80,6 +83,20 @@ def march(
     if origins.shape != (count, 3) or directions.shape != (count, 3):
         raise ValueError(f"origins and directions must be [R, 3], got {list(origins.shape)}")
     step = step_length(steps)
+    given = (origins, directions) if jitter is None else (origins, directions, jitter)
+    if choose(impl, *given) == "torch" and uses_cpu_kernels(*given):
+        from renderer.cpu.samples import march_cpu
+
+        found = march_cpu(
+            origins,
+            directions,
+            grid.occupied[None],
+            steps=steps,
+            step=step,
+            near=near,
+            jitter=jitter,
+        )
+        return Samples(*found, step)
     entry, leave = intersect_box(origins, directions, near)
     offset = 0.5 if jitter is None else jitter
     first = entry + offset * step

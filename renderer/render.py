@@ -1,20 +1,22 @@
-"""Rendering: one triplane and the shared decoder to pixels.
+"""Rendering: triplanes and the shared decoder to pixels.
 
-Legend: R rays, C channels, H W plane size.
+Legend: B triplanes, R rays of each, C channels, H W plane size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from renderer.backend import choose, uses_cpu_kernels
 from renderer.cameras import Cameras
-from renderer.compositing import Rendered, composite
+from renderer.compositing import Rendered, composite, composite_weights
 from renderer.decoder import TriplaneDecoder
-from renderer.field import query_field
-from renderer.marching import march
+from renderer.field import query_density, query_field
+from renderer.marching import Samples, march, step_length
 from renderer.occupancy import OccupancyGrid
 from renderer.triplane import check_planes
 
@@ -50,35 +52,163 @@ def build_occupancy(
 def render_rays(
     planes: Tensor,
     decoder: TriplaneDecoder,
-    grid: OccupancyGrid,
+    grid: OccupancyGrid | Sequence[OccupancyGrid],
     origins: Tensor,
     directions: Tensor,
     background: Tensor | float = 1.0,
     settings: RenderSettings | None = None,
     jitter: Tensor | None = None,
+    *,
+    impl: str = "auto",
 ) -> Rendered:
-    """Render rays through one triplane.
+    """Render rays through one triplane, or through several with rays of their own.
 
     Args:
-        planes: [3, C, H, W] in [-1, 1].
+        planes: [3, C, H, W] in [-1, 1]; or [B, 3, C, H, W], then the rays' tensors and the
+            results have a leading B and ``grid`` is a sequence of B grids of one resolution.
         grid: occupied space, from :func:`build_occupancy` or kept up to date while fitting.
         origins, directions: [R, 3], unit directions.
         background: a grey level, [3] or [R, 3]; sRGB in [0, 1].
         jitter: shift of each ray's samples in steps, [R] in [0, 1); 0.5 without.
+        impl: see :mod:`renderer.backend`. Only "reference" computes colour where it cannot show.
 
     Returns:
         Color [R, 3], opacity [R], depth [R]. Differentiable to planes, decoder and background.
     """
-    check_planes(planes, batched=False)
     settings = settings or RenderSettings()
     if not isinstance(background, Tensor):
         background = planes.new_full((3,), float(background))
+    several = planes.ndim == 5
+    check_planes(planes, batched=several)
+    grids = [grid] if isinstance(grid, OccupancyGrid) else list(grid)
+    if not several:
+        planes, origins, directions = planes[None], origins[None], directions[None]
+        jitter = None if jitter is None else jitter[None]
+    batch, rays = origins.shape[:2]
+    if len(grids) != len(planes) or batch != len(planes) or directions.shape != origins.shape:
+        raise ValueError(
+            f"{len(planes)} triplanes need as many grids and sets of rays; got {len(grids)} grids, "
+            f"origins {list(origins.shape)} and directions {list(directions.shape)}"
+        )
+    per_ray = background.expand(batch, rays, 3) if background.ndim < 3 else background
+    given = (
+        (planes, origins, directions) if jitter is None else (planes, origins, directions, jitter)
+    )
+    chosen = choose(impl, *given)
+    if chosen == "torch" and uses_cpu_kernels(*given, decoder=decoder):
+        rendered = _render_on_cpu(
+            planes, decoder, grids, origins, directions, per_ray, settings, jitter
+        )
+    else:
+        render_one = _render_reference if chosen == "reference" else _render_visible
+        parts = [
+            render_one(
+                planes[b],
+                decoder,
+                grids[b],
+                origins[b],
+                directions[b],
+                per_ray[b],
+                settings,
+                None if jitter is None else jitter[b],
+            )
+            for b in range(batch)
+        ]
+        rendered = Rendered(
+            torch.stack([p.color for p in parts]),
+            torch.stack([p.opacity for p in parts]),
+            torch.stack([p.depth for p in parts]),
+        )
+    if several:
+        return rendered
+    return Rendered(rendered.color[0], rendered.opacity[0], rendered.depth[0])
+
+
+def _render_reference(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    grid: OccupancyGrid,
+    origins: Tensor,
+    directions: Tensor,
+    background: Tensor,
+    settings: RenderSettings,
+    jitter: Tensor | None,
+) -> Rendered:
+    """Plain: density and colour of every sample."""
+    samples = march(
+        origins,
+        directions,
+        grid,
+        steps=settings.steps,
+        near=settings.near,
+        jitter=jitter,
+        impl="reference",
+    )
+    points = origins[samples.ray] + samples.t[:, None] * directions[samples.ray]
+    density, color = query_field(planes, decoder, points, directions, samples.ray, impl="reference")
+    return composite(density, color, samples, background, settings.stop)
+
+
+def _render_visible(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    grid: OccupancyGrid,
+    origins: Tensor,
+    directions: Tensor,
+    background: Tensor,
+    settings: RenderSettings,
+    jitter: Tensor | None,
+) -> Rendered:
+    """A first pass finds the samples that show; only they get colour and gradients."""
     samples = march(
         origins, directions, grid, steps=settings.steps, near=settings.near, jitter=jitter
     )
+    with torch.no_grad():
+        points = origins[samples.ray] + samples.t[:, None] * directions[samples.ray]
+        density = query_density(planes, decoder, points)
+        shown = torch.nonzero(composite_weights(density, samples, settings.stop))[:, 0]
+        offsets = torch.searchsorted(
+            samples.ray[shown], torch.arange(len(samples.offsets)).to(shown)
+        )
+    samples = Samples(samples.ray[shown], samples.t[shown], offsets, samples.step)
     points = origins[samples.ray] + samples.t[:, None] * directions[samples.ray]
     density, color = query_field(planes, decoder, points, directions, samples.ray)
-    return composite(density, color, samples, background, settings.stop)
+    # What shows was decided above; rounding here must not stop a ray earlier.
+    return composite(density, color, samples, background, stop=0.0)
+
+
+def _render_on_cpu(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    grids: list[OccupancyGrid],
+    origins: Tensor,
+    directions: Tensor,
+    background: Tensor,
+    settings: RenderSettings,
+    jitter: Tensor | None,
+) -> Rendered:
+    """Compiled kernels; all triplanes in one packed call."""
+    from renderer.cpu.render import render_rays_cpu
+    from renderer.cpu.samples import march_cpu
+
+    shape = origins.shape[:2]
+    origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
+    step = step_length(settings.steps)
+    found = march_cpu(
+        origins,
+        directions,
+        torch.stack([g.occupied for g in grids]),
+        steps=settings.steps,
+        step=step,
+        near=settings.near,
+        jitter=None if jitter is None else jitter.reshape(-1),
+    )
+    total, opacity, distance = render_rays_cpu(
+        planes, decoder, origins, directions, Samples(*found, step), settings.stop
+    )
+    color = total.view(*shape, 3) + (1 - opacity.view(shape))[..., None] * background
+    depth = distance / opacity.clamp(min=1e-8)
+    return Rendered(color, opacity.view(shape), depth.view(shape))
 
 
 @torch.no_grad()
@@ -90,6 +220,8 @@ def render_image(
     settings: RenderSettings | None = None,
     grid: OccupancyGrid | None = None,
     rays_per_chunk: int = 16384,
+    *,
+    impl: str = "auto",
 ) -> Rendered:
     """Render the first of ``cameras`` as an image.
 
@@ -97,6 +229,7 @@ def render_image(
         planes: [3, C, H, W].
         grid: occupancy, built here when not given; pass it when rendering many views.
         rays_per_chunk: bounds memory.
+        impl: see :mod:`renderer.backend`.
 
     Returns:
         Color [H, W, 3] clamped to [0, 1], opacity [H, W], depth [H, W]; without gradients.
@@ -107,7 +240,7 @@ def render_image(
         grid = build_occupancy(planes, decoder, settings)
     origins, directions = cameras.image_rays(0)
     parts = [
-        render_rays(planes, decoder, grid, o, d, background, settings)
+        render_rays(planes, decoder, grid, o, d, background, settings, impl=impl)
         for o, d in zip(
             origins.split(rays_per_chunk), directions.split(rays_per_chunk), strict=True
         )

@@ -4,8 +4,9 @@ Legend: N samples of a chunk, S all samples, R rays, B triplanes, C channels, K 
 E columns of the encoded density channels, D of the encoded colour channels.
 
 No nonlinearity lies between the density network's second layer and the colour network's first, so
-their matrices are multiplied beforehand (:func:`fold`), and what depends on the direction alone is
-computed once per ray. Activations are computed again in the backward pass instead of kept.
+their matrices are multiplied beforehand (:func:`renderer.cpu.field.fold`), and what depends on
+the direction alone is computed once per ray. Activations are computed again in the backward pass
+instead of kept.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from renderer.cpu import layers, sampling
-from renderer.decoder import TriplaneDecoder, frequency_encode
 
 CHUNK = 1024
 
 
 class Parameters(NamedTuple):
-    """What a chunk computes with; every entry but ``planes`` comes from :func:`fold`.
+    """What a chunk computes with, from :func:`renderer.cpu.field.fold`.
 
     Attributes:
         planes: channel-last, [B·3, H, W, C].
@@ -44,42 +43,6 @@ class Parameters(NamedTuple):
     color_hidden: Tensor
     color_out: Tensor
     ray_term: Tensor
-
-
-def channel_last(planes: Tensor) -> Tensor:
-    """[B, 3, C, H, W] → contiguous [B·3, H, W, C]; no copy when the memory is so already."""
-    return planes.flatten(0, 1).permute(0, 2, 3, 1).contiguous()
-
-
-def fold(decoder: TriplaneDecoder, planes: Tensor, directions: Tensor) -> Parameters:
-    """Multiply the decoder's adjoining matrices; differentiable.
-
-    Args:
-        planes: channel-last.
-        directions: unit vectors of the rays, [R, 3].
-    """
-    encoded = 1 + 2 * decoder.frequencies
-    color = decoder.color_channels * encoded
-    geometry = decoder.color_in.weight[:, color + 3 * encoded :]
-    ray_term = F.linear(
-        frequency_encode(directions, decoder.frequencies),
-        decoder.color_in.weight[:, color : color + 3 * encoded],
-        geometry @ decoder.density_out.bias[1:],
-    )
-    folded = torch.cat(
-        [decoder.color_in.weight[:, :color], geometry @ decoder.density_out.weight[1:]], dim=1
-    )
-    return Parameters(
-        planes,
-        decoder.density_in.weight,
-        decoder.density_in.bias,
-        decoder.density_out.weight[0],
-        decoder.density_out.bias[:1],
-        folded,
-        decoder.color_hidden.weight,
-        decoder.color_out.weight,
-        ray_term,
-    )
 
 
 @dataclass(frozen=True)
@@ -168,8 +131,6 @@ class ChunkRunner:
         ``exponent`` holds the density's logarithm.
         """
         n, p, a = high - low, self.parameters, self.arrays
-        encoded, encoded_array = self.density_encoded.rows(n)
-        hidden, hidden_array = self.hidden.rows(n)
         wide, wide_array = self.wide.rows(n)
         first, first_array = self.first.rows(n)
         second, second_array = self.second.rows(n)
@@ -179,22 +140,31 @@ class ChunkRunner:
             self.color_channels,
             self.frequencies,
             wide_array,
-            encoded_array,
+            self.density_encoded.rows(n)[1],
         )
-        torch.mm(encoded, p.density_in.T, out=hidden)
-        layers.density_head_into(
-            hidden_array,
-            a.density_bias,
-            a.density_out,
-            np.float32(a.density_offset[0]),
-            self.column,
-            wide_array,
-            self.exponent[:n],
-        )
+        self.hidden_forward(n)
         torch.mm(wide, p.color_in.T, out=first)
         layers.add_ray_term_relu(first_array, self.places.view[low:high], a.ray_term)
         torch.mm(first, p.color_hidden.T, out=second)
         layers.color_head(second_array, a.color_out, color)
+
+    def density_of_exponent(self, out: np.ndarray) -> None:
+        """Density [N] of the samples :meth:`forward` was last called for."""
+        layers.bounded_exp(self.exponent[: len(out)], out)
+
+    def hidden_forward(self, count: int) -> None:
+        """Density hidden units into ``wide`` and ``exponent``, from ``density_encoded``."""
+        hidden, hidden_array = self.hidden.rows(count)
+        torch.mm(self.density_encoded.rows(count)[0], self.parameters.density_in.T, out=hidden)
+        layers.density_head_into(
+            hidden_array,
+            self.arrays.density_bias,
+            self.arrays.density_out,
+            np.float32(self.arrays.density_offset[0]),
+            self.column,
+            self.wide.array[:count],
+            self.exponent[:count],
+        )
 
 
 class GradientRunner(ChunkRunner):
@@ -241,6 +211,35 @@ class GradientRunner(ChunkRunner):
         )
         self.sums = Parameters(*(g.numpy() for g in self.gradients))  # type: ignore[arg-type]
 
+    def density_backward(
+        self,
+        low: int,
+        high: int,
+        density_gradient: np.ndarray,
+        features_gradient: np.ndarray | None,
+    ) -> None:
+        """As :meth:`backward` where only density was computed."""
+        n = high - low
+        encoded, encoded_array = self.density_encoded.rows(n)
+        sampling.encode_density(
+            self.arrays.planes,
+            *self.places.at(slice(low, high)),
+            self.color_channels,
+            self.frequencies,
+            encoded_array,
+        )
+        self.hidden_forward(n)
+        self.wide_gradient.array[:n, self.column :] = 0
+        d_encoded_array = self.hidden_backward(n, density_gradient, features_gradient is not None)
+        if features_gradient is not None:
+            sampling.decode_density_gradients(
+                encoded_array,
+                d_encoded_array,
+                self.color_channels,
+                self.frequencies,
+                features_gradient,
+            )
+
     def backward(
         self,
         low: int,
@@ -263,8 +262,6 @@ class GradientRunner(ChunkRunner):
         d_second, d_second_array = self.second_gradient.rows(n)
         d_first, d_first_array = self.first_gradient.rows(n)
         d_wide, d_wide_array = self.wide_gradient.rows(n)
-        d_hidden, d_hidden_array = self.hidden_gradient.rows(n)
-
         layers.color_head_backward(
             self.second.rows(n)[1],
             a.color_out,
@@ -278,35 +275,44 @@ class GradientRunner(ChunkRunner):
             first_array, self.places.view[low:high], d_first_array, self.sums.ray_term
         )
         torch.mm(d_first, p.color_in, out=d_wide)
-        layers.density_head_backward(
-            wide_array,
-            self.column,
-            d_wide_array,
-            a.density_out,
-            self.exponent[:n],
-            density_gradient,
-            d_hidden_array,
-            self.sums.density_bias,
-            self.density_out_gradient.numpy(),
-        )
-        encoded, encoded_array = self.density_encoded.rows(n)
+        d_encoded_array = self.hidden_backward(n, density_gradient, features_gradient is not None)
         if self.trained:
-            g = self.gradients
-            g.color_hidden.addmm_(d_second.T, first)
-            g.color_in.addmm_(d_first.T, wide)
-            g.density_in.addmm_(d_hidden.T, encoded)
+            self.gradients.color_hidden.addmm_(d_second.T, first)
+            self.gradients.color_in.addmm_(d_first.T, wide)
         if features_gradient is not None:
-            d_encoded, d_encoded_array = self.density_encoded_gradient.rows(n)
-            torch.mm(d_hidden, p.density_in, out=d_encoded)
             sampling.decode_gradients(
                 wide_array,
-                encoded_array,
+                self.density_encoded.rows(n)[1],
                 d_wide_array,
                 d_encoded_array,
                 self.color_channels,
                 self.frequencies,
                 features_gradient,
             )
+
+    def hidden_backward(
+        self, count: int, density_gradient: np.ndarray, to_features: bool
+    ) -> np.ndarray:
+        """From density and the hidden units' gradients in ``wide_gradient`` to the encoding's."""
+        hidden, hidden_array = self.hidden_gradient.rows(count)
+        layers.density_head_backward(
+            self.wide.array[:count],
+            self.column,
+            self.wide_gradient.array[:count],
+            self.arrays.density_out,
+            self.exponent[:count],
+            density_gradient,
+            hidden_array,
+            self.sums.density_bias,
+            self.density_out_gradient.numpy(),
+        )
+        if self.trained:
+            encoded = self.density_encoded.rows(count)[0]
+            self.gradients.density_in.addmm_(hidden.T, encoded)
+        out, out_array = self.density_encoded_gradient.rows(count)
+        if to_features:
+            torch.mm(hidden, self.parameters.density_in, out=out)
+        return out_array
 
 
 def chunks(low: int, high: int) -> list[tuple[int, int]]:

@@ -73,6 +73,7 @@ def accumulate_backward(
     color,
     t,
     offsets,
+    visible,
     step,
     first,
     last,
@@ -84,14 +85,16 @@ def accumulate_backward(
 ):
     """Gradients to density [S] and colour [S, 3] from those to the sums of :func:`accumulate`.
 
-    With g the gradient to a weight: dτᵢ = Tᵢ₊₁·gᵢ − Σ_{j>i} wⱼ·gⱼ.
+    With g the gradient to a weight: dτᵢ = Tᵢ₊₁·gᵢ − Σ_{j>i} wⱼ·gⱼ. Only the first ``visible`` [R]
+    samples of a ray have gradients.
     """
     step = np.float32(step)
     for r in range(first, last):
         red, green, blue = total_gradient[r, 0], total_gradient[r, 1], total_gradient[r, 2]
         mass, distance = opacity_gradient[r], depth_gradient[r]
+        start, end = offsets[r], offsets[r] + visible[r]
         behind = 0.0
-        for s in range(offsets[r], offsets[r + 1]):
+        for s in range(start, end):
             w = weights[s]
             color_out[s, 0] = w * red
             color_out[s, 1] = w * green
@@ -101,12 +104,14 @@ def accumulate_backward(
             density_out[s] = g
             behind += w * g
         depth = 0.0
-        for s in range(offsets[r], offsets[r + 1]):
+        for s in range(start, end):
             raw = density[s] * step
-            tau = min(raw, _CAP)
-            depth += tau
+            depth += min(raw, _CAP)
             g = density_out[s]
             behind -= weights[s] * g
             slope = np.float32(math.exp(-depth) * g - behind) * step
             # As torch.clamp: the bound itself passes the gradient on.
             density_out[s] = slope if raw <= _CAP else np.float32(0.0)
+        for s in range(end, offsets[r + 1]):
+            density_out[s] = 0
+            color_out[s, :] = 0

@@ -37,6 +37,13 @@ def density_head(hidden, bias, weight, offset, density):
 
 
 @kernel
+def bounded_exp(exponent, density):
+    """Density from its logarithm, [N] each."""
+    for i in range(exponent.shape[0]):
+        density[i] = np.float32(math.exp(min(exponent[i], _CAP)))
+
+
+@kernel
 def density_head_into(hidden, bias, weight, offset, column, wide, exponent):
     """As :func:`density_head`, but writes softplus into ``wide[:, column:]`` [N, D + K].
 

@@ -14,48 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu import compositing, sampling
-from renderer.cpu.chunk import (
-    ChunkRunner,
-    GradientRunner,
-    Parameters,
-    Places,
-    channel_last,
-    chunks,
-    fold,
-)
-from renderer.cpu.threads import run_workers, shares, worker_count
+from renderer.cpu import compositing
+from renderer.cpu.chunk import ChunkRunner, GradientRunner, Parameters, Places, chunks
+from renderer.cpu.field import channel_last, fold, scatter_features, total_gradients
+from renderer.cpu.threads import ray_shares, run_workers, worker_count
 from renderer.decoder import TriplaneDecoder
 from renderer.marching import Samples
-
-
-def ray_shares(offsets: np.ndarray, workers: int) -> list[tuple[int, int]]:
-    """Adjoining ranges of rays with about as many samples each."""
-    rays = len(offsets) - 1
-    targets = [offsets[-1] * k // workers for k in range(1, workers)]
-    cuts = [0, *(min(int(np.searchsorted(offsets, t)), rays) for t in targets), rays]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
-
-
-def total_gradients(runners: list[GradientRunner]) -> list[Tensor]:
-    """Sums over workers, in their order, of all parameters but planes and ray term."""
-    return [
-        torch.stack([runner.gradients[k] for runner in runners]).sum(0)
-        for k in range(1, len(Parameters._fields) - 1)
-    ]
-
-
-def scatter_features(gradient: np.ndarray, places: Places, shape: torch.Size) -> Tensor:
-    """Gradient to the channel-last planes from those to the features of all samples [S, C]."""
-    planes = torch.zeros(shape)
-    array, workers = planes.numpy(), worker_count()
-
-    def work(index: int) -> None:
-        everything = places.at(slice(None))
-        sampling.scatter(gradient, *everything, index, workers, array)
-
-    run_workers(work, workers)
-    return planes
 
 
 class _RenderRays(torch.autograd.Function):
@@ -118,13 +82,22 @@ class _RenderRays(torch.autograd.Function):
 
         run_workers(shade, workers)
         ctx.save_for_backward(*tensors)
-        ctx.kept = (in_sight, kept, weights_kept, density_kept, color, samples.step, layout)
+        ctx.kept = (
+            in_sight,
+            kept,
+            visible,
+            weights_kept,
+            density_kept,
+            color,
+            samples.step,
+            layout,
+        )
         return torch.from_numpy(total), torch.from_numpy(opacity), torch.from_numpy(depth)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, total: Tensor, opacity: Tensor, depth: Tensor):  # type: ignore[override]
-        places, kept, weights, density, color, step, layout = ctx.kept
+        places, kept, visible, weights, density, color, step, layout = ctx.kept
         tensors = ctx.saved_tensors
         parameters = Parameters(*(t.detach().contiguous() for t in tensors))
         wanted = ctx.needs_input_grad[6:]
@@ -144,7 +117,7 @@ class _RenderRays(torch.autograd.Function):
         def work(index: int) -> None:
             first, last = parts[index]
             compositing.accumulate_backward(
-                density, weights, color, places.t, kept, step, first, last, *incoming,
+                density, weights, color, places.t, kept, visible, step, first, last, *incoming,
                 density_gradient, color_gradient,
             )  # fmt: skip
             for low, high in chunks(kept[first], kept[last]):

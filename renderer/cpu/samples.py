@@ -59,9 +59,7 @@ def march_cpu(
     workers = worker_count()
     parts = shares(rays, workers)
     counts, begins = np.empty((2, rays), np.int64)
-    run_workers(
-        lambda k: marching.count_samples(*setting, *parts[k], counts, begins), workers
-    )
+    run_workers(lambda k: marching.count_samples(*setting, *parts[k], counts, begins), workers)
     offsets = torch.zeros(rays + 1, dtype=torch.long)
     offset_array = offsets.numpy()
     np.cumsum(counts, out=offset_array[1:])

@@ -12,6 +12,8 @@ import numpy as np
 
 from renderer.cpu.jit import kernel, sin_cos
 
+TILE = 32  # samples whose features lie in the first-level cache together
+
 
 @kernel(exact=True)
 def corner(coordinate, size):
@@ -48,17 +50,19 @@ def gather(planes, triplane, x, y, z, low, features):
 
 
 @kernel
-def encode(features, frequencies, encoded):
-    """[K] → [K·(1 + 2·frequencies)]: x, then sin and cos of x·2⁰, x·2¹, …"""
-    count = features.shape[0]
+def encode(feature, sine, cosine, frequencies, encoded):
+    """[K] → [K·(1 + 2·frequencies)]: x, then sin and cos of x·2⁰, x·2¹, …
+
+    ``sine`` and ``cosine`` of x are given: they vectorise over many samples.
+    """
+    count = feature.shape[0]
     for c in range(count):
-        encoded[c] = features[c]
+        encoded[c] = feature[c]
     if frequencies == 0:
         return
     for c in range(count):
-        s, k = sin_cos(features[c])
-        encoded[count + c] = s
-        encoded[2 * count + c] = k
+        encoded[count + c] = sine[c]
+        encoded[2 * count + c] = cosine[c]
     for f in range(1, frequencies):
         # Double angles: sin 2x = 2·sin x·cos x, cos 2x = 1 − 2·sin² x.
         before = (2 * f - 1) * count
@@ -83,19 +87,42 @@ def encode_backward(encoded, gradient, frequencies, count, out):
 
 
 @kernel
+def gather_tile(planes, origins, directions, rays_each, ray, t, low, start, stop, feature):
+    """Features of samples ``start … stop``, channels ``low …``, into ``feature`` [TILE, K]."""
+    for i in range(start, stop):
+        r = ray[i]
+        x = origins[r, 0] + t[i] * directions[r, 0]
+        y = origins[r, 1] + t[i] * directions[r, 1]
+        z = origins[r, 2] + t[i] * directions[r, 2]
+        gather(planes, r // rays_each, x, y, z, low, feature[i - start])
+
+
+@kernel
+def sin_cos_all(x, sine, cosine):
+    """Sine and cosine of flat arrays."""
+    for i in range(x.shape[0]):
+        s, c = sin_cos(x[i])
+        sine[i] = s
+        cosine[i] = c
+
+
+@kernel
 def encode_density(
     planes, origins, directions, rays_each, ray, t, color_channels, frequencies, encoded
 ):
     """Encoded density channels of N samples, into ``encoded`` [N, E]."""
     channels = planes.shape[3] - color_channels
-    features = np.empty(channels, np.float32)
-    for i in range(ray.shape[0]):
-        r = ray[i]
-        x = origins[r, 0] + t[i] * directions[r, 0]
-        y = origins[r, 1] + t[i] * directions[r, 1]
-        z = origins[r, 2] + t[i] * directions[r, 2]
-        gather(planes, r // rays_each, x, y, z, color_channels, features)
-        encode(features, frequencies, encoded[i])
+    feature = np.zeros((TILE, channels), np.float32)
+    sine, cosine = np.empty_like(feature), np.empty_like(feature)
+    for start in range(0, ray.shape[0], TILE):
+        stop = min(start + TILE, ray.shape[0])
+        gather_tile(
+            planes, origins, directions, rays_each, ray, t, color_channels, start, stop, feature
+        )
+        sin_cos_all(feature.ravel(), sine.ravel(), cosine.ravel())
+        for i in range(start, stop):
+            k = i - start
+            encode(feature[k], sine[k], cosine[k], frequencies, encoded[i])
 
 
 @kernel
@@ -113,16 +140,18 @@ def encode_samples(
 ):
     """Encoded channels of N samples: into the first columns of ``color_encoded`` and [N, E]."""
     channels = planes.shape[3]
-    features = np.empty(channels, np.float32)
+    feature = np.zeros((TILE, channels), np.float32)
+    sine, cosine = np.empty_like(feature), np.empty_like(feature)
     width = color_channels * (1 + 2 * frequencies)
-    for i in range(ray.shape[0]):
-        r = ray[i]
-        x = origins[r, 0] + t[i] * directions[r, 0]
-        y = origins[r, 1] + t[i] * directions[r, 1]
-        z = origins[r, 2] + t[i] * directions[r, 2]
-        gather(planes, r // rays_each, x, y, z, 0, features)
-        encode(features[:color_channels], frequencies, color_encoded[i, :width])
-        encode(features[color_channels:], frequencies, density_encoded[i])
+    for start in range(0, ray.shape[0], TILE):
+        stop = min(start + TILE, ray.shape[0])
+        gather_tile(planes, origins, directions, rays_each, ray, t, 0, start, stop, feature)
+        sin_cos_all(feature.ravel(), sine.ravel(), cosine.ravel())
+        for i in range(start, stop):
+            f, s, c = feature[i - start], sine[i - start], cosine[i - start]
+            n = color_channels
+            encode(f[:n], s[:n], c[:n], frequencies, color_encoded[i, :width])
+            encode(f[n:], s[n:], c[n:], frequencies, density_encoded[i])
 
 
 @kernel
@@ -150,6 +179,20 @@ def decode_gradients(
             density_gradient[i],
             frequencies,
             channels - color_channels,
+            out[i, color_channels:],
+        )
+
+
+@kernel
+def decode_density_gradients(density_encoded, density_gradient, color_channels, frequencies, out):
+    """As :func:`decode_gradients` where colour was not computed: its channels get zero."""
+    for i in range(out.shape[0]):
+        out[i, :color_channels] = 0
+        encode_backward(
+            density_encoded[i],
+            density_gradient[i],
+            frequencies,
+            out.shape[1] - color_channels,
             out[i, color_channels:],
         )
 

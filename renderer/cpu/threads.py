@@ -7,10 +7,12 @@ alone, so results repeat.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
 _lock = threading.Lock()
@@ -57,7 +59,6 @@ def run_workers(work: Callable[[int], None], count: int) -> None:
     if count == 1:
         guarded(0)
         return
-    # A fork leaves the child without its parent's threads; see _forget.
     futures = [_pool(count).submit(guarded, index) for index in range(count)]
     errors = [future.exception() for future in futures]
     for error in errors:
@@ -73,14 +74,18 @@ def _forget() -> None:
     _inside.worker = False
 
 
-try:
-    import os
-
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-except AttributeError:  # no fork on this system
-    pass
 
 
 def shares(total: int, count: int) -> list[tuple[int, int]]:
     """``count`` even, adjoining ranges of ``total`` things."""
     return [(total * k // count, total * (k + 1) // count) for k in range(count)]
+
+
+def ray_shares(offsets: np.ndarray, workers: int) -> list[tuple[int, int]]:
+    """Adjoining ranges of rays with about as many samples each."""
+    rays = len(offsets) - 1
+    targets = [offsets[-1] * k // workers for k in range(1, workers)]
+    cuts = [0, *(min(int(np.searchsorted(offsets, t)), rays) for t in targets), rays]
+    return list(zip(cuts[:-1], cuts[1:], strict=True))

@@ -1,0 +1,80 @@
+"""Which implementation of an operation runs.
+
+- ``"reference"``: plain PyTorch, any device and dtype; the definition of what is right.
+- ``"torch"``: the fast path without CUDA kernels. On the CPU in fp32 it runs compiled kernels
+  (:mod:`renderer.cpu`) when numba is installed, elsewhere PyTorch on fewer samples.
+- ``"cuda"``: the CUDA kernels (:mod:`renderer.cuda`).
+- ``"auto"``: the fastest that fits the device and dtype.
+
+Asking for what cannot run raises; what "auto" chose is logged once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from renderer.decoder import TriplaneDecoder
+from runtime.errors import UserError
+
+Impl = Literal["auto", "cuda", "torch", "reference"]
+IMPLS = ("auto", "cuda", "torch", "reference")
+
+logger = logging.getLogger("triavatar.renderer")
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Whether the CPU kernels can be compiled; says so once if not."""
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        logger.warning(
+            "numba is not installed (%s): rendering on the CPU uses PyTorch's own gather, several "
+            "times slower; pip install numba",
+            error,
+        )
+        return False
+    return True
+
+
+def uses_cpu_kernels(*tensors: Tensor, decoder: Any = None) -> bool:
+    """Whether the compiled CPU kernels serve these tensors and this decoder."""
+    if any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
+        return False
+    if decoder is not None:
+        # Another backend's decoder has no matrices to fold.
+        if not isinstance(decoder, TriplaneDecoder):
+            return False
+        weight = decoder.color_out.weight
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            return False
+    return has_numba()
+
+
+def choose(impl: str, *tensors: Tensor) -> str:
+    """Resolve ``impl`` for these tensors: "cuda", "torch" or "reference".
+
+    Raises:
+        ValueError: if there is no such implementation.
+        UserError: if it was asked for by name and cannot run.
+    """
+    if impl not in IMPLS:
+        raise ValueError(f"impl must be one of {', '.join(IMPLS)}, got {impl!r}")
+    if impl == "cuda":
+        raise UserError("the CUDA kernels do not render whole rays yet; use impl='torch'")
+    if impl != "auto":
+        return impl
+    if all(t.dtype == torch.float64 for t in tensors):
+        return "reference"
+    _announce("torch", tensors[0].device.type)
+    return "torch"
+
+
+@functools.cache
+def _announce(chosen: str, device: str) -> None:
+    logger.info("rendering on %s with impl=%s", device, chosen)

@@ -1,0 +1,290 @@
+// Gradients of density and colour to the planes, and what the decoder's gradients are made of.
+//
+// Nothing but the outputs is kept from the forward pass: the tile is computed again. Of its
+// activations the way back needs one bit per ReLU and softplus' value, which stay in registers. A
+// sample's gradients are divided by their largest before they become halves and multiplied back in
+// fp32 when they leave, so no loss scaling is needed whatever their size.
+#include "tile.cuh"
+#include "workspace.cuh"
+
+constexpr float GRADIENT_EXPONENT = 15.0f;
+constexpr int COLOR_GRADS = round16(COLOR_ENCODED);  // directions get no gradient
+constexpr int DENSITY_GRADS = round16(DENSITY_ENCODED);
+// A narrow decoder has more encodings than one pass over its width covers.
+constexpr int PASSES = (COLOR_GRADS + HIDDEN - 1) / HIDDEN;
+static_assert(DENSITY_GRADS <= HIDDEN, "density's encodings fit in one pass");
+
+// gradients [S, 4]: of the three colour outputs before the sigmoid and of log density; `largest`
+// grows to the largest magnitude.
+extern "C" __global__ void __launch_bounds__(128)
+    head_gradients(const float* density, const float* color, const float* grad_density,
+                   const float* grad_color, float* gradients, float* largest_out, int count) {
+    int s = blockIdx.x * blockDim.x + threadIdx.x;
+    float top = 0.0f;
+    if (s < count) {
+        float value[4];
+        for (int c = 0; c < 3; c++) {
+            float y = color[3 * s + c];
+            value[c] = grad_color[3 * s + c] * y * (1.0f - y);
+        }
+        // exp's derivative at an exponent clamped to +-15, from exp itself.
+        float low = expf(-GRADIENT_EXPONENT), high = expf(GRADIENT_EXPONENT);
+        value[LOGIT] = grad_density[s] * fminf(fmaxf(density[s], low), high);
+        for (int c = 0; c < 4; c++) {
+            gradients[4 * s + c] = value[c];
+            top = fmaxf(top, fabsf(value[c]));
+        }
+    }
+    for (int delta = 16; delta > 0; delta /= 2)
+        top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, delta));
+    // Non-negative floats order like their bits.
+    if ((threadIdx.x & 31) == 0) atomicMax((int*)largest_out, __float_as_int(top));
+}
+
+// A product's values as pairs of halves: half the registers while other layers run.
+struct Held {
+    unsigned pair[ROWS][COLUMNS][4];
+};
+
+__device__ __forceinline__ void hold(Held& held, const Product& product) {
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                held.pair[i][j][e] =
+                    to_finite_half(product.part[i][j].value[2 * e]) |
+                    (unsigned)to_finite_half(product.part[i][j].value[2 * e + 1]) << 16;
+}
+
+__device__ __forceinline__ half_t held_half(const Held& held, int i, int j, int e) {
+    unsigned pair = held.pair[i][j][e / 2];
+    return (half_t)(e & 1 ? pair >> 16 : pair & 0xffffu);
+}
+
+// To columns `column` ... of the activations, as far as they lie below LIMIT.
+template <int LIMIT>
+__device__ __forceinline__ void store_held(const Held& held, half_t* act, const Place& place,
+                                           int pass) {
+    for_each_value(place, ACT_LD, [&](int i, int j, int e, int at) {
+        if (LIMIT % HIDDEN == 0 || pass * HIDDEN + place.column + 16 * j < LIMIT)
+            act[at + pass * HIDDEN] = held_half(held, i, j, e);
+    });
+}
+
+// Which values of a layer's output ReLU lets through.
+struct Mask {
+    unsigned bits[ROWS];
+
+    __device__ __forceinline__ void set(const Product& product) {
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            bits[i] = 0;
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+                for (int e = 0; e < 8; e++)
+                    bits[i] |= (product.part[i][j].value[e] > 0.0f ? 1u : 0u) << (8 * j + e);
+        }
+    }
+};
+
+__device__ __forceinline__ void store_masked(const Product& product, const Mask& mask, half_t* act,
+                                             const Place& place) {
+    for_each_value(place, ACT_LD, [&](int i, int j, int e, int at) {
+        bool passes = mask.bits[i] >> (8 * j + e) & 1u;
+        act[at] = passes ? to_finite_half(product.part[i][j].value[e]) : (half_t)0;
+    });
+}
+
+// WIDTH columns of the tile to global memory, 16 bytes at a time.
+template <int WIDTH>
+__device__ __forceinline__ void save(half_t* target, int stride, const half_t* act) {
+    for (int item = threadIdx.x; item < TILE * (WIDTH / 8); item += THREADS) {
+        int s = item / (WIDTH / 8), c = item % (WIDTH / 8) * 8;
+        *(uint4*)(target + (long long)s * stride + c) = *(const uint4*)(act + s * ACT_LD + c);
+    }
+}
+
+// The same for gradients, whose rows share one scale there: each row's own over the largest.
+template <int WIDTH>
+__device__ __forceinline__ void save_scaled(half_t* target, const half_t* act, int ld,
+                                            const float* scale, float factor) {
+    for (int item = threadIdx.x; item < TILE * (WIDTH / 2); item += THREADS) {
+        int s = item / (WIDTH / 2), c = item % (WIDTH / 2) * 2;
+        float ratio = scale[s] * factor;
+        unsigned pair = *(const unsigned*)(act + s * ld + c);
+        *(unsigned*)(target + (long long)s * GRADIENTS + c) =
+            to_half(to_float((half_t)(pair & 0xffffu)) * ratio) |
+            (unsigned)to_half(to_float((half_t)(pair >> 16)) * ratio) << 16;
+    }
+}
+
+// Each sample's output gradients over their largest, and that largest.
+__device__ __forceinline__ void load_head_gradients(const float* gradients, int first, int count,
+                                                    half_t* head_grad, float* scale) {
+    for (int s = threadIdx.x; s < TILE; s += THREADS) {
+        float4 g = first + s < count ? ((const float4*)gradients)[first + s]
+                                     : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        float top = fmaxf(fmaxf(fabsf(g.x), fabsf(g.y)), fmaxf(fabsf(g.z), fabsf(g.w)));
+        // Below the smallest normal number the reciprocal overflows; such a sample does not count.
+        bool counts = top > 1e-37f;
+        float factor = counts ? 1.0f / top : 0.0f;
+        scale[s] = counts ? top : 0.0f;
+        half_t* row = head_grad + s * HEAD_LD;
+        row[0] = to_half(g.x * factor);
+        row[1] = to_half(g.y * factor);
+        row[2] = to_half(g.z * factor);
+        row[LOGIT] = to_half(g.w * factor);
+        for (int c = LOGIT + 1; c < HEAD; c++) row[c] = 0;
+    }
+}
+
+// planes_grad: fp32, laid out like the planes, added to; or null. inputs, layer_grads: one row for
+// each sample from `begin` (rounded up to whole tiles), or null when the decoder is frozen.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    field_backward(Source source, Planes planes, const half_t* weights, const float* gradients,
+                   const float* largest_in, float* planes_grad, half_t* inputs, half_t* layer_grads,
+                   int begin) {
+    DYNAMIC_SHARED(shared);
+    Tile tile = make_tile(shared, begin);
+    half_t* head_grad = (half_t*)(shared + AT_HEAD_GRAD);
+    float* scale = (float*)(shared + AT_SCALE);
+    Place place = find_place((float*)tile.weights);
+    load_head_gradients(gradients, tile.first, source.count, head_grad, scale);
+    float factor = 0.0f;
+    if (layer_grads) {
+        inputs += (long long)blockIdx.x * TILE * INPUTS;
+        layer_grads += (long long)blockIdx.x * TILE * GRADIENTS;
+        factor = largest_in[0] > 1e-37f ? 1.0f / largest_in[0] : 0.0f;
+    }
+
+    // Forward again.
+    Product product;
+    Held softplus_value;
+    Mask first_mask, second_mask;
+    density_layer<0>(product, tile, source, planes, weights, place, [&] {
+        if (inputs) save<DENSITY_IN>(inputs + IN_DENSITY, INPUTS, tile.act);
+    });
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                product.part[i][j].value[e] = softplus(product.part[i][j].value[e]);
+    hold(softplus_value, product);
+    store_held<HIDDEN>(softplus_value, tile.act, place, 0);
+    copy_weights<HIDDEN, HIDDEN>(tile.weights, W_LD, weights + W_GEOMETRY, HIDDEN + HEAD);
+    __syncthreads();
+    if (inputs) save<HIDDEN>(inputs + IN_GEOMETRY, INPUTS, tile.act);
+    product.clear();
+    multiply<HIDDEN, HIDDEN, false>(product, tile.act, ACT_LD, place.row, tile.weights, W_LD,
+                                    place.column);
+    __syncthreads();
+    encode_color(tile.features, source, tile.first, tile.act);
+    copy_weights<COLOR_IN, HIDDEN>(tile.weights, W_LD, weights + W_COLOR, HIDDEN);
+    __syncthreads();
+    if (inputs) save<COLOR_IN>(inputs + IN_COLOR, INPUTS, tile.act);
+    multiply<COLOR_IN, HIDDEN, false>(product, tile.act, ACT_LD, place.row, tile.weights, W_LD,
+                                      place.column);
+    __syncthreads();
+    first_mask.set(product);
+    store_relu(product, tile.act, place);
+    copy_weights<HIDDEN, HIDDEN>(tile.weights, W_LD, weights + W_HIDDEN, HIDDEN);
+    __syncthreads();
+    if (inputs) save<HIDDEN>(inputs + IN_HIDDEN, INPUTS, tile.act);
+    product.clear();
+    multiply<HIDDEN, HIDDEN, false>(product, tile.act, ACT_LD, place.row, tile.weights, W_LD,
+                                    place.column);
+    second_mask.set(product);
+    __syncthreads();
+    if (inputs) {  // the last layer's input serves the decoder's gradient alone
+        store_relu(product, tile.act, place);
+        __syncthreads();
+        save<HIDDEN>(inputs + IN_OUT, INPUTS, tile.act);
+    }
+
+    // And back: colour output, second and first hidden layer.
+    copy_weights<HIDDEN, HEAD>(tile.weights, HEAD_LD, weights + W_OUT, HEAD);
+    __syncthreads();
+    product.clear();
+    multiply<HEAD, HIDDEN, true>(product, head_grad, HEAD_LD, place.row, tile.weights, HEAD_LD,
+                                 place.column);
+    if (layer_grads)
+        save_scaled<HEAD>(layer_grads + GRAD_HEAD, head_grad, HEAD_LD, scale, factor);
+    __syncthreads();
+    store_masked(product, second_mask, tile.act, place);
+    copy_weights<HIDDEN, HIDDEN>(tile.weights, W_LD, weights + W_HIDDEN, HIDDEN);
+    __syncthreads();
+    if (layer_grads)
+        save_scaled<HIDDEN>(layer_grads + GRAD_HIDDEN, tile.act, ACT_LD, scale, factor);
+    product.clear();
+    multiply<HIDDEN, HIDDEN, true>(product, tile.act, ACT_LD, place.row, tile.weights, W_LD,
+                                   place.column);
+    __syncthreads();
+    store_masked(product, first_mask, tile.act, place);
+    copy_weights<HIDDEN, HIDDEN + HEAD>(tile.weights, GEOMETRY_LD, weights + W_GEOMETRY,
+                                        HIDDEN + HEAD);
+    __syncthreads();
+    if (layer_grads)
+        save_scaled<HIDDEN>(layer_grads + GRAD_COLOR, tile.act, ACT_LD, scale, factor);
+
+    // Density's hidden layer hears from colour and from log density; softplus' slope is
+    // 1 - exp(-softplus). Its gradient waits in registers while the colour encodings take theirs.
+    product.clear();
+    multiply<HIDDEN, HIDDEN, true>(product, tile.act, ACT_LD, place.row, tile.weights, GEOMETRY_LD,
+                                   place.column);
+    multiply<HEAD, HIDDEN, true>(product, head_grad, HEAD_LD, place.row, tile.weights + HIDDEN,
+                                 GEOMETRY_LD, place.column);
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                product.part[i][j].value[e] *=
+                    1.0f - __expf(-to_float(held_half(softplus_value, i, j, e)));
+    hold(softplus_value, product);
+    const Held& density_grad = softplus_value;
+    __syncthreads();
+
+    float* feature_grad = (float*)(shared + AT_FEATURE_GRAD);
+    if (planes_grad) {
+        copy_weights<COLOR_GRADS, HIDDEN>(tile.weights, W_LD, weights + W_COLOR, HIDDEN);
+        __syncthreads();
+        Held color_grad[PASSES];
+#pragma unroll
+        for (int pass = 0; pass < PASSES; pass++) {
+            product.clear();
+            multiply<HIDDEN, COLOR_GRADS, true>(product, tile.act, ACT_LD, place.row, tile.weights,
+                                                W_LD, place.column + pass * HIDDEN);
+            hold(color_grad[pass], product);
+        }
+        __syncthreads();
+#pragma unroll
+        for (int pass = 0; pass < PASSES; pass++)
+            store_held<COLOR_GRADS>(color_grad[pass], tile.act, place, pass);
+        __syncthreads();
+        encoding_backward<0, COLOR_CHANNELS>(tile.features, tile.act, feature_grad);
+        copy_weights<DENSITY_GRADS, HIDDEN>(tile.weights, W_LD, weights + W_DENSITY, HIDDEN);
+        __syncthreads();
+    }
+    store_held<HIDDEN>(density_grad, tile.act, place, 0);
+    __syncthreads();
+    if (layer_grads)
+        save_scaled<HIDDEN>(layer_grads + GRAD_DENSITY, tile.act, ACT_LD, scale, factor);
+    if (planes_grad) {
+        product.clear();
+        multiply<HIDDEN, DENSITY_GRADS, true>(product, tile.act, ACT_LD, place.row, tile.weights,
+                                              W_LD, place.column);
+        hold(softplus_value, product);
+        __syncthreads();
+        store_held<DENSITY_GRADS>(softplus_value, tile.act, place, 0);
+        __syncthreads();
+        encoding_backward<COLOR_CHANNELS, DENSITY_CHANNELS>(tile.features, tile.act, feature_grad);
+        __syncthreads();
+        scatter(planes, tile.points, feature_grad, scale, planes_grad);
+    }
+}

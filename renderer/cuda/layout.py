@@ -1,0 +1,207 @@
+"""Sizes of the field's kernels for one decoder and one card, as ``kernels/layout.cuh`` has them.
+
+The kernels assert that both agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from renderer.decoder import TriplaneDecoder
+from runtime.errors import UserError
+
+HEAD = 16
+LOGIT = 3
+_SKEW = 8
+_STRIP, _STEP = 128, 32
+
+# Shared memory one block may have, in bytes, by compute capability.
+_SHARED_LIMITS = {70: 98304, 72: 98304, 75: 65536, 80: 166912, 87: 166912, 90: 232448}
+_SHARED_LIMITS |= {86: 101376, 89: 101376, 120: 101376, 121: 101376}
+_SHARED_LIMITS |= {100: 232448, 101: 232448, 103: 232448, 110: 232448}
+
+
+def shared_limit(capability: int) -> int:
+    """Shared memory one block may have, in bytes; a cautious figure for unknown cards."""
+    return _SHARED_LIMITS.get(capability, 101376)
+
+
+def _round16(value: int) -> int:
+    return (value + 15) // 16 * 16
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """A decoder's sizes.
+
+    Attributes:
+        channels, color_channels, hidden, frequencies: as in the decoder's configuration.
+    """
+
+    channels: int
+    color_channels: int
+    hidden: int
+    frequencies: int
+
+    @classmethod
+    def of(cls, decoder: TriplaneDecoder) -> DecoderShape:
+        """A decoder's shape.
+
+        Raises:
+            UserError: if the kernels do not cover it; says what they need.
+        """
+        config = decoder.config
+        shape = cls(
+            config["channels"], config["color_channels"], config["hidden"], config["frequencies"]
+        )
+        if shape.channels % 4 or shape.color_channels % 4:
+            raise UserError(
+                f"the CUDA kernels need channels ({shape.channels}) and color_channels "
+                f"({shape.color_channels}) to be multiples of 4; use impl='torch'"
+            )
+        if shape.hidden not in (32, 64, 128):
+            raise UserError(
+                f"the CUDA kernels need hidden = 32, 64 or 128, not {shape.hidden}; "
+                "use impl='torch'"
+            )
+        if shape.density_in > max(shape.hidden, 16) or shape.channels > 128:
+            raise UserError(
+                f"the CUDA kernels hold at most {shape.hidden} density encodings and 128 channels, "
+                f"not {shape.density_in} and {shape.channels}; use impl='torch'"
+            )
+        return shape
+
+    @property
+    def encoded(self) -> int:
+        return 1 + 2 * self.frequencies
+
+    @property
+    def density_in(self) -> int:
+        """Inputs of the density network: encodings and a constant, padded."""
+        return _round16((self.channels - self.color_channels) * self.encoded + 1)
+
+    @property
+    def color_in(self) -> int:
+        """Inputs of the colour network besides geometry: colour, direction, constant, padded."""
+        return _round16((self.color_channels + 3) * self.encoded + 1)
+
+    @property
+    def weights(self) -> int:
+        """Length of the packed weights."""
+        hidden = self.hidden
+        return (
+            (self.density_in + self.color_in + hidden) * hidden
+            + hidden * (hidden + HEAD)
+            + hidden * HEAD
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Halves that the backward pass keeps of a sample's layer inputs."""
+        return self.density_in + self.color_in + 3 * self.hidden
+
+    @property
+    def gradients(self) -> int:
+        """Halves that the backward pass keeps of a sample's layer gradients."""
+        return 3 * self.hidden + HEAD
+
+
+@dataclass(frozen=True)
+class FieldLayout:
+    """How the field's kernels are cut for one decoder and card.
+
+    Attributes:
+        shape: the decoder.
+        tile: samples of a block.
+        warp_columns: columns of a layer's output that one warp computes.
+        blocks: blocks that share a multiprocessor; bounds the registers.
+    """
+
+    shape: DecoderShape
+    tile: int
+    warp_columns: int
+    blocks: int
+
+    @property
+    def threads(self) -> int:
+        return self.tile // 32 * (self.shape.hidden // self.warp_columns) * 32
+
+    @property
+    def forward_bytes(self) -> int:
+        """Dynamic shared memory of the forward kernels."""
+        return self._points_end
+
+    @property
+    def backward_bytes(self) -> int:
+        """Dynamic shared memory of the backward kernel."""
+        return self._points_end + 2 * self.tile * (HEAD + _SKEW) + 4 * self.tile
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Dynamic shared memory of the decoder's gradients."""
+        return 2 * _STEP * (_STRIP + _SKEW + self.shape.hidden + HEAD + _SKEW)
+
+    @property
+    def strips(self) -> int:
+        """Blocks across the weights in the decoder's gradients."""
+        shape = self.shape
+        rows = (shape.density_in, shape.color_in, *[shape.hidden] * 3)
+        return sum((count + _STRIP - 1) // _STRIP for count in rows)
+
+    @property
+    def macros(self) -> dict[str, int]:
+        """What the sources are specialised by."""
+        return {
+            "CHANNELS": self.shape.channels,
+            "COLOR_CHANNELS": self.shape.color_channels,
+            "HIDDEN": self.shape.hidden,
+            "FREQUENCIES": self.shape.frequencies,
+            "TILE": self.tile,
+            "WARP_COLUMNS": self.warp_columns,
+            "BLOCKS_PER_SM": self.blocks,
+            "EXPECTED_FORWARD_BYTES": self.forward_bytes,
+            "EXPECTED_BACKWARD_BYTES": self.backward_bytes,
+            "EXPECTED_WEIGHTS": self.shape.weights,
+            "EXPECTED_INPUTS": self.shape.inputs,
+            "EXPECTED_GRADIENTS": self.shape.gradients,
+            "EXPECTED_GRADIENT_BYTES": self.gradient_bytes,
+            "EXPECTED_STRIPS": self.strips,
+        }
+
+    @property
+    def _points_end(self) -> int:
+        shape, tile = self.shape, self.tile
+        row = shape.hidden + _SKEW
+        density = 2 * shape.density_in * row
+        weights = max(
+            2 * max(shape.density_in, shape.color_in, shape.hidden) * row,
+            2 * shape.hidden * (row + HEAD),
+            density + 4 * tile * (shape.channels + 4),
+        )
+        act = max(shape.density_in, shape.color_in, shape.hidden) + _SKEW
+        start = (weights + 127) // 128 * 128
+        return start + 2 * tile * (act + shape.channels + _SKEW) + 16 * tile
+
+
+def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> FieldLayout:
+    """The cut that fits a card.
+
+    Large multiprocessors (A100, H100 and after) take two blocks, so that one computes while the
+    other gathers or waits for weights; smaller ones take one block of as many samples as fit, as
+    every tile reads all weights.
+    """
+    limit = shared_limit(capability)
+    columns = min(32, shape.hidden)
+    for tile in (128, 64, 32):
+        layout = FieldLayout(shape, tile, columns, 1)
+        size = layout.backward_bytes if backward else layout.forward_bytes
+        if size <= limit:
+            break
+    else:
+        raise UserError(
+            f"a decoder of this shape does not fit a GPU with {limit} bytes of shared memory "
+            "per block; use impl='torch'"
+        )
+    if limit >= 160 * 1024:
+        layout = FieldLayout(shape, 64, columns, 2)
+    return layout

@@ -1,0 +1,140 @@
+"""The field's kernels against the plain decoder and grid_sample, values and every gradient."""
+
+import pytest
+import torch
+
+from renderer.cuda import field, ops
+from renderer.cuda.field import FieldSamples, evaluate_density
+from renderer.cuda.packing import pack_decoder
+from renderer.triplane import sample_planes
+from tests.renderer.cuda.scenes import random_decoder, random_planes, random_rays, relative
+
+# Half-precision products; the plain result is fp32.
+TOLERANCE = 1e-2
+SHAPES = [(16, 12, 64), (32, 24, 128)]
+
+
+def scene(shape, count, seed=0):
+    channels, color_channels, hidden = shape
+    generator = torch.Generator().manual_seed(seed)
+    planes = random_planes(channels, 9, 7)[0]
+    decoder = random_decoder(channels, color_channels, hidden)
+    points = torch.rand(count, 3, generator=generator) * 2.2 - 1.1  # some beyond the faces
+    _, directions = random_rays(5, seed)
+    ray = torch.randint(0, 5, (count,), generator=generator)
+    return planes, decoder, points, directions, ray
+
+
+def plain_field(planes, decoder, points, directions, ray):
+    return decoder(sample_planes(planes, points), directions[ray])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count", [1, 131])
+def test_density_and_color(host, shape, count):
+    planes, decoder, points, directions, ray = scene(shape, count)
+    with torch.no_grad():
+        expected = plain_field(planes, decoder, points, directions, ray)
+        actual = ops.query_field(planes, decoder, points, directions, ray)
+        density = ops.query_density(planes, decoder, points)
+    for have, want in zip(actual, expected, strict=True):
+        assert relative(have, want) < TOLERANCE
+    assert relative(density, expected[0]) < TOLERANCE
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients(host, shape, frozen, monkeypatch):
+    # Several chunks, the last one partly filled.
+    monkeypatch.setattr(field, "BACKWARD_CHUNK", 128)
+    planes, decoder, points, directions, ray = scene(shape, 150)
+    decoder.requires_grad_(not frozen)
+    generator = torch.Generator().manual_seed(9)
+    # Samples of very different weight, some with none: each keeps its own precision.
+    size = 10.0 ** torch.randint(-9, 1, (150,), generator=generator) * (ray != 2)
+    cotangents = torch.randn(150, generator=generator) * size
+    cotangents = [cotangents, torch.randn(150, 3, generator=generator) * size[:, None]]
+    results = []
+    for query in (plain_field, ops.query_field):
+        variable = planes.clone().requires_grad_()
+        wanted = [variable] if frozen else [variable, *decoder.parameters()]
+        out = query(variable, decoder, points, directions, ray)
+        results.append(torch.autograd.grad(out, wanted, cotangents))
+    for want, have in zip(*results, strict=True):
+        assert relative(have, want) < TOLERANCE
+
+
+def test_gradients_of_small_weight_keep_their_precision(host):
+    planes, decoder, points, directions, ray = scene(SHAPES[0], 40)
+    decoder.requires_grad_(False)
+    grads = []
+    for query in (plain_field, ops.query_field):
+        variable = planes.clone().requires_grad_()
+        density, color = query(variable, decoder, points, directions, ray)
+        grads.append(torch.autograd.grad(1e-12 * (density.sum() + color.sum()), variable)[0])
+    assert grads[0].norm() > 0 and relative(grads[1], grads[0]) < TOLERANCE
+
+
+def test_only_the_decoder_wants_a_gradient(host):
+    planes, decoder, points, directions, ray = scene(SHAPES[0], 70)
+    grads = []
+    for query in (plain_field, ops.query_field):
+        density, color = query(planes, decoder, points, directions, ray)
+        loss = density.sum() * 0.1 + color.square().sum()
+        grads.append(torch.autograd.grad(loss, list(decoder.parameters())))
+    for want, have in zip(*grads, strict=True):
+        assert relative(have, want) < TOLERANCE
+
+
+def test_folding_is_exact():
+    planes, decoder, points, directions, ray = scene(SHAPES[0], 50)
+    packed, bias = pack_decoder(decoder)
+    h = decoder._density_hidden(sample_planes(planes, points))
+    start = field.DecoderShape.of(decoder).density_in * 64
+    geometry = packed[start : start + 64 * 80].view(64, 80)
+    density, _ = plain_field(planes, decoder, points, directions, ray)
+    assert relative(torch.exp(h @ geometry[:, 64 + 3] + bias), density) < 1e-5
+    raw = decoder.density_out(h)[:, 1:] - decoder.density_out.bias[1:]
+    folded = raw @ decoder.color_in.weight[:, 75:].T
+    assert relative(h @ geometry[:, :64], folded) < 1e-5
+
+
+def test_nothing_to_evaluate(host):
+    planes, decoder, points, directions, ray = scene(SHAPES[0], 3)
+    planes.requires_grad_()
+    density, color = ops.query_field(planes, decoder, points[:0], directions, ray[:0])
+    assert density.shape == (0,) and color.shape == (0, 3)
+    (grad,) = torch.autograd.grad(density.sum() + color.sum(), planes)
+    assert (grad == 0).all()
+
+
+def test_outputs_are_written_whatever_they_held(host):
+    planes, decoder, points, _, _ = scene(SHAPES[0], 65)
+    out = torch.full((67,), float("nan"))
+    samples = FieldSamples(65, points=points)
+    evaluate_density(planes, decoder, samples, out)
+    assert torch.isfinite(out[:65]).all() and torch.isnan(out[65:]).all()
+
+
+def test_a_changed_triplane_or_decoder_is_noticed(host):
+    planes, decoder, points, directions, ray = scene(SHAPES[0], 20)
+    decoder.requires_grad_(False)
+    before = ops.query_density(planes, decoder, points)
+    with torch.no_grad():
+        planes.mul_(0.5)
+    moved = ops.query_density(planes, decoder, points)
+    assert relative(moved, decoder.density(sample_planes(planes, points))) < TOLERANCE
+    with torch.no_grad():
+        decoder.density_out.bias.add_(1)
+    assert relative(ops.query_density(planes, decoder, points), moved * torch.e) < TOLERANCE
+    assert relative(before, moved) > TOLERANCE
+
+
+def test_wrong_inputs_are_refused(host):
+    planes, decoder, points, directions, ray = scene(SHAPES[0], 4)
+    with pytest.raises(ValueError, match="ray must be"):
+        ops.query_field(planes, decoder, points, directions, ray[:2])
+    with pytest.raises(ValueError, match="channels"):
+        ops.query_field(planes[:, :8], decoder, points, directions, ray)
+    with pytest.raises(ValueError, match="no gradient to points"):
+        ops.query_field(planes, decoder, points.requires_grad_(), directions, ray)

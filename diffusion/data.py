@@ -233,8 +233,6 @@ def describe_data(pairs: PairedSet) -> dict[str, Any]:
         "decoder_hash": pairs.fitted.manifest["decoder_hash"],
         "vae_hash": pairs.features.manifest["vae_hash"],
         "image_size": pairs.features.image_size,
-        "latent_channels": pairs.features.latent_channels,
-        "level_channels": list(pairs.features.level_channels),
         "channels": pairs.fitted.shape[1],
         "plane_sizes": list(pairs.sizes),
         "subjects": len(pairs),

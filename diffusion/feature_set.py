@@ -74,14 +74,15 @@ class FeatureSet:
         """Side in pixels of the encoded portraits."""
         return int(self.manifest["image_size"])
 
-    @property
-    def latent_channels(self) -> int:
-        return int(self.manifest["latent_shape"][0])
-
-    @property
-    def level_channels(self) -> tuple[int, int, int]:
-        a, b, c = (int(shape[0]) for shape in self.manifest["level_shapes"])
-        return a, b, c
+    def shapes(self) -> dict[str, Any]:
+        """Channels and sizes of latent and levels, as the models' constructors name them."""
+        latent, levels = self.manifest["latent_shape"], self.manifest["level_shapes"]
+        return {
+            "latent_channels": int(latent[0]),
+            "latent_size": int(latent[-1]),
+            "feature_channels": tuple(int(shape[0]) for shape in levels),
+            "feature_sizes": tuple(int(shape[-1]) for shape in levels),
+        }
 
     @property
     def names(self) -> list[str]:

@@ -20,7 +20,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-ScheduleName = Literal["cosine_light", "sigmoid", "linear"]
+ScheduleName = Literal["cosine_light", "sigmoid"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 SamplerName = Literal["ddim", "ddpm"]
 TimestepSpacing = Literal["leading", "trailing"]
@@ -32,7 +32,7 @@ def alpha_bar(name: ScheduleName, time: np.ndarray) -> np.ndarray:
     """The continuous ᾱ(t) of a schedule, before any cap on β.
 
     Args:
-        name: `cosine_light`, `sigmoid`, or `linear` (DDPM's, the baseline for comparisons).
+        name: `cosine_light` (the base model's) or `sigmoid` (the upsampler's).
         time: t in 0..1.
 
     Returns:
@@ -47,9 +47,6 @@ def alpha_bar(name: ScheduleName, time: np.ndarray) -> np.ndarray:
         # without subtracting two values that both round to 1.
         end = 1 / (1 + np.exp(30.0))
         return (1 / (1 + np.exp(30 * time)) - end) / (0.5 - end)
-    if name == "linear":
-        # β(t) rises from 0.1 to 20 per unit of time, so that T = 1000 steps give 1e-4 … 0.02.
-        return np.exp(-(0.1 * time + (20 - 0.1) * time**2 / 2))
     raise ValueError(f"unknown noise schedule '{name}': choose one of {', '.join(SCHEDULE_NAMES)}")
 
 

@@ -35,6 +35,9 @@ class RenderSettings:
     """Cells along one side of the occupancy grid."""
     threshold: float = 0.1
     """A finished triplane's cell counts as occupied above this density (per world unit)."""
+    color_threshold: float = 0.0
+    """Without gradients, samples that contribute less than this take the mean colour of their
+    ray's others instead of one of their own; 0 computes every colour that shows."""
 
 
 def build_occupancy(
@@ -188,24 +191,38 @@ def _render_on_cpu(
     jitter: Tensor | None,
 ) -> Rendered:
     """Compiled kernels; all triplanes in one packed call."""
+    from renderer.cpu.image import sweep_rays
     from renderer.cpu.render import render_rays_cpu
     from renderer.cpu.samples import march_cpu
 
     shape = origins.shape[:2]
     origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
     step = step_length(settings.steps)
-    found = march_cpu(
-        origins,
-        directions,
-        torch.stack([g.occupied for g in grids]),
-        steps=settings.steps,
-        step=step,
-        near=settings.near,
-        jitter=None if jitter is None else jitter.reshape(-1),
-    )
-    total, opacity, distance = render_rays_cpu(
-        planes, decoder, origins, directions, Samples(*found, step), settings.stop
-    )
+    occupied = torch.stack([g.occupied for g in grids])
+    marching = {
+        "steps": settings.steps,
+        "step": step,
+        "near": settings.near,
+        "jitter": None if jitter is None else jitter.reshape(-1),
+    }
+    parameters = [planes, *decoder.parameters()]
+    if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
+        found = march_cpu(origins, directions, occupied, **marching)
+        samples = Samples(*found, step)
+        total, opacity, distance = render_rays_cpu(
+            planes, decoder, origins, directions, samples, settings.stop
+        )
+    else:
+        total, opacity, distance = sweep_rays(
+            planes,
+            decoder,
+            origins,
+            directions,
+            occupied,
+            stop=settings.stop,
+            least=settings.color_threshold,
+            **marching,
+        )
     color = total.view(*shape, 3) + (1 - opacity.view(shape))[..., None] * background
     depth = distance / opacity.clamp(min=1e-8)
     return Rendered(color, opacity.view(shape), depth.view(shape))

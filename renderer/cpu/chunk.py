@@ -77,6 +77,8 @@ class Buffer:
 
     def rows(self, count: int) -> tuple[Tensor, np.ndarray]:
         """The first ``count`` rows, both ways."""
+        if count == CHUNK:
+            return self.tensor, self.array
         return self.tensor[:count], self.array[:count]
 
 
@@ -96,7 +98,7 @@ class ChunkRunner:
         self.arrays = Parameters(*(p.numpy() for p in parameters))  # type: ignore[arg-type]
         self.color_channels, self.frequencies = color_channels, frequencies
         hidden, density = parameters.density_in.shape
-        self.column = parameters.color_in.shape[1] - hidden  # D
+        self.column = color_channels * (1 + 2 * frequencies)  # D
         self.density_encoded = Buffer(density)
         self.hidden = Buffer(hidden)
         self.wide = Buffer(self.column + hidden)

@@ -174,15 +174,14 @@ def query_field_cpu(
 
 def query_density_cpu(planes: Tensor, decoder: TriplaneDecoder, points: Tensor) -> Tensor:
     """See :func:`renderer.field.query_density`; differentiable to planes and decoder."""
-    with torch.set_grad_enabled(False):
-        colors = fold(decoder, planes[:0], planes.new_zeros(1, 3))
+    unused = planes.new_empty(0)
     parameters = Parameters(
         channel_last(planes[None]),
         decoder.density_in.weight,
         decoder.density_in.bias,
         decoder.density_out.weight[0],
         decoder.density_out.bias[:1],
-        *colors[5:],
+        *[unused] * 4,
     )
     layout = (decoder.color_channels, decoder.frequencies)
     density = _Field.apply(_places_of(points), layout, False, *parameters)

@@ -2,8 +2,8 @@
 
 Legend: R rays, S samples, V samples in sight, B triplanes, C channels, H W plane size.
 
-A first pass computes density alone; colour is computed, and gradients flow, only for samples in
-front of the point where a ray's transmittance falls below the early stop.
+A first pass computes density alone, a few samples ahead on each ray, until the ray's transmittance
+falls below the early stop; colour is computed, and gradients flow, only for the samples before.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu import compositing
-from renderer.cpu.chunk import ChunkRunner, GradientRunner, Parameters, Places, chunks
+from renderer.cpu import compositing, lookahead
+from renderer.cpu.chunk import (
+    CHUNK,
+    ChunkRunner,
+    GradientRunner,
+    Parameters,
+    Places,
+    chunks,
+)
 from renderer.cpu.field import channel_last, fold, scatter_features, total_gradients
 from renderer.cpu.threads import ray_shares, run_workers, worker_count
 from renderer.decoder import TriplaneDecoder
@@ -37,23 +44,33 @@ class _RenderRays(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         parameters = Parameters(*(t.detach().contiguous() for t in tensors))
-        ray, t, offsets = (x.numpy() for x in (samples.ray, samples.t, samples.offsets))
+        t, offsets = samples.t.numpy(), samples.offsets.numpy()
         geometry = (origins.numpy(), directions.numpy(), rays_each)
         rays, workers = len(offsets) - 1, worker_count()
 
         density, weights = np.empty((2, len(t)), np.float32)
         visible = np.zeros(rays, np.int64)
-        places = Places(*geometry, ray, t, ray)
         parts = ray_shares(offsets, workers)
 
         def look(index: int) -> None:
-            runner = ChunkRunner(parameters, places, *layout)
             first, last = parts[index]
-            for low, high in chunks(offsets[first], offsets[last]):
-                runner.density(low, high, density[low:high])
-            compositing.weigh(
-                density, offsets, samples.step, np.float32(stop), first, last, weights, visible
-            )
+            batch_ray, batch_t = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+            batch = np.empty(CHUNK, np.float32)
+            places = Places(*geometry, batch_ray, batch_t, batch_ray)
+            runner = ChunkRunner(parameters, places, *layout)
+            slots = np.full((lookahead.SLOTS, 3), -1)
+            optical = np.empty(len(slots))
+            while True:
+                count, first = lookahead.fill_from_samples(
+                    t, offsets, first, last, slots, optical, batch_ray, batch_t
+                )
+                if count == 0:
+                    break
+                runner.density(0, count, batch[:count])
+                lookahead.weigh_batch(
+                    batch, offsets, samples.step, np.float32(stop), slots, optical,
+                    density, weights, visible,
+                )  # fmt: skip
 
         run_workers(look, workers)
 

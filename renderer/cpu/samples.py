@@ -24,6 +24,39 @@ def blocks_of(occupied: np.ndarray) -> np.ndarray:
     return blocks
 
 
+def marching_arguments(
+    origins: Tensor,
+    directions: Tensor,
+    occupied: Tensor,
+    steps: int,
+    step: float,
+    near: float,
+    jitter: Tensor | None,
+) -> tuple:
+    """What the marching kernels take first, in their order.
+
+    Args:
+        origins, directions: [B·R, 3] fp32, the rays of each triplane one after the other.
+        occupied: bool [B, G, G, G].
+        steps, step, near, jitter: see :func:`renderer.marching.march`.
+    """
+    rays = origins.shape[0]
+    cells = occupied.contiguous().numpy().view(np.uint8)
+    shift = np.full(rays, 0.5, np.float32) if jitter is None else jitter.contiguous().numpy()
+    return (
+        cells,
+        blocks_of(cells),
+        origins.detach().contiguous().numpy(),
+        directions.detach().contiguous().numpy(),
+        shift,
+        max(1, rays // cells.shape[0]),
+        steps,
+        np.float32(step),
+        np.float32(near),
+        TINY,
+    )
+
+
 def march_cpu(
     origins: Tensor,
     directions: Tensor,
@@ -36,26 +69,10 @@ def march_cpu(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Samples in occupied cells: ray [S], t [S], offsets [B·R + 1].
 
-    Args:
-        origins, directions: [B·R, 3] fp32, the rays of each triplane one after the other.
-        occupied: bool [B, G, G, G].
-        steps, step, near, jitter: see :func:`renderer.marching.march`.
+    The arguments are those of :func:`marching_arguments`.
     """
     rays = origins.shape[0]
-    cells = occupied.contiguous().numpy().view(np.uint8)
-    shift = np.full(rays, 0.5, np.float32) if jitter is None else jitter.contiguous().numpy()
-    setting = (
-        cells,
-        blocks_of(cells),
-        origins.detach().contiguous().numpy(),
-        directions.detach().contiguous().numpy(),
-        shift,
-        max(1, rays // cells.shape[0]),
-        steps,
-        np.float32(step),
-        np.float32(near),
-        TINY,
-    )
+    setting = marching_arguments(origins, directions, occupied, steps, step, near, jitter)
     workers = worker_count()
     parts = shares(rays, workers)
     counts, begins = np.empty((2, rays), np.int64)

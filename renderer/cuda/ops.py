@@ -164,7 +164,8 @@ def render_rays(
     samples = visible_samples(density, samples, stop)
     given = along_rays(samples, origins, directions, triplane, batch)
     density, color = evaluate_field(planes, decoder, given)
-    return composite_packed(density, color, samples, background, stop)
+    # What shows was decided above; rounding here must not stop a ray earlier.
+    return composite_packed(density, color, samples, background, stop=0.0)
 
 
 def _refuse_gradient(**tensors: Tensor) -> None:

@@ -11,6 +11,13 @@ constexpr int FRAGMENTS = (WIDE + 1) / 2;  // of a warp, along the columns
 constexpr int INPUT_LD = STRIP + 8;
 constexpr int GRAD_LD = HIDDEN + HEAD + 8;
 
+// On sm_70 an operand holds every value twice and takes twice the registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 750
+constexpr int BLOCKS = 1;
+#else
+constexpr int BLOCKS = 2;
+#endif
+
 struct Layer {
     int input, rows, grad, columns, weights;
 };
@@ -47,6 +54,7 @@ static_assert(2 * STEP * (INPUT_LD + GRAD_LD) == EXPECTED_GRADIENT_BYTES,
 __device__ __forceinline__ void copy_rows(half_t* shared, int ld, const half_t* source, int stride,
                                           int columns) {
     int vectors = columns / 8;
+#pragma unroll 1
     for (int item = threadIdx.x; item < STEP * vectors; item += BLOCK) {
         int row = item / vectors, c = item % vectors * 8;
         *(uint4*)(shared + row * ld + c) =
@@ -56,7 +64,7 @@ __device__ __forceinline__ void copy_rows(half_t* shared, int ld, const half_t* 
 
 // samples: rows of the workspace, a multiple of STEP; out: fp32, laid out like the weights, added to.
 // Grid: slices of the samples x strips of the weights.
-extern "C" __global__ void __launch_bounds__(256, 2)
+extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS)
     decoder_gradients(const half_t* inputs, const half_t* layer_grads, int samples, float* out) {
     DYNAMIC_SHARED(shared);
     half_t* input = (half_t*)shared;
@@ -64,14 +72,6 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     int first_row;
     Layer layer = find_layer(blockIdx.y, first_row);
     int rows = min(STRIP, layer.rows - first_row);
-
-    // Which entry of a 16 x 16 result each of this lane's values is; see layers.cuh.
-    Accumulator table;
-    float* scratch = (float*)shared;
-    if (threadIdx.x < 256) scratch[threadIdx.x] = (float)threadIdx.x;
-    __syncthreads();
-    load_accumulator(table, scratch);
-    __syncthreads();
 
     int warp = threadIdx.x / 32, row = warp / 2 * 32, column = warp % 2 * FRAGMENTS * 16;
     Accumulator sum[2][FRAGMENTS];
@@ -108,6 +108,13 @@ extern "C" __global__ void __launch_bounds__(256, 2)
         }
         __syncthreads();
     }
+
+    // Which entry of a 16 x 16 result each of this lane's values is; see layers.cuh.
+    Accumulator table;
+    float* scratch = (float*)shared;
+    scratch[threadIdx.x] = (float)threadIdx.x;
+    __syncthreads();
+    load_accumulator(table, scratch);
 
     float* target = out + layer.weights + (long long)first_row * layer.columns;
 #pragma unroll

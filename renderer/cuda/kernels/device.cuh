@@ -29,6 +29,10 @@ __device__ __forceinline__ float to_float(half_t bits) {
     return value;
 }
 
+// Makes the compiler compute a value here; else it may keep the many values it is made of until it is
+// used.
+__device__ __forceinline__ void settle(unsigned& value) { asm volatile("" : "+r"(value)); }
+
 // Adds four neighbouring floats in global memory, 16-byte aligned; one transaction on sm_90.
 __device__ __forceinline__ void reduce_add(float* target, float a, float b, float c, float d) {
 #if __CUDA_ARCH__ >= 900

@@ -52,10 +52,12 @@ __device__ __forceinline__ void hold(Held& held, const Product& product) {
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
-            for (int e = 0; e < 4; e++)
+            for (int e = 0; e < 4; e++) {
                 held.pair[i][j][e] =
                     to_finite_half(product.part[i][j].value[2 * e]) |
                     (unsigned)to_finite_half(product.part[i][j].value[2 * e + 1]) << 16;
+                settle(held.pair[i][j][e]);
+            }
 }
 
 __device__ __forceinline__ half_t held_half(const Held& held, int i, int j, int e) {
@@ -86,6 +88,7 @@ struct Mask {
 #pragma unroll
                 for (int e = 0; e < 8; e++)
                     bits[i] |= (product.part[i][j].value[e] > 0.0f ? 1u : 0u) << (8 * j + e);
+            settle(bits[i]);
         }
     }
 };
@@ -101,6 +104,7 @@ __device__ __forceinline__ void store_masked(const Product& product, const Mask&
 // WIDTH columns of the tile to global memory, 16 bytes at a time.
 template <int WIDTH>
 __device__ __forceinline__ void save(half_t* target, int stride, const half_t* act) {
+#pragma unroll 2
     for (int item = threadIdx.x; item < TILE * (WIDTH / 8); item += THREADS) {
         int s = item / (WIDTH / 8), c = item % (WIDTH / 8) * 8;
         *(uint4*)(target + (long long)s * stride + c) = *(const uint4*)(act + s * ACT_LD + c);
@@ -111,6 +115,7 @@ __device__ __forceinline__ void save(half_t* target, int stride, const half_t* a
 template <int WIDTH>
 __device__ __forceinline__ void save_scaled(half_t* target, const half_t* act, int ld,
                                             const float* scale, float factor) {
+#pragma unroll 2
     for (int item = threadIdx.x; item < TILE * (WIDTH / 2); item += THREADS) {
         int s = item / (WIDTH / 2), c = item % (WIDTH / 2) * 2;
         float ratio = scale[s] * factor;

@@ -36,6 +36,7 @@ template <int IN, int OUT>
 __device__ __forceinline__ void copy_weights(half_t* shared, int ld, const half_t* source,
                                              int stride) {
     constexpr int VECTORS = OUT / 8;
+#pragma unroll 4
     for (int item = threadIdx.x; item < IN * VECTORS; item += THREADS) {
         int row = item / VECTORS, column = item % VECTORS * 8;
         *(uint4*)(shared + row * ld + column) =

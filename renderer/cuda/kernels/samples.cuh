@@ -116,7 +116,7 @@ __device__ __forceinline__ void gather(const Planes& planes, const Point* points
         float sum[VECTOR];
 #pragma unroll
         for (int c = 0; c < VECTOR; c++) sum[c] = 0.0f;
-#pragma unroll
+#pragma unroll 1
         for (int plane = 0; plane < 3; plane++) {
             Cell cell = find_cell(planes, point, plane);
 #pragma unroll

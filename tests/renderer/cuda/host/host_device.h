@@ -249,6 +249,8 @@ inline float to_float(half_t bits) {
     return (float)h;
 }
 
+inline void settle(unsigned&) {}
+
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }

@@ -1,0 +1,73 @@
+"""Every kernel compiles for every architecture, on a machine with no GPU, and the hot ones do not
+spill registers."""
+
+import re
+
+import pytest
+
+from renderer.cuda import build
+from renderer.cuda.layout import DecoderShape, choose_layout
+from renderer.cuda.toolkit import Nvrtc, load_nvrtc
+from runtime.errors import UserError
+
+DEFAULT = DecoderShape(32, 24, 128, 2)
+SMALL = DecoderShape(16, 12, 64, 2)
+ARCHITECTURES = [(12, 70), (12, 75), (12, 80), (12, 86), (12, 90)]
+ARCHITECTURES += [(13, 75), (13, 90), (13, 100), (13, 120)]
+
+
+def nvrtc_of(major: int) -> Nvrtc:
+    try:
+        return load_nvrtc(major)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def spills(log: str) -> dict[str, tuple[int, int]]:
+    """Per kernel, registers and bytes of spill stores and loads, from the compiler's report."""
+    found, kernel, spilled = {}, "", 0
+    for line in log.splitlines():
+        if match := re.search(r"Compiling entry function '(\w+)'", line):
+            kernel = match[1]
+        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            spilled = int(match[1]) + int(match[2])
+        elif match := re.search(r"Used (\d+) registers", line):
+            found[kernel] = (int(match[1]), spilled)
+    return found
+
+
+def compile_all(major: int, capability: int, shape: DecoderShape) -> dict[str, tuple[int, int]]:
+    nvrtc = nvrtc_of(major)
+    report = {}
+    for name in build.source_files():
+        if not name.endswith(".cu"):
+            continue
+        layout = choose_layout(shape, capability, backward=name == "field_backward.cu")
+        compiled = build.compile_source(nvrtc, name, layout.macros, capability)
+        assert compiled.image[:4] == b"\x7fELF"
+        report |= spills(compiled.log)
+    return report
+
+
+@pytest.mark.parametrize("major,capability", ARCHITECTURES)
+def test_every_kernel_compiles_without_spills(major, capability):
+    report = compile_all(major, capability, DEFAULT)
+    assert {"march_count", "composite_forward", "field_forward", "field_backward"} <= set(report)
+    assert {name: spilled for name, (_, spilled) in report.items() if spilled} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("major,capability", ARCHITECTURES)
+@pytest.mark.parametrize("shape", [SMALL, DecoderShape(32, 24, 64, 2), DecoderShape(24, 16, 32, 1)])
+def test_other_decoders_compile(major, capability, shape):
+    compile_all(major, capability, shape)
+
+
+def test_a_card_the_toolkit_dropped_is_refused():
+    with pytest.raises(UserError, match="CUDA 12"):
+        build.target(nvrtc_of(13), 70)
+
+
+def test_a_card_newer_than_the_toolkit_gets_ptx():
+    compiled = build.compile_source(nvrtc_of(12), "march.cu", {}, 999)
+    assert b".version" in compiled.image

@@ -11,6 +11,7 @@ ReLU network of two hidden layers with a sigmoid at the end. Inputs are frequenc
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,7 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
             the density network.
         hidden: width of every hidden layer.
         frequencies: octaves of the frequency encoding, of features and direction alike.
+        initial_density: density of a new decoder where all features are zero, per world unit.
 
     The defaults have 72,321 parameters.
     """
@@ -67,7 +69,12 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, channels: int = 32, color_channels: int = 24, hidden: int = 128, frequencies: int = 2
+        self,
+        channels: int = 32,
+        color_channels: int = 24,
+        hidden: int = 128,
+        frequencies: int = 2,
+        initial_density: float = 1.0,
     ):
         super().__init__()
         if not 0 < color_channels < channels:
@@ -81,6 +88,12 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
         self.color_in = nn.Linear(color_in, hidden, bias=False)
         self.color_hidden = nn.Linear(hidden, hidden, bias=False)
         self.color_out = nn.Linear(hidden, 3, bias=False)
+        if initial_density <= 0:
+            raise ValueError(f"initial_density must be positive, got {initial_density}")
+        with torch.no_grad():
+            # The features are centred on zero, so this shift sets the scale of all densities.
+            at_zero = self.density(torch.zeros(1, channels))
+            self.density_out.bias[0] += math.log(initial_density) - at_zero.log()[0]
 
     def density(self, features: Tensor) -> Tensor:
         """Density σ ≥ 0 per world unit, [S], from features [S, C]; skips all colour work."""

@@ -54,6 +54,9 @@ class FitDecoderConfig:
     """How many of them feed the colour network; the rest feed density."""
     hidden: int = 128
     """Width of the decoder's hidden layers."""
+    initial_density: float = 20.0
+    """Density of the untrained decoder, per world unit. Opaque from the start, colour is learnt at
+    surfaces at once; at 1 the box starts as fog and the same quality takes several times as long."""
     rounds: int = 30
     """How often every subject is visited."""
     inner_steps: int = 5000
@@ -95,10 +98,15 @@ class DecoderFit:
         self.device = select_device(config.device)
         self.folder = RunFolder(config.output_dir, config, "fit-decoder")
         torch.manual_seed(config.seed)
-        self.decoder = TriplaneDecoder(config.channels, config.color_channels, config.hidden)
+        self.decoder = TriplaneDecoder(
+            config.channels,
+            config.color_channels,
+            config.hidden,
+            initial_density=config.initial_density,
+        )
         self.decoder.to(self.device)
         self.optimizer = torch.optim.Adam(
-            self.decoder.parameters(), lr=config.decoder_learning_rate, betas=(0.9, 0.99)
+            self.decoder.parameters(), lr=config.decoder_learning_rate, betas=(0.9, 0.99), eps=1e-15
         )
         self.visit = 0
         # Version (visit number + 1) of each subject's stored triplane; 0 = not visited yet.
@@ -155,7 +163,7 @@ class DecoderFit:
                         f"the loss of {name} is not finite at step {step}; lower fit.learning_rate "
                         "or decoder_learning_rate and start in a new output folder"
                     )
-                bar.set_postfix(subject=name, loss=f"{float(loss):.5f}")
+                bar.set_postfix(subject=name, loss=f"{float(loss):.5f}", refresh=False)
                 self.folder.scalars(step + 1, {"loss": float(loss), "round": turn})
         pair = consolidate(
             self.decoder, (fit.loss(k, "fisher") for k in range(config.fisher_batches))

@@ -154,7 +154,7 @@ def _fit_subject(
                     f"the loss of {name} is not finite at step {fit.step_index}; lower "
                     "fit.learning_rate and start in a new output folder"
                 )
-            bar.set_postfix(subject=name, loss=f"{float(loss):.5f}")
+            bar.set_postfix(subject=name, loss=f"{float(loss):.5f}", refresh=False)
             folder.scalars(first_step + fit.step_index, {f"{name}/loss": float(loss)})
         if fit.step_index % config.save_every == 0 and fit.step_index < config.iterations:
             with atomic_path(state_file) as temporary:

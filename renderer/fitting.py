@@ -51,7 +51,9 @@ class FitSettings:
     smoothness_shift: float = 0.004
     """Standard deviation of its displacements, world units."""
     background: Literal["random", "white"] = "random"
-    """Background while fitting: a new random colour per ray teaches opacity; white does not."""
+    """Background while fitting. "random" is the expectation of the loss over backgrounds of random
+    colour: grey ½ plus var(½) = 1/12 of the squared opacity error; it teaches opacity without the
+    noise that drawing colours would add. "white" shows the decoder white alone."""
     init_std: float = 0.1
     """Standard deviation of a new triplane's values."""
     steps: int = 1024
@@ -109,7 +111,10 @@ class SubjectFit:
         self.settings, self.decoder = settings, decoder
         self.rays = RayPool(views, device)
         self.planes = planes.detach().clone().to(device).requires_grad_(True)
-        self.optimizer = torch.optim.Adam([self.planes], lr=settings.learning_rate * scale)
+        # Texels that few rays touch have tiny gradients; Adam's usual eps would freeze them.
+        self.optimizer = torch.optim.Adam(
+            [self.planes], lr=settings.learning_rate * scale, betas=(0.9, 0.99), eps=1e-15
+        )
         self.base_rate = settings.learning_rate * scale
         self.grid = OccupancyGrid(settings.grid, device)
         self.hull = None
@@ -125,10 +130,8 @@ class SubjectFit:
         random = generator(self.seed, stream, self.name, self.visit, step)
         batch = self.rays.draw(s.rays, s.near_fraction, random)
         jitter = torch.rand(s.rays, generator=random).to(self.planes.device)
-        background = torch.ones(s.rays, 3)
-        if s.background == "random":
-            background = torch.rand(s.rays, 3, generator=random)
-        background = background.to(self.planes.device)
+        random_background = s.background == "random"
+        background = self.planes.new_full((3,), 0.5 if random_background else 1.0)
         rendered = render_rays(
             self.planes,
             self.decoder,
@@ -139,7 +142,11 @@ class SubjectFit:
             s.render_settings(),
             jitter,
         )
-        return (rendered.color - batch.target(background)).square().mean()
+        loss = (rendered.color - batch.target(background)).square().mean()
+        if random_background:
+            # A background colour uniform in [0, 1] per channel has mean 1/2 and variance 1/12.
+            loss = loss + (rendered.opacity - batch.rgba[:, 3]).square().mean() / 12
+        return loss
 
     def regularisation(self, step: int) -> Tensor:
         """Weighted triplane regularisers; scalar with graph."""

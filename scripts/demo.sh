@@ -42,16 +42,16 @@ stage sh "$s/encode_multiscale_feature.sh" --root "$root" --vae "$out/vae/snapsh
     --output_dir "$out/features"
 stage sh "$s/fit_stage1.sh" --root "$root" --output_dir "$out/stage1"
 stage sh "$s/fit_stage2.sh" --root "$root" --decoder "$out/stage1" --output_dir "$out/stage2"
-stage sh "$s/base_train.sh" --triplanes "$out/stage2" --features "$out/features" \
-    --output_dir "$out/base"
-stage sh "$s/upsample_train.sh" --triplanes "$out/stage2" --features "$out/features" \
-    --root "$root" --output_dir "$out/upsampler"
-stage sh "$s/base_sample.sh" --model "$out/base/snapshots/model" --features "$out/features" \
-    --decoder "$out/stage1/decoder" --output_dir "$out/sampled_base"
-stage sh "$s/upsample_sample.sh" --model "$out/upsampler/snapshots/model" \
-    --features "$out/features" --low_res "$out/sampled_base" --output_dir "$out/sampled"
+stage sh "$s/base_train.sh" --root "$root" --triplanes "$out/stage2" \
+    --features "$out/features" --output_dir "$out/base"
+stage sh "$s/upsample_train.sh" --root "$root" --triplanes "$out/stage2" \
+    --features "$out/features" --output_dir "$out/upsampler"
+stage sh "$s/base_sample.sh" --model "$out/base" --features "$out/features" \
+    --triplanes "$out/stage2" --output_dir "$out/sampled_base"
+stage sh "$s/upsample_sample.sh" --model "$out/upsampler" --features "$out/features" \
+    --triplanes "$out/sampled_base" --output_dir "$out/sampled"
 stage triavatar generate --config "$configs/generate.yaml" --vae "$out/vae/snapshots/model" \
-    --base "$out/base/snapshots/model" --upsampler "$out/upsampler/snapshots/model" \
+    --base "$out/base" --upsampler "$out/upsampler" \
     --decoder "$out/stage1/decoder" --root "$root" --output_dir "$out/avatars"
 stage triavatar evaluate --config "$configs/evaluate.yaml" --triplanes "$out/stage2" \
     --root "$root" --output_dir "$out/evaluation_fitted"

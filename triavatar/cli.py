@@ -159,6 +159,7 @@ def run(arguments: list[str]) -> None:
 
     name, rest = find_stage(arguments)
     stage = STAGES[name]
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     config_class, function = stage.load()
     dry_run = any(argument in DRY_RUN for argument in rest)
     rest = [argument for argument in rest if argument not in DRY_RUN]
@@ -166,14 +167,33 @@ def run(arguments: list[str]) -> None:
     if dry_run:
         print(to_yaml(config), end="")
         return
+    _quiet_loading()
     function(config)
+
+
+def _quiet_loading() -> None:
+    """diffusers' bars for loading local weights would push a stage's own bar off the screen."""
+    if "diffusers" in sys.modules:
+        from diffusers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether there was no room to write; libraries wrap the system's error in their own."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    text = str(error)
+    # safetensors passes the system's words on; torch.save says only that its writer failed.
+    return any(
+        words in text
+        for words in ("No space left on device", "File too large", "file write failed")
+    ) or ("inline_container" in text and "PytorchStreamWriter" in text)
 
 
 def os_error_sentence(error: OSError) -> str | None:
     """What a failed file operation means to a user, or None when it is a fault of ours."""
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}; free some space and run the same command again."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to read or write{where}; choose another folder or change its rights."
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
@@ -204,8 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output is gone (e.g. `| head`); nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        sentence = os_error_sentence(error)
+    except Exception as error:
+        if is_disk_full(error):
+            return _fail("the disk is full; free some space and run the same command again.", 2)
+        sentence = os_error_sentence(error) if isinstance(error, OSError) else None
         if sentence is None:
             raise
         return _fail(sentence, 2)

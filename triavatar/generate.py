@@ -30,11 +30,11 @@ class GenerateConfig:
     vae: str
     """AutoencoderKL the features were made with: folder or hub id."""
     base: Path
-    """Base model folder (<run>/snapshots/model of train-base)."""
+    """Base model: run folder of train-base, or its snapshots/model."""
     upsampler: Path
-    """Upsampler model folder (<run>/snapshots/model of train-upsampler)."""
+    """Upsampler: run folder of train-upsampler, or its snapshots/model."""
     decoder: Path
-    """Decoder folder (<run>/decoder of fit-decoder or fit-triplanes)."""
+    """Decoder folder: <run>/decoder of fit-decoder or fit-triplanes."""
     output_dir: Path
     """Run folder: triplanes/<name>.safetensors and avatars/<name>/."""
     portraits: tuple[Path, ...] = ()
@@ -109,7 +109,12 @@ def generate(config: GenerateConfig) -> None:
     # All pictures are read before anything is made, so that a bad one costs nothing.
     pictures = {name: read_portrait(file) for name, file in portraits}
     pipeline = AvatarPipeline.from_folders(
-        config.vae, config.base, config.upsampler, config.decoder, device
+        config.vae,
+        config.base,
+        config.upsampler,
+        config.decoder,
+        config.sampling,
+        device,
     )
     run = RunFolder(config.output_dir, config, "generate")
     fitted = FittedSet.create(run.path, pipeline.decoder, pipeline.triplane_shape)

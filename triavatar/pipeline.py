@@ -12,7 +12,6 @@ Legend: B portraits, P = 3 planes, C channels, h H plane sizes of the base and t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +19,10 @@ from torch import Tensor
 
 from diffusion.features import PortraitEncoder, PortraitFeatures, vae_hash
 from diffusion.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from renderer.decoder import TriplaneDecoder, decoder_hash
+from diffusion.sampling import SamplerConfig, check_sampler_config, load_pipeline
+from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import load_decoder
 from runtime.errors import UserError
-from runtime.files import read_json
 from runtime.seeds import seed_of
 from triavatar.views import on_device
 
@@ -43,6 +42,21 @@ class SamplingConfig:
     upsampler_eta: float = 1.0
     """Noise of the upsampler's steps: 0 deterministic, 1 as much as DDPM."""
 
+    def of_base(self, model: Path) -> SamplerConfig:
+        """As the stage sample-base takes it."""
+        return _sampler(model, self.base_steps, self.base_eta)
+
+    def of_upsampler(self, model: Path) -> SamplerConfig:
+        """As the stage sample-upsampler takes it."""
+        return _sampler(model, self.upsampler_steps, self.upsampler_eta)
+
+
+def _sampler(model: Path, steps: int, eta: float) -> SamplerConfig:
+    # Only the model and the sampler's settings are read; nothing goes through folders here.
+    config = SamplerConfig(model=model, features=model, output_dir=model, steps=steps, eta=eta)
+    check_sampler_config(config)
+    return config
+
 
 class AvatarPipeline:
     """Everything between a portrait and a triplane.
@@ -54,8 +68,9 @@ class AvatarPipeline:
         device: where all of them are.
 
     Example:
-        >>> pipeline = AvatarPipeline.from_folders(vae, base, upsampler, decoder, device)
-        >>> planes = pipeline([picture], ["anna"], seed=0, sampling=SamplingConfig())
+        >>> sampling = SamplingConfig()
+        >>> pipeline = AvatarPipeline.from_folders(vae, base, upsampler, decoder, sampling, device)
+        >>> planes = pipeline([picture], ["anna"], seed=0, sampling=sampling)
         >>> planes.shape
         torch.Size([1, 3, 32, 512, 512])
     """
@@ -76,49 +91,48 @@ class AvatarPipeline:
                 "train both with the same sizes."
             )
         self.encoder = encoder
-        self.base = base.to(device)
-        self.upsampler = upsampler.to(device)
+        self.base = base
+        self.upsampler = upsampler
         self.decoder = on_device(decoder, device)
         self.device = device
-        for pipeline in (self.base, self.upsampler):
-            pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
     def from_folders(
-        cls, vae: str, base: Path, upsampler: Path, decoder: Path, device: torch.device
+        cls,
+        vae: str,
+        base: Path,
+        upsampler: Path,
+        decoder: Path,
+        sampling: SamplingConfig,
+        device: torch.device,
     ) -> "AvatarPipeline":
         """Load the parts and check that they were made for each other.
 
         Args:
             vae: AutoencoderKL folder or hub id.
-            base, upsampler: ``snapshots/model`` of the training runs.
+            base, upsampler: run folders of the trainings, or their ``snapshots/model``.
             decoder: decoder folder of a fitting run.
+            sampling: how the models will be sampled.
             device: where to put them.
 
         Raises:
             UserError: a part is missing or damaged, or was trained with another decoder or VAE.
         """
-        data = training_data(base)
-        other = training_data(upsampler)
+        first, trained = load_pipeline(BaseTriplanePipeline, sampling.of_base(base), device)
+        second, other = load_pipeline(
+            UpsampleTriplanePipeline, sampling.of_upsampler(upsampler), device
+        )
         for key, meaning in (("decoder_hash", "decoder"), ("vae_hash", "VAE")):
-            if data[key] != other[key]:
+            if trained[key] != other[key]:
                 raise UserError(
                     f"{base} and {upsampler} were trained with different {meaning}s; "
                     "give two models of one chain."
                 )
-        encoder = PortraitEncoder(vae, data["image_size"], device)
-        if vae_hash(encoder.vae) != data["vae_hash"]:
+        encoder = PortraitEncoder(vae, int(str(trained["image_size"])), device)
+        if vae_hash(encoder.vae) != trained["vae_hash"]:
             raise UserError(f"the VAE {vae} is not the one {base} was trained with.")
-        shared = load_decoder(decoder)
-        if decoder_hash(shared) != data["decoder_hash"]:
-            raise UserError(f"the decoder {decoder} is not the one {base} was trained with.")
-        return cls(
-            encoder,
-            BaseTriplanePipeline.from_pretrained(base),
-            UpsampleTriplanePipeline.from_pretrained(upsampler),
-            shared,
-            device,
-        )
+        shared = load_decoder(decoder, str(trained["decoder_hash"]))
+        return cls(encoder, first, second, shared, device)
 
     @property
     def triplane_shape(self) -> tuple[int, int, int, int]:
@@ -127,8 +141,14 @@ class AvatarPipeline:
         return (3, config["plane_channels"], config["plane_size"], config["plane_size"])
 
     def encode(self, portraits: Sequence[np.ndarray]) -> PortraitFeatures:
-        """Features of square portraits, uint8 [H, W, 3|4]."""
-        return self.encoder.encode_portraits(portraits)
+        """Features of square portraits, uint8 [H, W, 3|4]; UserError if the models take others."""
+        features = self.encoder.encode_portraits(portraits)
+        try:
+            self.base.unet.portrait.check(features)
+            self.upsampler.unet.portrait.check(features)
+        except ValueError as error:
+            raise UserError(f"the portrait's features don't fit the models: {error}.") from None
+        return features
 
     @torch.no_grad()
     def __call__(
@@ -151,6 +171,8 @@ class AvatarPipeline:
             [B, P, C, H, W] in [-1, 1], on the device.
         """
         features = self.encode(portraits)
+        # In half precision as on disk, so that the stages run one by one give the same avatar.
+        features = features.to(dtype=torch.float16).to(dtype=torch.float32)
         low_res = self.base(
             features,
             guidance_scale=sampling.guidance_scale,
@@ -158,6 +180,7 @@ class AvatarPipeline:
             eta=sampling.base_eta,
             seed=[seed_of(seed, "base", name) for name in names],
         )
+        low_res = low_res.half().float()
         return self.upsampler(
             low_res,
             features,
@@ -165,21 +188,3 @@ class AvatarPipeline:
             eta=sampling.upsampler_eta,
             seed=[seed_of(seed, "upsampler", name) for name in names],
         )
-
-
-def training_data(folder: Path) -> dict[str, Any]:
-    """What a model folder says it was trained on: decoder_hash, vae_hash, image_size.
-
-    Raises:
-        UserError: the folder is none that training wrote.
-    """
-    if not (folder / "model_index.json").is_file():
-        raise UserError(
-            f"{folder} is no model folder (no model_index.json); give <run>/snapshots/model of "
-            "train-base or train-upsampler."
-        )
-    data = read_json(folder / "training_data.json")
-    for key in ("decoder_hash", "vae_hash", "image_size"):
-        if key not in data:
-            raise UserError(f"{folder / 'training_data.json'} lacks {key}; train the model again.")
-    return data

@@ -78,7 +78,7 @@ def test_mistakes_are_one_sentence(arguments, words, capsys):
     [
         (UserError("no such subject."), 2, "no such subject."),
         (KeyboardInterrupt(), 130, "resumes"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x"), 2, "disk is full (/x)"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 2, "disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "no permission"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), 2, "no permission"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x"), 2, "/x"),

@@ -1,0 +1,161 @@
+"""The shell scripts: short, POSIX, from any folder, and what the README says exists."""
+
+import os
+import re
+import shlex
+import subprocess
+
+import pytest
+import yaml
+
+from triavatar import cli
+
+# Script → flags it needs.
+STAGE_SCRIPTS = {
+    "fit_stage1.sh": "--root r --output_dir o",
+    "fit_stage2.sh": "--root r --output_dir o --decoder d",
+    "encode_multiscale_feature.sh": "--root r --output_dir o --vae v",
+    "base_train.sh": "--output_dir o --triplanes t --features f",
+    "upsample_train.sh": "--root r --output_dir o --triplanes t --features f",
+    "base_sample.sh": "--output_dir o --model m --features f --triplanes t",
+    "upsample_sample.sh": "--output_dir o --model m --features f --triplanes t",
+}
+
+
+def sh(script, *arguments, cwd, **environment):
+    import sys
+
+    venv = os.path.dirname(os.path.dirname(sys.executable))
+    return subprocess.run(
+        ["sh", str(script), *arguments],
+        cwd=cwd,
+        env={**os.environ, "VIRTUAL_ENV": venv, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", STAGE_SCRIPTS)
+def test_dry_run_from_another_folder_passes_arguments_on(name, project, tmp_path):
+    flags = [*shlex.split(STAGE_SCRIPTS[name]), "--seed", "17", "--dry-run"]
+    if name == "encode_multiscale_feature.sh":
+        flags = [*flags[:-3], "--batch_size", "17", "--dry-run"]
+    done = sh(project / "scripts" / name, *flags, cwd=tmp_path, SCALE="debug")
+    assert done.returncode == 0, done.stderr
+    assert 17 in yaml.safe_load(done.stdout).values()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", STAGE_SCRIPTS)
+def test_wrong_flags_are_refused(name, project, tmp_path):
+    done = sh(project / "scripts" / name, "--dry-run", "--rot", "r", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: unknown flag --rot")
+
+
+@pytest.mark.parametrize("scale", ["debug", "small", "paper"])
+def test_every_scale_has_every_configuration(scale, project, tmp_path):
+    """Each file names only settings that exist, for the stage whose script reads it."""
+    read_by = {
+        "fit_decoder": "fit-decoder",
+        "fit_triplanes": "fit-triplanes",
+        "vae": "train-vae",
+        "features": "encode-features",
+        "base": "train-base",
+        "upsampler": "train-upsampler",
+        "sample_base": "sample-base",
+        "sample_upsampler": "sample-upsampler",
+        "generate": "generate",
+        "evaluate": "evaluate",
+        "render": "render",
+    }
+    required = {
+        "train-vae": "--root r --output_dir o",
+        "encode-features": "--root r --output_dir o --vae v",
+        "fit-decoder": "--root r --output_dir o",
+        "fit-triplanes": "--root r --output_dir o --decoder d",
+        "train-base": "--output_dir o --triplanes t --features f",
+        "train-upsampler": "--root r --output_dir o --triplanes t --features f",
+        "sample-base": "--output_dir o --model m --features f --triplanes t",
+        "sample-upsampler": "--output_dir o --model m --features f --triplanes t",
+        "generate": "--vae v --base b --upsampler u --decoder d --output_dir o --root r",
+        "evaluate": "--triplanes t --root r --output_dir o",
+        "render": "--triplane t --output_dir o",
+    }
+    folder = project / "configs" / scale
+    for file, stage in read_by.items():
+        config = ["--config", str(folder / f"{file}.yaml"), *shlex.split(required[stage])]
+        assert cli.main([stage, *config, "--dry-run"]) == 0, f"{scale}/{file}"
+
+
+def test_launch_counts_processes(project, tmp_path):
+    """NGPU and NNODES become accelerate's process counts; one process needs no rendezvous."""
+    flags = [*shlex.split(STAGE_SCRIPTS["base_train.sh"]), "--dry-run"]
+    script = project / "scripts" / "base_train.sh"
+    alone = sh(script, *flags, cwd=tmp_path).stderr
+    assert "--num_processes 1 " in alone and "--multi_gpu" not in alone
+    many = sh(
+        script,
+        *flags,
+        cwd=tmp_path,
+        NGPU="8",
+        NNODES="2",
+        NODE_RANK="1",
+        MASTER_ADDR="10.0.0.1",
+        MASTER_PORT="29501",
+    ).stderr
+    for words in (
+        "--num_processes 16 ",
+        "--num_machines 2 ",
+        "--multi_gpu",
+        "--machine_rank 1 ",
+        "--main_process_ip 10.0.0.1",
+        "--main_process_port 29501",
+    ):
+        assert words in many
+
+
+def test_unknown_scale_and_demo_flag(project, tmp_path):
+    done = sh(project / "scripts" / "fit_stage1.sh", cwd=tmp_path, SCALE="huge")
+    assert done.returncode == 2 and "huge" in done.stderr
+    done = sh(project / "scripts" / "demo.sh", "--rot", cwd=tmp_path)
+    assert done.returncode == 2 and "--rot" in done.stderr
+
+
+def test_demo_dry_run_names_commands_that_parse(project, tmp_path):
+    done = sh(project / "scripts" / "demo.sh", "--dry-run", "--output_dir", "o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    commands = [shlex.split(line[3:]) for line in done.stdout.splitlines() if line[:2] == "=="]
+    assert len(commands) >= 10
+    for command in commands:
+        if command[0] == "sh":
+            ran = sh(command[1], *command[2:], "--dry-run", cwd=tmp_path, SCALE="debug")
+            assert ran.returncode == 0, ran.stderr
+        else:
+            assert cli.main([*command[1:], "--dry-run"]) == 0, command
+
+
+def test_scripts_are_short_and_executable(project):
+    for script in (project / "scripts").glob("*.sh"):
+        text = script.read_text()
+        if script.name in STAGE_SCRIPTS:
+            assert len(text.splitlines()) < 15
+            assert '"$@"' in text and text.startswith("#!/bin/sh\n")
+            assert os.access(script, os.X_OK)
+
+
+def test_the_readme_names_what_exists(project):
+    text = (project / "README.md").read_text()
+    for script in set(re.findall(r"scripts/(\w+\.sh)", text)):
+        assert (project / "scripts" / script).is_file(), script
+    for command in set(re.findall(r"triavatar (studio render|[a-z]+(?:-[a-z]+)*)", text)):
+        assert command in cli.STAGES or command in ("contributors",), command
+    for flags in re.findall(r"`triavatar ([^`]+)`", text):
+        name, rest = cli.find_stage(shlex.split(flags))
+        config, _ = cli.STAGES[name].load()
+        known = {field for field in config.__dataclass_fields__}
+        for flag in [word[2:] for word in rest if word.startswith("--")]:
+            assert flag.split(".")[0].replace("-", "_") in known | {"config", "dry_run", "help"}
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in link:
+            assert (project / link).exists(), link

@@ -56,8 +56,8 @@ def uses_cpu_kernels(*tensors: Tensor, decoder: Any = None) -> bool:
     return has_numba()
 
 
-def choose(impl: str, *tensors: Tensor) -> str:
-    """Resolve ``impl`` for these tensors: "cuda", "torch" or "reference".
+def choose(impl: str, *tensors: Tensor, decoder: Any = None) -> str:
+    """Resolve ``impl`` for these tensors and decoder: "cuda", "torch" or "reference".
 
     Raises:
         ValueError: if there is no such implementation.
@@ -66,13 +66,47 @@ def choose(impl: str, *tensors: Tensor) -> str:
     if impl not in IMPLS:
         raise ValueError(f"impl must be one of {', '.join(IMPLS)}, got {impl!r}")
     if impl == "cuda":
-        raise UserError("the CUDA kernels do not render whole rays yet; use impl='torch'")
+        reason = cuda_obstacle(*tensors, decoder=decoder)
+        if reason:
+            raise UserError(reason)
     if impl != "auto":
         return impl
     if all(t.dtype == torch.float64 for t in tensors):
         return "reference"
-    _announce("torch", tensors[0].device.type)
+    device = tensors[0].device.type
+    if device == "cuda":
+        reason = cuda_obstacle(*tensors, decoder=decoder)
+        if reason is None:
+            _announce("cuda", device)
+            return "cuda"
+        _warn_without_kernels(reason)
+    _announce("torch", device)
     return "torch"
+
+
+def cuda_obstacle(*tensors: Tensor, decoder: Any = None) -> str | None:
+    """Why the CUDA kernels cannot serve these tensors and this decoder; None if they can."""
+    from renderer.cuda.layout import DecoderShape
+    from renderer.cuda.modules import loading_obstacle
+
+    devices = {t.device for t in tensors}
+    if len(devices) > 1:
+        return f"tensors are on several devices: {', '.join(sorted(map(str, devices)))}"
+    reason = loading_obstacle(tensors[0].device)
+    if reason is not None or decoder is None:
+        return reason
+    if not isinstance(decoder, TriplaneDecoder):
+        return f"the CUDA kernels need a TriplaneDecoder, not a {type(decoder).__name__}"
+    try:
+        DecoderShape.of(decoder)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def _warn_without_kernels(reason: str) -> None:
+    logger.warning("rendering on the GPU without the CUDA kernels: %s", reason)
 
 
 @functools.cache

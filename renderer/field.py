@@ -36,7 +36,12 @@ def query_field(
         decoder.
     """
     check_planes(planes, batched=False)
-    if _on_cpu_kernels(impl, planes, decoder, points, directions):
+    chosen = _implementation(impl, planes, decoder, points, directions)
+    if chosen == "cuda":
+        from renderer.cuda import ops
+
+        return ops.query_field(planes, decoder, points, directions, ray)
+    if chosen == "torch" and uses_cpu_kernels(planes, points, directions, decoder=decoder):
         from renderer.cpu.field import query_field_cpu
 
         return query_field_cpu(planes, decoder, points, directions, ray)
@@ -48,15 +53,19 @@ def query_density(
 ) -> Tensor:
     """Density alone at points [S, 3], [S]; differentiable to planes and decoder."""
     check_planes(planes, batched=False)
-    if _on_cpu_kernels(impl, planes, decoder, points):
+    chosen = _implementation(impl, planes, decoder, points)
+    if chosen == "cuda":
+        from renderer.cuda import ops
+
+        return ops.query_density(planes, decoder, points)
+    if chosen == "torch" and uses_cpu_kernels(planes, points, decoder=decoder):
         from renderer.cpu.field import query_density_cpu
 
         return query_density_cpu(planes, decoder, points)
     return decoder.density(sample_planes(planes, points))
 
 
-def _on_cpu_kernels(impl: str, planes: Tensor, decoder: TriplaneDecoder, *inputs: Tensor) -> bool:
-    chosen = choose(impl, planes, *inputs)
+def _implementation(impl: str, planes: Tensor, decoder: TriplaneDecoder, *inputs: Tensor) -> str:
     if impl == "auto" and any(x.requires_grad for x in inputs):
-        return False
-    return chosen == "torch" and uses_cpu_kernels(planes, *inputs, decoder=decoder)
+        return "reference"
+    return choose(impl, planes, *inputs, decoder=decoder)

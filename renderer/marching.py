@@ -84,7 +84,12 @@ def march(
         raise ValueError(f"origins and directions must be [R, 3], got {list(origins.shape)}")
     step = step_length(steps)
     given = (origins, directions) if jitter is None else (origins, directions, jitter)
-    if choose(impl, *given) == "torch" and uses_cpu_kernels(*given):
+    chosen = choose(impl, *given)
+    if chosen == "cuda":
+        from renderer.cuda import ops
+
+        return ops.march(origins, directions, grid.occupied, steps=steps, near=near, jitter=jitter)
+    if chosen == "torch" and uses_cpu_kernels(*given):
         from renderer.cpu.samples import march_cpu
 
         found = march_cpu(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from renderer.backend import choose, uses_cpu_kernels
 from renderer.decoder import TriplaneDecoder
 from renderer.triplane import PLANE_AXES, check_planes
 
@@ -44,6 +45,7 @@ class OccupancyGrid:
         decay: float = 0.95,
         max_threshold: float = 10.0,
         generator: torch.Generator | None = None,
+        impl: str = "auto",
     ) -> None:
         """Update from the current field: ``density ← max(decay · density, σ)``.
 
@@ -55,8 +57,26 @@ class OccupancyGrid:
             decay: per refresh; 0 forgets the past.
             max_threshold: density per world unit.
             generator: draws the probes inside the cells; cell centres without one.
+            impl: see :mod:`renderer.backend`.
         """
         coordinates = self._probes(planes, generator)
+        chosen = choose(impl, planes, decoder=decoder)
+        if chosen == "cuda":
+            from renderer.cuda import ops
+
+            ops.refresh_density(self.density, planes, decoder, coordinates, decay)
+        elif chosen == "torch" and uses_cpu_kernels(planes, self.density, decoder=decoder):
+            from renderer.cpu.lattice import refresh_density_cpu
+
+            refresh_density_cpu(self.density, planes, decoder, coordinates, decay)
+        else:
+            self._probe_slabs(planes, decoder, coordinates, decay)
+        threshold = self.density.mean().clamp(max=max_threshold)
+        self.occupied = self.density > threshold
+
+    def _probe_slabs(
+        self, planes: Tensor, decoder: TriplaneDecoder, coordinates: list[Tensor], decay: float
+    ) -> None:
         for start in range(0, self.resolution, self._slab()):
             stop = start + self._slab()
             features = lattice_features(
@@ -65,8 +85,6 @@ class OccupancyGrid:
             density = decoder.density(features.reshape(-1, features.shape[-1]))
             density = density.reshape(features.shape[:3]).float()
             self.density[start:stop] = torch.maximum(self.density[start:stop] * decay, density)
-        threshold = self.density.mean().clamp(max=max_threshold)
-        self.occupied = self.density > threshold
 
     @torch.no_grad()
     def keep(self, threshold: float, dilation: int = 1) -> None:

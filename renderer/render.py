@@ -97,8 +97,12 @@ def render_rays(
     given = (
         (planes, origins, directions) if jitter is None else (planes, origins, directions, jitter)
     )
-    chosen = choose(impl, *given)
-    if chosen == "torch" and uses_cpu_kernels(*given, decoder=decoder):
+    chosen = choose(impl, *given, decoder=decoder)
+    if chosen == "cuda":
+        rendered = _render_on_gpu(
+            planes, decoder, grids, origins, directions, per_ray, settings, jitter
+        )
+    elif chosen == "torch" and uses_cpu_kernels(*given, decoder=decoder):
         rendered = _render_on_cpu(
             planes, decoder, grids, origins, directions, per_ray, settings, jitter
         )
@@ -178,6 +182,37 @@ def _render_visible(
     density, color = query_field(planes, decoder, points, directions, samples.ray)
     # What shows was decided above; rounding here must not stop a ray earlier.
     return composite(density, color, samples, background, stop=0.0)
+
+
+def _render_on_gpu(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    grids: list[OccupancyGrid],
+    origins: Tensor,
+    directions: Tensor,
+    background: Tensor,
+    settings: RenderSettings,
+    jitter: Tensor | None,
+) -> Rendered:
+    """CUDA kernels; all triplanes in one call."""
+    from renderer.cuda import ops
+
+    batch, rays = origins.shape[:2]
+    owner = torch.arange(batch, device=planes.device).repeat_interleave(rays)
+    rendered = ops.render_rays(
+        planes,
+        decoder,
+        torch.stack([g.occupied for g in grids]),
+        origins.reshape(-1, 3),
+        directions.reshape(-1, 3),
+        background.reshape(-1, 3),
+        steps=settings.steps,
+        near=settings.near,
+        stop=settings.stop,
+        jitter=None if jitter is None else jitter.reshape(-1),
+        triplane=owner,
+    )
+    return rendered.reshape(batch, rays)
 
 
 def _render_on_cpu(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from renderer.cuda.build import target
@@ -32,7 +34,10 @@ def check_available(device: torch.device | str) -> None:
     """
     device = torch.device(device)
     if device.type != "cuda":
-        raise UserError(f"the CUDA kernels need a GPU, and the tensors are on '{device.type}'")
+        raise UserError(
+            f"the CUDA kernels need a GPU, and the tensors are on '{device.type}': move them to "
+            "the GPU or use another impl"
+        )
     if toolkit_major() == 0:
         raise UserError("this build of PyTorch has no CUDA: install one that has")
     load_driver()
@@ -47,6 +52,7 @@ def check_available(device: torch.device | str) -> None:
     target(load_nvrtc(toolkit_major()), capability)
 
 
+@functools.cache
 def unavailable_reason(device: torch.device | str) -> str | None:
     """Why the kernels cannot run on ``device``, in a sentence; None if they can."""
     try:

@@ -7,7 +7,11 @@ from typing import Protocol
 
 import torch
 
-from renderer.cuda.availability import capability_of, check_available, toolkit_major
+from renderer.cuda.availability import (
+    capability_of,
+    toolkit_major,
+    unavailable_reason,
+)
 from renderer.cuda.build import cached_image
 from renderer.cuda.driver import Argument, DriverModule
 from renderer.cuda.toolkit import load_nvrtc
@@ -26,7 +30,6 @@ Loader = Callable[[str, dict[str, int], torch.device], Module]
 
 
 def _load_on_gpu(name: str, macros: dict[str, int], device: torch.device) -> Module:
-    check_available(device)
     image = cached_image(load_nvrtc(toolkit_major()), name, macros, capability_of(device))
     return DriverModule(image, device)
 
@@ -35,6 +38,13 @@ def _load_on_gpu(name: str, macros: dict[str, int], device: torch.device) -> Mod
 # same sources compiled for the host.
 LOADERS: dict[str, Loader] = {"cuda": _load_on_gpu}
 _loaded: dict[tuple, Module] = {}
+
+
+def loading_obstacle(device: torch.device) -> str | None:
+    """Why kernels for tensors on ``device`` cannot be loaded, in a sentence; None if they can."""
+    if device.type == "cuda" or device.type not in LOADERS:
+        return unavailable_reason(device)
+    return None
 
 
 def load_module(name: str, macros: dict[str, int], device: torch.device) -> Module:
@@ -51,13 +61,10 @@ def load_module(name: str, macros: dict[str, int], device: torch.device) -> Modu
         device = torch.device("cuda", torch.cuda.current_device())
     key = (name, tuple(sorted(macros.items())), device)
     if key not in _loaded:
-        loader = LOADERS.get(device.type)
-        if loader is None:
-            raise UserError(
-                f"the CUDA kernels need a GPU, and the tensors are on '{device.type}': "
-                "move them to the GPU or use another impl"
-            )
-        _loaded[key] = loader(name, macros, device)
+        reason = loading_obstacle(device)
+        if reason is not None:
+            raise UserError(reason)
+        _loaded[key] = LOADERS[device.type](name, macros, device)
     return _loaded[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from scipy.spatial import cKDTree
 from studio.assets import AssetFolder, Proxy, diffuse_texture
 from studio.body import joint, shaped_vertices
 from studio.crop import crop
+from studio.hair import (
+    SHELL_STYLES,
+    card_part,
+    fit_cards,
+    hairline,
+    lift_off_skin,
+    opaque_samples,
+    shell_parts,
+)
 from studio.lighting import bake_light
 from studio.obj import PolyMesh
 from studio.scene import Part, Scene, flatten, part_from_mesh, triangulate, vertex_normals
@@ -20,18 +30,17 @@ from studio.textures import (
     SRGB_TO_LINEAR,
     Texture,
     build_mips,
+    encode,
     read_texture,
     shift_hue,
     solid_texture,
     srgb_to_linear,
-    tint_by_luminance,
     tint_towards,
 )
 
 HEAD_HEIGHT = 1.02  # chin to crown in house units
 HEAD_MIDDLE = 0.17  # height of the head's middle in house units
 CUT_BELOW_CHIN = 0.46  # in head heights
-_HAIR_GAP = 0.006  # hair stays this far above the skin, house units
 CUT_ASIDE = 0.8  # in head heights
 
 
@@ -49,15 +58,11 @@ def build_parts(assets: AssetFolder, subject: Subject, texture_size: int = 2048)
     base = shaped_vertices(assets, subject.shape)
     to_house, scale = _placement(assets, base)
     garment = assets.proxy(assets.proxies("clothes")[subject.clothes])
-    hair = assets.proxy(assets.proxies("hair")[subject.hair])
     skin = _skin(assets, subject, base, garment, to_house, texture_size)
-    hair_points = to_house(_fit_hair(assets, hair, base, subject.hair_mirrored))
-    hair_points = _lift_hair(hair_points, skin, _ear_vertices(assets))
-    _paint_scalp(skin, _surface_samples(hair.mesh, hair_points), _ear_vertices(assets), subject)
     parts = [
         skin,
         *_clothes(subject, garment, to_house(garment.fit(base)), texture_size),
-        _hair(subject, hair, hair_points, texture_size),
+        *_hair(assets, subject, base, skin, to_house, texture_size),
         _eyes(assets, subject, to_house(assets.proxy(assets.eyes()).fit(base)), texture_size),
         *_face_cards(assets, subject, base, to_house),
         *_teeth(assets, base, to_house, texture_size),
@@ -139,10 +144,11 @@ def _skin(assets, subject, base, garment, to_house, texture_size) -> Part:
 @lru_cache(maxsize=2)
 def _ear_vertices(assets: AssetFolder) -> np.ndarray:
     """Vertices of the refined bust that belong to the ears."""
-    found = [assets.target(f"ears/{side}-ear-scale-incr") for side in "lr"]
+    found = [assets.target(f"ears/{side}-ear-trans-up") for side in "lr"]
     moved = np.zeros(len(assets.base_mesh().vertices))
     for index, offset in found:
-        moved[index] = np.linalg.norm(offset, axis=1) > 0.03
+        size = np.linalg.norm(offset, axis=1)
+        moved[index] = size > 0.85 * size.max()
     return np.flatnonzero(_bust_subdivision(assets)[1] @ moved > 0.5)
 
 
@@ -154,13 +160,49 @@ def _whole_triangles(assets: AssetFolder):
 def _paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: Subject) -> None:
     """Colours the skin right under the hair, so that gaps between cards show no bare scalp."""
     distance, _ = cKDTree(hair_points).query(part.positions)
-    p = part.positions
-    hairline = 0.02 + np.where(p[:, 2] > 0, 0.75, 1.2) * p[:, 2]
-    above = np.clip((p[:, 1] - hairline) / 0.1, 0, 1)
-    ears = np.isin(part.source, ears)
-    cover = np.clip(1.5 - distance / 0.06, 0, 1) * above * 0.9 * ~ears
+    above = np.clip(hairline(part.positions) / 0.1 + 0.5, 0, 1)
+    cover = np.clip(1.4 - distance / 0.05, 0, 1) * above * 0.9
+    cover[np.isin(part.source, ears)] = 0.0
     part.paint[:, :3] = srgb_to_linear(np.array(subject.hair_colour)) * 0.7
     part.paint[:, 3] = cover
+
+
+def _hair(assets, subject, base, skin, to_house, size) -> list[Part]:
+    """Hair of the subject's style; paints the scalp of `skin` under it."""
+    colour = srgb_to_linear(np.array(subject.hair_colour))
+    ears = _ear_vertices(assets)
+    if subject.hair in SHELL_STYLES:
+        style = SHELL_STYLES[subject.hair]
+        out = shell_parts(skin, ears, style, colour, subject.index, min(size, 1024))
+        points = out[0].positions[out[0].fade > 0.5]
+    else:
+        proxy = assets.proxy(assets.proxies("hair")[subject.hair])
+        points = to_house(fit_cards(assets, proxy, base, subject.hair_mirrored))
+        out = [card_part(proxy, lift_off_skin(points, skin, ears), colour, size // 2)]
+        points = opaque_samples(out[0])
+    _paint_scalp(skin, points, ears, subject)
+    _paint_lips(skin, _lips(assets), subject)
+    return out
+
+
+def _paint_lips(skin: Part, lips: np.ndarray, subject: Subject) -> None:
+    """Gives the lips a natural red; `lips` [V'] is their cover on the refined bust."""
+    cover = lips[skin.source] * (0.2 + 0.35 * subject.tone)
+    red = srgb_to_linear(skin_tone(subject.tone)) * np.array([0.82, 0.48, 0.5])
+    chosen = cover > 0
+    skin.paint[chosen, :3] = red
+    skin.paint[chosen, 3] = cover[chosen]
+
+
+@lru_cache(maxsize=2)
+def _lips(assets: AssetFolder) -> np.ndarray:
+    """How much each vertex of the refined bust belongs to the lips, 0..1."""
+    moved = np.zeros(len(assets.base_mesh().vertices))
+    for lip in ("upperlip", "lowerlip"):
+        index, offset = assets.target(f"mouth/mouth-{lip}-volume-incr")
+        size = np.linalg.norm(offset, axis=1)
+        moved[index] = np.maximum(moved[index], size / size.max())
+    return np.clip(4 * (_bust_subdivision(assets)[1] @ moved) - 1.4, 0, 1)
 
 
 def _skin_texture(assets: AssetFolder, subject: Subject, size: int) -> Texture:
@@ -179,48 +221,6 @@ def _skin_mean(path: Path) -> np.ndarray:
     return np.median(SRGB_TO_LINEAR[image[..., :3]].reshape(-1, 3), axis=0)
 
 
-def _fit_hair(assets: AssetFolder, hair: Proxy, base: np.ndarray, mirrored: bool) -> np.ndarray:
-    """Hair fitted to the base mesh; mirrored hair is fitted to the mirrored person."""
-    if not mirrored:
-        return hair.fit(base)
-    flip = np.array([-1.0, 1.0, 1.0])
-    return hair.fit(base[_mirror_of(assets)] * flip) * flip
-
-
-@lru_cache(maxsize=2)
-def _mirror_of(assets: AssetFolder) -> np.ndarray:
-    """For every base-mesh vertex the vertex on the other side of the midplane."""
-    vertices = assets.base_mesh().vertices
-    return cKDTree(vertices).query(vertices * np.array([-1.0, 1.0, 1.0]))[1]
-
-
-def _lift_hair(points: np.ndarray, skin: Part, ears: np.ndarray) -> np.ndarray:
-    """Pushes hair that lies just under the skin out of it; `ears` don't push."""
-    usable = ~np.isin(skin.source, ears)
-    surface, normals = skin.positions[usable], skin.normals[usable]
-    _, nearest = cKDTree(surface).query(points)
-    height = ((points - surface[nearest]) * normals[nearest]).sum(1)
-    push = np.where((height < _HAIR_GAP) & (height > -0.06), _HAIR_GAP - height, 0.0)
-    return points + push[:, None] * normals[nearest]
-
-
-def _surface_samples(mesh: PolyMesh, points: np.ndarray) -> np.ndarray:
-    """Vertices, edge middles and face middles of a mesh."""
-    quad = np.where(mesh.faces < 0, mesh.faces[:, :1], mesh.faces)
-    corners = points[quad]
-    return np.concatenate(
-        [points, corners.mean(1), *(0.5 * (corners[:, k] + corners[:, k - 1]) for k in range(4))]
-    )
-
-
-def _hair(subject: Subject, hair: Proxy, points: np.ndarray, size: int) -> Part:
-    texture = diffuse_texture(hair.material)
-    assert texture is not None  # only textured styles are chosen
-    colour = srgb_to_linear(np.array(subject.hair_colour))
-    image = tint_by_luminance(read_texture(texture, size // 2), colour, contrast=0.65)
-    return part_from_mesh(hair.mesh, points, "hair", build_mips(image), blended=True)
-
-
 def _clothes(subject: Subject, garment: Proxy, points: np.ndarray, size: int) -> list[Part]:
     chin = HEAD_MIDDLE - HEAD_HEIGHT / 2
     corners = np.maximum(garment.mesh.faces, 0)
@@ -231,36 +231,47 @@ def _clothes(subject: Subject, garment: Proxy, points: np.ndarray, size: int) ->
     refined, matrix, _ = subdivision(garment.mesh.select(near))
     texture = diffuse_texture(garment.material)
     assert texture is not None  # only textured garments are chosen
-    image = shift_hue(
-        read_texture(texture, size // 2),
-        subject.clothes_hue,
-        subject.clothes_saturation,
-        subject.clothes_value,
-    )
-    image[..., 3] = 255
+    image = _dyed(read_texture(texture, size // 2), subject)
     return [part_from_mesh(refined, matrix @ points, "clothes", build_mips(image))]
+
+
+def _dyed(image: np.ndarray, subject: Subject) -> np.ndarray:
+    """The garment's texture in the subject's colours, opaque; grey cloth is tinted."""
+    image = shift_hue(image, subject.clothes_hue, subject.clothes_saturation, subject.clothes_value)
+    image[..., 3] = 255
+    rgb = image[..., :3].astype(np.float32)
+    greyness = 1 - np.clip((rgb.max(-1) - rgb.min(-1)) / 40, 0, 1)
+    depth = 0.2 if "elegant" in subject.clothes else 0.65  # a suit's shirt stays nearly white
+    dye = np.array(colorsys.hsv_to_rgb(subject.clothes_hue, depth * subject.clothes_saturation, 1))
+    rgb *= 1 - greyness[..., None] * (1 - dye)
+    image[..., :3] = np.round(rgb)
+    return image
 
 
 def _eyes(assets: AssetFolder, subject: Subject, points: np.ndarray, size: int) -> Part:
     image = read_texture(assets.eye_textures()[subject.eyes], size // 2)
-    mesh = assets.proxy(assets.eyes()).mesh
-    return part_from_mesh(mesh, points, "eyes", build_mips(image), blended=True, casts=False)
+    if subject.eyes == "brown":  # the texture is a deep red; brown eyes are not
+        image = shift_hue(image, 0.03, 0.75, 1.15)
+    refined, matrix, _ = subdivision(assets.proxy(assets.eyes()).mesh)
+    mips = build_mips(image)
+    return part_from_mesh(refined, matrix @ points, "eyes", mips, blended=True, casts=False)
 
 
 def _finish_eyes(parts: list[Part]) -> None:
     """Lifts the light in the eye sockets and sets a catch-light on each cornea."""
-    toward = np.array([-0.2, 0.28, 1.0])
+    toward = np.array([-0.2, 0.24, 1.0])
     toward /= np.linalg.norm(toward)
     for part in parts:
         if part.label != "eyes":
             continue
-        part.light = np.maximum(part.light * 1.25, 0.55 * part.light.max())
+        part.light = np.maximum(part.light * 1.25, 0.55)
         for side in (part.positions[:, 0] < 0, part.positions[:, 0] >= 0):
             p = part.positions[side]
             direction = p - 0.5 * (p.min(0) + p.max(0))
             direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-            glint = np.clip((direction @ toward - np.cos(0.2)) / (1 - np.cos(0.2)) * 2.0, 0, 1)
-            part.paint[side] = np.concatenate([np.ones((len(p), 3)), 0.0 * glint[:, None]], 1)
+            angle = np.arccos(np.clip(direction @ toward, -1, 1))
+            glint = np.clip((0.16 - angle) / 0.06, 0, 0.9)
+            part.paint[side] = np.concatenate([np.ones((len(p), 3)), glint[:, None]], 1)
 
 
 def _face_cards(assets, subject, base, to_house) -> list[Part]:
@@ -275,7 +286,9 @@ def _face_cards(assets, subject, base, to_house) -> list[Part]:
         if texture is None:
             continue
         image = read_texture(texture, 512).copy()
-        image[..., :3] = np.round(255 * np.clip(colour, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        image[..., :3] = encode(colour)
+        if kind == "eyelashes" and (subject.is_man or subject.shape.age < 15):
+            image[..., 3] //= 2
         out.append(
             part_from_mesh(
                 proxy.mesh,

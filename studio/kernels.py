@@ -122,7 +122,7 @@ def _alpha(texels, table, texture, level, u, v):
 
 
 @jit
-def _shade(b0, b1, b2, tri, uv, paint, light, out):
+def _shade(b0, b1, b2, tri, paint, shade, out):
     """Turns the texture sample `out` [4] into lit linear colour (straight alpha), in place."""
     a, b, c = tri[0], tri[1], tri[2]
     cover = b0 * paint[a, 3] + b1 * paint[b, 3] + b2 * paint[c, 3]
@@ -135,12 +135,13 @@ def _shade(b0, b1, b2, tri, uv, paint, light, out):
                 + b2 * paint[c, k] * paint[c, 3]
             )
             colour = colour * (1.0 - cover) + over
-        out[k] = colour * (b0 * light[a, k] + b1 * light[b, k] + b2 * light[c, k])
+        out[k] = colour * (b0 * shade[a, k] + b1 * shade[b, k] + b2 * shade[c, k])
+    out[3] *= b0 * shade[a, 3] + b1 * shade[b, 3] + b2 * shade[c, 3]
 
 
 @jit
 def visible(
-    screen, triangles, first, last, texture_of, uv, texels, table, n_levels, cut, zbuf, ids
+    screen, triangles, first, last, texture_of, uv, shade, texels, table, n_levels, cut, zbuf, ids
 ):
     """Draws triangles [first, last) into the depth buffer and the id buffer.
 
@@ -189,7 +190,8 @@ def visible(
                     q2 = b2 * screen[c, 2] / iz
                     u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
                     v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
-                    if _alpha(texels, table, texture_of[t], level, u, v) < cut:
+                    fade = q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3]
+                    if fade * _alpha(texels, table, texture_of[t], level, u, v) < cut:
                         continue
                 zbuf[y, x] = iz
                 ids[y, x] = t
@@ -203,7 +205,7 @@ def layers(
     texture_of,
     uv,
     paint,
-    light,
+    shade,
     texels,
     table,
     n_levels,
@@ -272,7 +274,7 @@ def layers(
                 if sample[3] < _CLEAR_ALPHA:
                     continue
                 if n < room:
-                    _shade(q0, q1, q2, tri, uv, paint, light, sample)
+                    _shade(q0, q1, q2, tri, paint, shade, sample)
                     link[n] = head[y, x]
                     head[y, x] = n
                     depth[n] = iz
@@ -290,7 +292,7 @@ def resolve(
     texture_of,
     uv,
     paint,
-    light,
+    shade,
     texels,
     table,
     n_levels,
@@ -344,7 +346,7 @@ def resolve(
                 v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
                 level = _level(uv, screen, tri, texture_of[t], table, n_levels)
                 _sample(texels, table, texture_of[t], level, u, v, decode, sample, spare)
-                _shade(q0, q1, q2, tri, uv, paint, light, sample)
+                _shade(q0, q1, q2, tri, paint, shade, sample)
                 for k in range(3):
                     total[k] = min(sample[k], 1.0)
                 total[3] = 1.0

@@ -70,7 +70,14 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     screen = _screen(scene, camera, supersampling)
     zbuf = np.zeros((h, w), dtype=np.float32)
     ids = np.full((h, w), -1, dtype=np.int32)
-    textured = (scene.triangle_texture, scene.uv, scene.texels, scene.table, scene.n_levels)
+    textured = (
+        scene.triangle_texture,
+        scene.uv,
+        scene.shade,
+        scene.texels,
+        scene.table,
+        scene.n_levels,
+    )
     n_all = len(scene.triangles)
     kernels.visible(screen, scene.triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
     kernels.visible(
@@ -87,7 +94,7 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
             scene.triangle_texture,
             scene.uv,
             scene.paint,
-            scene.light,
+            scene.shade,
             scene.texels,
             scene.table,
             scene.n_levels,
@@ -132,7 +139,14 @@ def inverse_depth(scene: Scene, camera: Camera, alpha_cut: float = 0.5) -> np.nd
     zbuf = np.zeros((camera.height, camera.width), dtype=np.float32)
     ids = np.full(zbuf.shape, -1, dtype=np.int32)
     screen = _screen(scene, camera, 1)
-    textured = (scene.triangle_texture, scene.uv, scene.texels, scene.table, scene.n_levels)
+    textured = (
+        scene.triangle_texture,
+        scene.uv,
+        scene.shade,
+        scene.texels,
+        scene.table,
+        scene.n_levels,
+    )
     n_all = len(scene.triangles)
     kernels.visible(screen, scene.triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
     kernels.visible(screen, scene.triangles, scene.n_solid, n_all, *textured, alpha_cut, zbuf, ids)

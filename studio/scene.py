@@ -25,6 +25,7 @@ class Part:
         normals: [V, 3] unit.
         paint: [V, 4] colour (linear) and cover mixed over the texture.
         light: [V, 3] baked factor on the linear colour.
+        fade: [V] factor on the texture's alpha; only for blended parts.
         source: [V] vertex index in the mesh the part was made from.
         blended: whether alpha is blended (else the part is solid).
         casts: whether the part throws shadows.
@@ -38,6 +39,7 @@ class Part:
     normals: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     paint: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     light: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    fade: np.ndarray = field(default_factory=lambda: np.zeros(0))
     source: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     blended: bool = False
     casts: bool = True
@@ -50,6 +52,13 @@ class Part:
             self.paint = np.zeros((n, 4))
         if len(self.light) != n:
             self.light = np.ones((n, 3))
+        if len(self.fade) != n:
+            self.fade = np.ones(n)
+
+    @property
+    def shade(self) -> np.ndarray:
+        """[V, 4] light and fade."""
+        return np.concatenate([self.light, self.fade[:, None]], 1)
 
 
 def triangulate(mesh: PolyMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,7 +110,7 @@ class Scene:
     """Parts flattened for the rasteriser; float32, solid parts first.
 
     Args:
-        positions [V, 3], uv [V, 2], paint [V, 4], light [V, 3], normals [V, 3].
+        positions [V, 3], uv [V, 2], paint [V, 4], shade [V, 4] (light, fade), normals [V, 3].
         triangles [T, 3] int32; triangle_texture [T] int32; triangle_label [T] uint8.
         n_solid: triangles below this index are solid, the rest is blended.
         texels [N, 4] uint8: all mips of all textures; table [K, 16, 3] int64: offset, W, H of
@@ -111,7 +120,7 @@ class Scene:
     positions: np.ndarray
     uv: np.ndarray
     paint: np.ndarray
-    light: np.ndarray
+    shade: np.ndarray
     normals: np.ndarray
     triangles: np.ndarray
     triangle_texture: np.ndarray
@@ -150,7 +159,7 @@ def flatten(parts: list[Part]) -> Scene:
         positions=joined("positions"),
         uv=joined("uv"),
         paint=joined("paint"),
-        light=joined("light"),
+        shade=joined("shade"),
         normals=joined("normals"),
         triangles=np.ascontiguousarray(np.concatenate(triangles), dtype=np.int32),
         triangle_texture=np.repeat([slots[id(p.texture)] for p in ordered], counts).astype(

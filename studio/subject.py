@@ -14,8 +14,8 @@ from studio.body import ANCESTRIES, Shape
 # sRGB skin tones from light to dark; a subject's tone interpolates them.
 SKIN_TONES = np.array(
     [
-        [0.93, 0.77, 0.68],
-        [0.89, 0.71, 0.60],
+        [0.90, 0.74, 0.65],
+        [0.87, 0.69, 0.58],
         [0.83, 0.63, 0.50],
         [0.74, 0.53, 0.40],
         [0.62, 0.42, 0.31],
@@ -32,13 +32,13 @@ HAIR_COLOURS = {
     "brown": ((0.29, 0.185, 0.115), 0.22),
     "light brown": ((0.44, 0.31, 0.19), 0.14),
     "blond": ((0.72, 0.56, 0.36), 0.17),
-    "red": ((0.5, 0.22, 0.1), 0.11),
+    "red": ((0.42, 0.2, 0.11), 0.11),
 }
 GREY = np.array([0.68, 0.67, 0.65])
 
 # Groups of face targets and the standard deviation of their weights.
 FACE_SPREAD = {
-    "nose": 0.22,
+    "nose": 0.18,
     "mouth": 0.16,
     "eyes": 0.17,
     "ears": 0.22,
@@ -151,7 +151,7 @@ def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
         weight=float(np.clip(0.5 + 0.17 * rng.standard_normal(), 0.1, 0.95)),
         muscle=float(np.clip(0.5 + 0.15 * rng.standard_normal(), 0.1, 0.9)),
     )
-    shape.face = _face(assets, rng)
+    shape.face = _face(assets, shape.age, rng)
     shape.expression = _resting_face(rng)
     subject = Subject(seed, index, shape)
     _choose_skin(assets, subject, rng)
@@ -183,9 +183,11 @@ def _ancestry(rng: np.random.Generator) -> dict[str, float]:
     return dict(zip(ANCESTRIES, map(float, weights), strict=True))
 
 
-def _face(assets: AssetFolder, rng: np.random.Generator) -> dict[str, float]:
+def _face(assets: AssetFolder, age: float, rng: np.random.Generator) -> dict[str, float]:
     out: dict[str, float] = {}
-    for folder, spread in FACE_SPREAD.items():
+    youth = float(np.interp(age, [8, 18], [0.55, 1.0]))  # children's faces differ less
+    for folder, adult_spread in FACE_SPREAD.items():
+        spread = adult_spread * youth
         names = assets.target_names(folder)
         known = set(names)
         shared: dict[str, float] = {}
@@ -218,9 +220,9 @@ def _face(assets: AssetFolder, rng: np.random.Generator) -> dict[str, float]:
 
 def _resting_face(rng: np.random.Generator) -> dict[str, float]:
     """A friendly resting face: the neutral mesh's brows hang and its mouth corners droop."""
-    smile = float(rng.uniform(0.35, 0.75))
+    smile = float(rng.uniform(0.25, 0.6))
     lifted = float(rng.uniform(0.15, 0.4))
-    inner = float(rng.uniform(0.25, 0.5))
+    inner = float(rng.uniform(0.45, 0.8))
     opened = float(rng.uniform(0.0, 0.2))
     out = {"mouth-corner-puller": smile}
     for side in ("left", "right"):
@@ -257,7 +259,18 @@ def _choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator
         fits = ("male" if subject.is_man else "female") in proxy.tags
         if fits and diffuse_texture(proxy.material) is not None:
             usable.append(name)
+    if subject.is_man:
+        shells = {"buzz": 0.16, "crop": 0.14, "curls": 0.1, "afro": 0.02}
+    else:
+        shells = {"buzz": 0.02, "crop": 0.04, "curls": 0.1, "afro": 0.04}
+    coiled = subject.shape.ancestry.get("african", 0.0)
+    shares = [share * (1 + 2.5 * coiled * (name != "crop")) for name, share in shells.items()]
+    pick = float(rng.random())
     subject.hair = _pick(rng, sorted(usable), "hair")
+    for name, end in zip(shells, np.cumsum(shares), strict=True):
+        if pick < end:
+            subject.hair = name
+            break
     subject.hair_mirrored = bool(rng.random() < 0.5)
     fair = subject.shape.ancestry.get("caucasian", 0.0) ** 2
     if rng.random() < fair:
@@ -266,7 +279,7 @@ def _choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator
         name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
     else:
         name = "black" if rng.random() < 0.75 else "dark brown"
-    grey = np.clip((subject.shape.age - 42 + 8 * rng.standard_normal()) / 30, 0, 0.95)
+    grey = np.clip((subject.shape.age - 48 + 7 * rng.standard_normal()) / 20, 0, 0.95)
     colour = (1 - grey) * np.array(HAIR_COLOURS[name][0]) + grey * GREY
     colour = np.clip(colour * (1 + 0.12 * rng.standard_normal()), 0.03, 0.9)
     subject.hair_colour = tuple(float(c) for c in colour)

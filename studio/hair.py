@@ -1,0 +1,212 @@
+"""Hair: the assets' card styles fitted and coloured, and procedural shells (buzz cut, curls, afro).
+
+A shell style is a stack of copies of the scalp, each a little further out. Their texture is a
+field of strand cross-sections that thin out towards the tips, so the stack reads as short fur.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+from runtime.seeds import numpy_generator
+from studio.assets import AssetFolder, Proxy, diffuse_texture
+from studio.scene import Part, part_from_mesh
+from studio.subdivide import subdivision
+from studio.textures import Texture, build_mips, encode, read_texture, tint_by_luminance
+
+_GAP = 0.006  # hair stays this far above the skin, house units
+_COARSE = 2500  # card styles with fewer faces are subdivided once
+
+
+@dataclass(frozen=True)
+class ShellStyle:
+    """A procedural style.
+
+    Args:
+        height: of the outermost shell above the scalp, house units.
+        layers: number of shells.
+        clump: size of a curl in texels of the strand field (0: single strands).
+        cover: share of the scalp that is covered at the roots.
+        taper: how quickly strands thin out towards the tips.
+        outward: 0 grows along the skin's normal, 1 away from the head's middle (a round shape).
+        uneven: relative variation of the height from curl to curl.
+    """
+
+    height: float
+    layers: int
+    clump: float
+    cover: float
+    taper: float
+    outward: float
+    uneven: float
+
+
+SHELL_STYLES = {
+    "buzz": ShellStyle(0.016, 4, 0.0, 0.8, 0.6, 0.0, 0.1),
+    "crop": ShellStyle(0.05, 9, 1.2, 0.85, 0.55, 0.2, 0.3),
+    "curls": ShellStyle(0.12, 16, 5.0, 0.9, 0.5, 0.5, 0.45),
+    "afro": ShellStyle(0.22, 24, 4.0, 0.95, 0.35, 0.85, 0.2),
+}
+
+
+def fit_cards(assets: AssetFolder, hair: Proxy, base: np.ndarray, mirrored: bool) -> np.ndarray:
+    """Hair cards fitted to the base mesh; mirrored hair is fitted to the mirrored person."""
+    if not mirrored:
+        return hair.fit(base)
+    flip = np.array([-1.0, 1.0, 1.0])
+    return hair.fit(base[_mirror_of(assets)] * flip) * flip
+
+
+@lru_cache(maxsize=2)
+def _mirror_of(assets: AssetFolder) -> np.ndarray:
+    """For every base-mesh vertex the vertex on the other side of the midplane."""
+    vertices = assets.base_mesh().vertices
+    return cKDTree(vertices).query(vertices * np.array([-1.0, 1.0, 1.0]))[1]
+
+
+def lift_off_skin(points: np.ndarray, skin: Part, ears: np.ndarray) -> np.ndarray:
+    """Pushes hair that lies just under the skin out of it; `ears` (source indices) don't push."""
+    usable = ~np.isin(skin.source, ears)
+    surface, normals = skin.positions[usable], skin.normals[usable]
+    _, nearest = cKDTree(surface).query(points)
+    height = ((points - surface[nearest]) * normals[nearest]).sum(1)
+    push = np.where((height < _GAP) & (height > -0.06), _GAP - height, 0.0)
+    return points + push[:, None] * normals[nearest]
+
+
+def card_part(hair: Proxy, points: np.ndarray, colour: np.ndarray, size: int) -> Part:
+    """Hair cards at `points` [V, 3] in `colour` (linear)."""
+    texture = diffuse_texture(hair.material)
+    assert texture is not None  # only textured styles are chosen
+    image = tint_by_luminance(read_texture(texture, size), colour, contrast=0.65)
+    mesh = hair.mesh
+    if len(mesh.faces) < _COARSE:  # its outline would show corners
+        mesh, matrix, _ = subdivision(mesh)
+        points = matrix @ points
+    return part_from_mesh(mesh, points, "hair", build_mips(image), blended=True)
+
+
+def opaque_samples(part: Part) -> np.ndarray:
+    """Points [K, 3] of a part where its texture is not transparent."""
+    t = part.triangles
+    places, uvs = [], []
+    for weights in ((1, 1, 1), (4, 1, 1), (1, 4, 1), (1, 1, 4), (1, 1, 0), (0, 1, 1), (1, 0, 1)):
+        w = np.array(weights, dtype=float)[:, None] / sum(weights)
+        places.append((part.positions[t] * w).sum(1))
+        uvs.append((part.uv[t] * w).sum(1))
+    uv = np.concatenate(uvs)
+    level = part.texture.levels[min(1, len(part.texture.levels) - 1)]
+    h, w = level.shape[:2]
+    x = np.clip((uv[:, 0] * w).astype(int), 0, w - 1)
+    y = np.clip(((1 - uv[:, 1]) * h).astype(int), 0, h - 1)
+    return np.concatenate(places)[level[y, x, 3] > 110]
+
+
+def hairline(points: np.ndarray) -> np.ndarray:
+    """Signed height [V] of points of the head above the hairline, house units (positive: hair)."""
+    y, z = points[:, 1], points[:, 2]
+    front = 0.1 + 0.85 * z
+    back = 0.1 + 0.6 * z
+    return y - np.where(z > 0, front, back)
+
+
+def shell_parts(
+    skin: Part, ears: np.ndarray, style: ShellStyle, colour: np.ndarray, seed: int, size: int
+) -> list[Part]:
+    """The shells of `style` over the scalp of `skin`, in `colour` (linear)."""
+    edge = 0.045
+    density = np.clip(0.5 + hairline(skin.positions) / (2 * edge), 0, 1)
+    density[np.isin(skin.source, ears)] = 0.0
+    triangles = skin.triangles[(density[skin.triangles] > 0).any(1)]
+    used, index = np.unique(triangles, return_inverse=True)
+    points, normals, density = skin.positions[used], skin.normals[used], density[used]
+    middle = np.array([0.0, 0.2, -0.05])
+    radial = points - middle
+    radial /= np.linalg.norm(radial, axis=1, keepdims=True)
+    grow = normals * (1 - style.outward) + radial * style.outward
+    grow /= np.linalg.norm(grow, axis=1, keepdims=True)
+    uv = _azimuthal(points, middle)
+    rise = np.clip(hairline(points) / (0.05 + 0.8 * style.height), 0, 1)
+    tops = style.height * (0.3 + 0.7 * rise) * _sag(points)
+    out = []
+    for k, texture in enumerate(_shell_textures(style, colour, seed, size)):
+        t = (k + 1) / style.layers
+        layer = points + grow * (tops * t + 0.3 * _GAP)[:, None]
+        out.append(
+            Part(
+                "hair",
+                layer,
+                index.reshape(-1, 3),
+                uv,
+                texture,
+                normals=grow,
+                blended=True,
+                casts=k % 3 == 2,
+                fade=density * (1 - 0.3 * t),
+            )
+        )
+    return out
+
+
+def _sag(points: np.ndarray) -> np.ndarray:
+    """Hair stands less high at the nape and temples than on the crown."""
+    return np.clip(0.45 + 0.9 * (points[:, 1] + 0.05), 0.3, 1.0)
+
+
+def _azimuthal(points: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Equal-area map [V, 2] of directions from `middle`, its seam at the throat."""
+    d = points - middle
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    axis = np.array([0.0, 0.8, -0.6])
+    side = np.array([1.0, 0.0, 0.0])
+    other = np.cross(axis, side)
+    radius = np.sqrt(np.maximum((1 - d @ axis) / 2, 0))
+    flat = np.stack([d @ side, d @ other], -1)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    return 0.5 + 0.49 * radius[:, None] * flat
+
+
+def _shell_textures(style: ShellStyle, colour: np.ndarray, seed: int, size: int) -> list[Texture]:
+    rng = numpy_generator(seed, "shell")
+    grain = size / 1024
+    strand = _normalised(gaussian_filter(rng.standard_normal((size, size)), 0.9, mode="wrap"))
+    if style.clump:
+        sigma = style.clump * grain
+        curl = _normalised(gaussian_filter(rng.standard_normal((size, size)), sigma, mode="wrap"))
+        strand = 0.35 * strand + 0.65 * curl
+    rank = _ranks(strand)  # uniform in [0, 1], so that covers come out as asked
+    height = 1 + style.uneven * _normalised(
+        gaussian_filter(
+            rng.standard_normal((size, size)), 2.5 * (style.clump + 1) * grain, mode="wrap"
+        )
+    )
+    height = np.maximum(height, 0.45)
+    shade = 0.75 + 0.5 * rank
+    out = []
+    for k in range(style.layers):
+        t = (k + 1) / style.layers
+        keep = style.cover * np.clip(height - t, 0, 1) ** style.taper if t > 0.05 else style.cover
+        keep = np.minimum(keep, style.cover * (1 - 0.6 * t))
+        alpha = np.clip((rank - (1 - keep)) / 0.12 + 0.5, 0, 1)
+        # Light reaches the tips, not the roots.
+        tone = colour * (0.45 + 0.75 * t) * shade[..., None]
+        image = np.concatenate(
+            [encode(tone), np.round(alpha * 255).astype(np.uint8)[..., None]], -1
+        )
+        out.append(build_mips(image))
+    return out
+
+
+def _normalised(field: np.ndarray) -> np.ndarray:
+    return (field - field.mean()) / field.std()
+
+
+def _ranks(field: np.ndarray) -> np.ndarray:
+    order = np.empty(field.size)
+    order[np.argsort(field, axis=None)] = np.linspace(0, 1, field.size)
+    return order.reshape(field.shape)

@@ -1,0 +1,105 @@
+"""Rendering a set: what lies on disk, resuming, determinism, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from renderer.multiview import MultiViewSet
+from runtime.errors import UserError
+from studio.render_set import StudioRenderConfig, parse_shard, render_set
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
+
+
+def _bytes(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_shard_is_checked():
+    assert parse_shard("2/5") == (2, 5)
+    for bad in ("5/5", "-1/2", "x", "1/2/3", "0/0"):
+        with pytest.raises(UserError, match="shard"):
+            parse_shard(bad)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_views": 0}, {"size": 0}, {"test_subjects": 64}, {"low_elevation": 70.0}]
+)
+def test_impossible_settings_are_refused_before_anything_is_read(tmp_path, change):
+    config = StudioRenderConfig(output_dir=tmp_path / "out", **change)
+    with pytest.raises(UserError, match=next(iter(change))):
+        render_set(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_example_set_is_whole_and_framed():
+    views = MultiViewSet(EXAMPLE)
+    assert len(views.names) >= 10 and len(views.split("test")) == 2
+    assert not set(views.split("train")) & set(views.split("test"))
+    assert sum(p.stat().st_size for p in EXAMPLE.rglob("*") if p.is_file()) < 5_000_000
+    for name in views.names:
+        loaded = views.load(name)
+        alpha = np.asarray(loaded.images)[..., 3]
+        assert loaded.images.shape == (24, 128, 128, 4)
+        cover = (alpha > 0).mean((1, 2))
+        assert cover.min() > 0.15 and cover.max() < 0.75
+        partial = ((alpha > 0) & (alpha < 255)).sum((1, 2))
+        assert partial.min() > 20  # antialiased edges
+        held = views.split_views("test", name)
+        assert len(held) == 4 and 0 not in held
+        assert views.attributes(name)
+
+
+@pytest.mark.assets
+def test_same_seed_same_bytes_whatever_shard_threads_or_interruption(assets, tmp_path):
+    pytest.importorskip("numba", reason="the rasteriser needs numba")
+    common = {"assets": assets, "n_subjects": 2, "n_views": 3, "size": 32, "test_subjects": 1}
+    one = StudioRenderConfig(output_dir=tmp_path / "one", threads=1, **common)
+    render_set(one)
+    other = tmp_path / "other"
+    for shard in ("1/2", "0/2"):
+        render_set(StudioRenderConfig(output_dir=other, shard=shard, **common))
+    assert _bytes(tmp_path / "one") == _bytes(other)
+    # Killed half-way: a picture and the mark of completion are missing.
+    (other / "subject_000001" / "subject.json").unlink()
+    (other / "subject_000001" / "img_proc_fg_000002.png").unlink()
+    untouched = other / "subject_000000" / "img_proc_fg_000001.png"
+    before = untouched.stat().st_mtime_ns
+    render_set(StudioRenderConfig(output_dir=other, **common))
+    assert _bytes(tmp_path / "one") == _bytes(other)
+    assert untouched.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="other settings"):
+        render_set(StudioRenderConfig(output_dir=other, **{**common, "size": 48}))
+
+
+@pytest.mark.assets
+def test_subjects_differ_and_repeat(assets):
+    from studio.assets import AssetFolder
+    from studio.subject import sample_subject
+
+    folder = AssetFolder(assets)
+    subjects = [sample_subject(folder, 5, i).attributes() for i in range(12)]
+    faces = [tuple(sorted(s["shape"]["face"].items())) for s in subjects]
+    assert len(set(faces)) == 12
+    assert len({s["hair"] for s in subjects}) >= 4
+    assert len({s["clothes"] for s in subjects}) >= 3
+    assert subjects[7] == sample_subject(folder, 5, 7).attributes()
+
+
+@pytest.mark.assets
+def test_a_subject_is_whole(assets):
+    from studio.assets import AssetFolder
+    from studio.figure import build_parts
+    from studio.subject import sample_subject
+
+    pytest.importorskip("numba", reason="the rasteriser needs numba")
+    folder = AssetFolder(assets)
+    parts = build_parts(folder, sample_subject(folder, 3, 0), texture_size=256)
+    labels = {part.label for part in parts}
+    assert {"skin", "hair", "eyes", "clothes", "mouth"} <= labels
+    for part in parts:
+        assert np.abs(part.positions).max() < 1.0  # inside the box
+        assert np.isfinite(part.light).all() and part.light.min() >= 0
+    skin = next(part for part in parts if part.label == "skin")
+    assert 0.6 < skin.positions[:, 1].max() < 0.75

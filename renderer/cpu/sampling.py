@@ -155,6 +155,47 @@ def encode_samples(
 
 
 @kernel
+def lattice_table(plane, first, second):
+    """One plane [H, W, C] at the lattice first × second, a third of it: [G, G, C]."""
+    height, width, channels = plane.shape
+    table = np.empty((first.shape[0], second.shape[0], channels), np.float32)
+    third = np.float32(1 / 3)
+    for m in range(first.shape[0]):
+        i, a = corner(first[m], width)
+        right = min(i + 1, width - 1)
+        for n in range(second.shape[0]):
+            j, b = corner(second[n], height)
+            below = min(j + 1, height - 1)
+            for c in range(channels):
+                top = plane[j, i, c] + a * (plane[j, right, c] - plane[j, i, c])
+                bottom = plane[below, i, c] + a * (plane[below, right, c] - plane[below, i, c])
+                table[m, n, c] = (top + b * (bottom - top)) * third
+    return table
+
+
+@kernel
+def encode_lattice(xy, xz, yz, low, frequencies, encoded):
+    """Encoded features of the lattice's points ``low …`` in row-major order, into [N, E]."""
+    size, channels = yz.shape[0], yz.shape[2]
+    feature = np.zeros((TILE, channels), np.float32)
+    sine, cosine = np.empty_like(feature), np.empty_like(feature)
+    total = encoded.shape[0]
+    for start in range(0, total, TILE):
+        stop = min(start + TILE, total)
+        for n in range(start, stop):
+            cell = low + n
+            k = cell % size
+            j = (cell // size) % size
+            i = cell // (size * size)
+            for c in range(channels):
+                feature[n - start, c] = xy[i, j, c] + xz[i, k, c] + yz[j, k, c]
+        sin_cos_all(feature.ravel(), sine.ravel(), cosine.ravel())
+        for n in range(start, stop):
+            k = n - start
+            encode(feature[k], sine[k], cosine[k], frequencies, encoded[n])
+
+
+@kernel
 def decode_gradients(
     color_encoded,
     density_encoded,

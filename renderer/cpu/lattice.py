@@ -1,0 +1,66 @@
+"""Density on a lattice of points, for occupancy grids.
+
+Legend: G points along each axis, C channels, E columns of the encoded density channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderer.cpu import sampling
+from renderer.cpu.chunk import ChunkRunner, Parameters, Places, chunks
+from renderer.cpu.threads import run_workers, shares, worker_count
+from renderer.decoder import TriplaneDecoder
+
+
+@torch.no_grad()
+def refresh_density_cpu(
+    density: Tensor,
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    coordinates: list[Tensor],
+    decay: float,
+) -> None:
+    """``density ← max(decay · density, σ)`` at the lattice's points, in place.
+
+    Args:
+        density: [G, G, G] fp32.
+        planes: [3, C, H, W] fp32.
+        coordinates: of the lattice along x, y and z, [G] each, in [-1, 1].
+    """
+    own = planes[:, decoder.color_channels :].permute(0, 2, 3, 1).contiguous().numpy()
+    x, y, z = (c.contiguous().numpy() for c in coordinates)
+    # On a lattice each plane contributes a table that the axis it lacks shares.
+    tables = [
+        sampling.lattice_table(own[p], first, second)
+        for p, (first, second) in enumerate(((x, y), (x, z), (y, z)))
+    ]
+    unused = planes.new_empty(0)
+    parameters = Parameters(
+        unused.view(0, 0, 0, 0),
+        decoder.density_in.weight.detach().contiguous(),
+        decoder.density_in.bias.detach(),
+        decoder.density_out.weight.detach()[0].contiguous(),
+        decoder.density_out.bias.detach()[:1],
+        *[unused] * 4,
+    )
+    nowhere = np.empty(0, np.float32)
+    rows = np.empty(0, np.int64)
+    places = Places(nowhere, nowhere, 1, rows, nowhere, rows)
+    cells = density.view(-1).numpy()
+    workers = worker_count()
+    parts = shares(len(cells), workers)
+
+    def work(index: int) -> None:
+        runner = ChunkRunner(parameters, places, decoder.color_channels, decoder.frequencies)
+        fresh = np.empty(runner.density_encoded.array.shape[0], np.float32)
+        for low, high in chunks(*parts[index]):
+            count = high - low
+            encoded = runner.density_encoded.array[:count]
+            sampling.encode_lattice(*tables, low, decoder.frequencies, encoded)
+            runner.density_of_encoded(count, fresh[:count])
+            cells[low:high] = np.maximum(cells[low:high] * np.float32(decay), fresh[:count])
+
+    run_workers(work, workers)

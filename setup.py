@@ -20,6 +20,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "."},
     packages=find_packages(include=[*packages, *(f"{name}.*" for name in packages)]),
+    package_data={"renderer.cuda": ["kernels/*.cu", "kernels/*.cuh"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -28,11 +29,10 @@ setup(
         "transformers>=4.45",
         "safetensors>=0.4.5",
         "huggingface_hub>=0.25",
-        "torchmetrics>=1.4",
         "pillow>=10",
-        "imageio>=2.34",
         "imageio-ffmpeg>=0.5",
         "scipy>=1.11",
+        "numba>=0.60",
         "tqdm>=4.66",
         "tyro>=0.9",
         "dacite>=1.8",
@@ -41,8 +41,10 @@ setup(
     extras_require={
         "lpips": ["lpips>=0.1.4"],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
-        "studio": ["numba>=0.60"],
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "pyright>=1.1.380"],
+        # NVIDIA's runtime compiler for the kernels, where torch's own wheels don't bring it.
+        "cuda12": ["nvidia-cuda-nvrtc-cu12>=12.4"],
+        "cuda13": ["nvidia-cuda-nvrtc>=13"],
     },
     entry_points={"console_scripts": ["triavatar = triavatar.cli:main"]},
 )

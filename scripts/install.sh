@@ -21,11 +21,13 @@ if ! usable "$python"; then
     echo "error: $venv has a Python older than 3.10; remove it or activate another one." >&2
     exit 2
 fi
-stamp=$(cat "$here/requirements.txt" "$here/setup.py" | cksum)-$here
-if [ "$(cat "$venv/.triavatar" 2>/dev/null)" != "$stamp" ]; then
-    echo "installing the requirements (once)"
-    "$python" -m pip install --quiet --no-compile --disable-pip-version-check -r "$here/requirements.txt"
-    "$python" -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation --no-deps \
-        -e "$here"
-    echo "$stamp" > "$venv/.triavatar"
-fi
+# requirements: the lists to install; a stamp says which ones the environment has already.
+for list in ${requirements:-requirements.txt}; do
+    stamp=$(cat "$here/$list" "$here/setup.py" | cksum)-$here
+    if [ "$(cat "$venv/.triavatar-$list" 2>/dev/null)" = "$stamp" ]; then continue; fi
+    echo "installing $list (once)"
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$here/$list"
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile \
+        --no-build-isolation --no-deps -e "$here"
+    echo "$stamp" > "$venv/.triavatar-$list"
+done

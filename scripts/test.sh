@@ -3,6 +3,7 @@
 set -eu
 . "$(dirname "$0")/common.sh"
 case " $* " in *" --dry-run "*) echo "pytest in $here with $venv"; exit 0 ;; esac
+requirements="requirements.txt requirements-checks.txt"
 . "$here/scripts/install.sh"
 cd "$here"
 "$python" -m ruff check .

@@ -60,7 +60,6 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
             the density network.
         hidden: width of every hidden layer.
         frequencies: octaves of the frequency encoding, of features and direction alike.
-        initial_density: density of a new decoder where all features are zero, per world unit.
 
     The defaults have 72,321 parameters.
     """
@@ -69,12 +68,7 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self,
-        channels: int = 32,
-        color_channels: int = 24,
-        hidden: int = 128,
-        frequencies: int = 2,
-        initial_density: float = 1.0,
+        self, channels: int = 32, color_channels: int = 24, hidden: int = 128, frequencies: int = 2
     ):
         super().__init__()
         if not 0 < color_channels < channels:
@@ -88,12 +82,25 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
         self.color_in = nn.Linear(color_in, hidden, bias=False)
         self.color_hidden = nn.Linear(hidden, hidden, bias=False)
         self.color_out = nn.Linear(hidden, 3, bias=False)
-        if initial_density <= 0:
-            raise ValueError(f"initial_density must be positive, got {initial_density}")
-        with torch.no_grad():
-            # The features are centred on zero, so this shift sets the scale of all densities.
-            at_zero = self.density(torch.zeros(1, channels))
-            self.density_out.bias[0] += math.log(initial_density) - at_zero.log()[0]
+
+    @torch.no_grad()
+    def set_density(self, density: float) -> None:
+        """Shift the density network's bias so that zero features have this density > 0.
+
+        Features are centred on zero, so the shift sets the scale of all densities of a new
+        decoder.
+        """
+        if density <= 0:
+            raise ValueError(f"density must be positive, got {density}")
+        bias = self.density_out.bias
+        at_zero = self.density(bias.new_zeros(1, self.config["channels"]))
+        bias[0] += math.log(density) - at_zero.log()[0]
+
+    @torch.no_grad()
+    def remove_view_dependence(self) -> None:
+        """Zero the direction's weights: colour then depends on the place alone."""
+        first = self.color_channels * (1 + 2 * self.frequencies)
+        self.color_in.weight[:, first : first + 3 * (1 + 2 * self.frequencies)] = 0
 
     def density(self, features: Tensor) -> Tensor:
         """Density σ ≥ 0 per world unit, [S], from features [S, C]; skips all colour work."""

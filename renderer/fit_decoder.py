@@ -19,6 +19,7 @@ from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
 from renderer.fitting import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.multiview import MultiViewSet, Views, select_names
+from renderer.ray_pool import RayPool
 from renderer.sheet import comparison_sheet
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -55,8 +56,11 @@ class FitDecoderConfig:
     hidden: int = 128
     """Width of the decoder's hidden layers."""
     initial_density: float = 20.0
-    """Density of the untrained decoder, per world unit. Opaque from the start, colour is learnt at
-    surfaces at once; at 1 the box starts as fog and the same quality takes several times as long."""
+    """Density of the untrained decoder, per world unit. Opaque from the start, colour is learnt
+    at surfaces at once; from 1, a fog, the same quality takes several times as long."""
+    view_dependent: bool = True
+    """Whether colour may depend on the viewing direction. Pictures with light baked into the
+    surfaces do not need it, and few views teach it wrongly."""
     rounds: int = 30
     """How often every subject is visited."""
     inner_steps: int = 5000
@@ -98,12 +102,9 @@ class DecoderFit:
         self.device = select_device(config.device)
         self.folder = RunFolder(config.output_dir, config, "fit-decoder")
         torch.manual_seed(config.seed)
-        self.decoder = TriplaneDecoder(
-            config.channels,
-            config.color_channels,
-            config.hidden,
-            initial_density=config.initial_density,
-        )
+        self.decoder = TriplaneDecoder(config.channels, config.color_channels, config.hidden)
+        self.decoder.set_density(config.initial_density)
+        self._restrict()
         self.decoder.to(self.device)
         self.optimizer = torch.optim.Adam(
             self.decoder.parameters(), lr=config.decoder_learning_rate, betas=(0.9, 0.99), eps=1e-15
@@ -128,19 +129,23 @@ class DecoderFit:
         bar = progress(
             total=total, initial=self.visit * config.inner_steps, desc="fit-decoder", unit="step"
         )
-        views = _ViewCache(self.data, config.image_size)
+        views = _ViewCache(self.data, config.image_size, self.device)
         with bar:
             while self.visit < config.rounds * count:
                 turn, name = self.schedule(self.visit)
                 self._visit(turn, name, views.train(name), bar)
         self._finish(views)
 
-    def _visit(self, turn: int, name: str, views: Views, bar) -> None:
+    def _restrict(self) -> None:
+        if not self.config.view_dependent:
+            self.decoder.remove_view_dependence()
+
+    def _visit(self, turn: int, name: str, rays: RayPool, bar) -> None:
         config = self.config
         planes, pair = self._load_subject(name)
         fit = SubjectFit(
             name,
-            views,
+            rays,
             planes,
             self.decoder,
             config.fit,
@@ -156,6 +161,7 @@ class DecoderFit:
             for group in self.optimizer.param_groups:
                 group["lr"] = config.decoder_learning_rate * config.decoder_decay ** (step / total)
             loss = fit.step(self.optimizer, pair, config.consolidation_weight)
+            self._restrict()
             bar.update()
             if (step + 1) % config.log_every == 0:
                 if not torch.isfinite(loss):
@@ -251,17 +257,17 @@ class DecoderFit:
 class _ViewCache:
     """Pictures of the subjects, read once; small sets stay in memory between visits."""
 
-    def __init__(self, data: MultiViewSet, size: int | None, limit: int = 64):
-        self.data, self.size, self.limit = data, size, limit
-        self._train: dict[str, Views] = {}
+    def __init__(self, data: MultiViewSet, size: int | None, device, limit: int = 64):
+        self.data, self.size, self.device, self.limit = data, size, device, limit
+        self._train: dict[str, RayPool] = {}
 
-    def train(self, name: str) -> Views:
+    def train(self, name: str) -> RayPool:
         if name not in self._train:
             if len(self._train) >= self.limit:
                 self._train.pop(next(iter(self._train)))
-            self._train[name] = self.data.load(
-                name, self.data.split_views("train", name), self.size
-            )
+            frames = self.data.split_views("train", name)
+            views = self.data.load(name, frames, self.size)
+            self._train[name] = RayPool(views, self.device)
         return self._train[name]
 
     def test(self, name: str) -> Views | None:

@@ -19,6 +19,7 @@ from renderer.fit_decoder import report_quality
 from renderer.fitted_set import FittedSet
 from renderer.fitting import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.multiview import MultiViewSet, select_names
+from renderer.ray_pool import RayPool
 from renderer.sheet import comparison_sheet
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -136,8 +137,9 @@ def _fit_subject(
     first_step: int,
 ) -> None:
     views = data.load(name, data.split_views("train", name), config.image_size)
+    rays = RayPool(views, next(decoder.parameters()).device)
     fit = SubjectFit(
-        name, views, planes, decoder, config.fit, seed=config.seed, total=config.iterations
+        name, rays, planes, decoder, config.fit, seed=config.seed, total=config.iterations
     )
     state_file = folder.state / f"{name}.pt"
     if state_file.exists():

@@ -18,7 +18,7 @@ from renderer.losses import density_smoothness, total_variation
 from renderer.metrics import psnr, ssim
 from renderer.multiview import Views
 from renderer.occupancy import OccupancyGrid
-from renderer.ray_pool import RayPool, visual_hull
+from renderer.ray_pool import RayPool
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
 from runtime.seeds import generator
 
@@ -83,7 +83,7 @@ class SubjectFit:
 
     Args:
         name: names the random streams.
-        views: training views.
+        rays: pixels of the training views, on the decoder's device.
         planes: start values [3, C, H, W]; copied.
         decoder: shared; trained by the caller or frozen.
         settings: see :class:`FitSettings`.
@@ -96,7 +96,7 @@ class SubjectFit:
     def __init__(
         self,
         name: str,
-        views: Views,
+        rays: RayPool,
         planes: Tensor,
         decoder: TriplaneDecoder,
         settings: FitSettings,
@@ -109,7 +109,7 @@ class SubjectFit:
         device = next(decoder.parameters()).device
         self.name, self.seed, self.visit, self.total = name, seed, visit, total
         self.settings, self.decoder = settings, decoder
-        self.rays = RayPool(views, device)
+        self.rays = rays
         self.planes = planes.detach().clone().to(device).requires_grad_(True)
         # Texels that few rays touch have tiny gradients; Adam's usual eps would freeze them.
         self.optimizer = torch.optim.Adam(
@@ -119,7 +119,7 @@ class SubjectFit:
         self.grid = OccupancyGrid(settings.grid, device)
         self.hull = None
         if settings.free_space_weight:
-            self.hull = visual_hull(views, settings.grid, device)
+            self.hull = rays.hull(settings.grid)
             self._free_cells = torch.nonzero(~self.hull)
         self.step_index = 0
         self._refresh()

@@ -49,6 +49,14 @@ class RayPool:
         covered = (self.images[..., 3] > 0).float()
         near = F.max_pool2d(covered[:, None], 2 * margin + 1, stride=1, padding=margin)
         self._near = torch.nonzero(near.flatten() > 0)[:, 0]
+        self._hulls: dict[int, Tensor] = {}
+
+    def hull(self, resolution: int) -> Tensor:
+        """:func:`visual_hull` of the views, [G, G, G] bool; computed once per resolution."""
+        if resolution not in self._hulls:
+            alpha = self.images[..., 3]
+            self._hulls[resolution] = visual_hull(alpha, self.cameras, resolution)
+        return self._hulls[resolution]
 
     def draw(self, count: int, near_fraction: float, generator: torch.Generator) -> RayBatch:
         """Draw rays through random pixel centres.
@@ -76,18 +84,22 @@ class RayPool:
 
 
 @torch.no_grad()
-def visual_hull(views: Views, resolution: int, device: torch.device | str = "cpu") -> Tensor:
+def visual_hull(alpha: Tensor, cameras: Cameras, resolution: int) -> Tensor:
     """Cells that no silhouette rules out, [G, G, G] bool, indexed (x, y, z).
+
+    Args:
+        alpha: [N, H, W] uint8, 0 where transparent.
+        cameras: the N views, on the same device.
+        resolution: G.
 
     A cell is ruled out when, in some view, all of it projects inside the picture and onto fully
     transparent pixels. What no camera sees stays in.
     """
-    cameras = views.cameras.to(device)
+    device = alpha.device
     size = 2 / resolution
     centre = (torch.arange(resolution, device=device) + 0.5) * size - 1
     points = torch.stack(torch.meshgrid(centre, centre, centre, indexing="ij"), -1).reshape(-1, 3)
     kept = torch.ones(points.shape[0], dtype=torch.bool, device=device)
-    alpha = torch.from_numpy(views.images[..., 3]).to(device)
     for index in range(len(cameras)):
         camera = cameras[index]
         remaining = torch.nonzero(kept)[:, 0]

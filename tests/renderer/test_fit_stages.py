@@ -1,0 +1,180 @@
+"""Both fitting stages at the smallest scale: schedule, resuming, hold-out, refusals."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from renderer.fit_decoder import DecoderFit, FitDecoderConfig, fit_decoder
+from renderer.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from renderer.fitted_set import FittedSet
+from renderer.fitting import FitSettings, SubjectFit, new_planes
+from renderer.multiview import MultiViewSet
+from renderer.ray_pool import RayPool
+from runtime.errors import UserError
+from runtime.files import read_json
+
+EXAMPLE = Path(__file__).parents[2] / "data" / "example"
+TINY = FitSettings(rays=128, steps=48, grid=16, smoothness_points=16, free_space_points=64)
+
+
+def decoder_config(folder: Path, **changes) -> FitDecoderConfig:
+    config = FitDecoderConfig(
+        root=EXAMPLE,
+        output_dir=folder,
+        end_idx=2,
+        image_size=32,
+        plane_size=12,
+        channels=6,
+        color_channels=4,
+        hidden=16,
+        rounds=2,
+        inner_steps=4,
+        fisher_batches=2,
+        fit=TINY,
+        device="cpu",
+        log_every=2,
+    )
+    return replace(config, **changes)
+
+
+def triplanes_config(folder: Path, decoder: Path, **changes) -> FitTriplanesConfig:
+    config = FitTriplanesConfig(
+        root=EXAMPLE,
+        decoder=decoder,
+        output_dir=folder,
+        end_idx=2,
+        image_size=32,
+        iterations=9,
+        fit=TINY,
+        device="cpu",
+        save_every=4,
+        log_every=3,
+    )
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def fitted_decoder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("stage1") / "run"
+    fit_decoder(decoder_config(folder))
+    return folder
+
+
+def same_triplanes(a: Path, b: Path) -> bool:
+    left, right = FittedSet.open(a), FittedSet.open(b)
+    assert left.names == right.names and left.names
+    return all(torch.equal(left.load(name), right.load(name)) for name in left.names)
+
+
+def test_replay_visits_every_identity_once_a_round(tmp_path):
+    data = MultiViewSet(EXAMPLE)
+    names = data.split("train")[:5]
+    fit = DecoderFit(decoder_config(tmp_path / "run", rounds=6), data, names)
+    visits = [fit.schedule(k) for k in range(6 * len(names))]
+    for turn in range(6):
+        assert Counter(name for r, name in visits if r == turn) == Counter(names)
+    orders = {tuple(name for r, name in visits if r == turn) for turn in range(6)}
+    assert len(orders) > 1
+
+
+def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    calls = 0
+    original = SubjectFit.step
+
+    def step(self, *args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 11:
+            raise Killed
+        return original(self, *args, **kwargs)
+
+    config = decoder_config(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(SubjectFit, "step", step)
+        with pytest.raises(Killed):
+            fit_decoder(config)
+    fit_decoder(config)
+    assert same_triplanes(fitted_decoder, tmp_path / "run")
+    assert (
+        FittedSet.open(fitted_decoder).manifest["decoder_hash"]
+        == FittedSet.open(tmp_path / "run").manifest["decoder_hash"]
+    )
+    # Each identity keeps exactly one state file: its last visit's.
+    assert len(list((tmp_path / "run" / "state" / "subjects").iterdir())) == 2
+
+
+def test_stage2_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch):
+    fit_triplanes(triplanes_config(tmp_path / "whole", fitted_decoder))
+    config = triplanes_config(tmp_path / "killed", fitted_decoder)
+    original = SubjectFit.step
+    calls = 0
+
+    def step(self, *args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 15:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SubjectFit, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            fit_triplanes(config)
+    assert len(FittedSet.open(tmp_path / "killed").names) == 1
+    fit_triplanes(config)
+    assert same_triplanes(tmp_path / "whole", tmp_path / "killed")
+    quality = read_json(tmp_path / "killed" / "quality.json")
+    assert set(quality["subjects"]) == set(FittedSet.open(tmp_path / "whole").names)
+
+
+def test_held_out_views_are_never_loaded_for_training(fitted_decoder, tmp_path, monkeypatch):
+    data = MultiViewSet(EXAMPLE)
+    trained: set[int] = set()
+    original = RayPool.__init__
+
+    def spy(self, views, *args, **kwargs):
+        trained.update(views.frames)
+        original(self, views, *args, **kwargs)
+
+    monkeypatch.setattr(RayPool, "__init__", spy)
+    fit_triplanes(triplanes_config(tmp_path / "run", fitted_decoder, end_idx=1, iterations=1))
+    fit_decoder(decoder_config(tmp_path / "stage1", end_idx=1, rounds=1, inner_steps=1))
+    held_out = set(data.split_views("test", data.names[0]))
+    assert held_out and not trained & held_out
+
+
+def test_the_decoder_learns_in_stage1_and_stays_frozen_in_stage2(fitted_decoder):
+    data = MultiViewSet(EXAMPLE)
+    name = data.names[0]
+    views = data.load(name, data.split_views("train", name)[:4], 32)
+    decoder = FittedSet.open(fitted_decoder).decoder()
+    before = torch.nn.utils.parameters_to_vector(decoder.parameters()).clone()
+    planes = new_planes(name, 0, 6, 12, 0.1)
+    fit = SubjectFit(name, RayPool(views), planes, decoder, TINY, seed=0, total=60)
+    losses = [float(fit.step()) for _ in range(60)]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    after = torch.nn.utils.parameters_to_vector(decoder.parameters())
+    assert torch.equal(before, after)
+    assert fit.planes.abs().max() <= 1
+    assert float((fit.planes - planes).abs().max()) > 0.01
+
+
+def test_refusals(fitted_decoder, tmp_path):
+    with pytest.raises(UserError, match="no subjects left"):
+        fit_decoder(decoder_config(tmp_path / "a", start_idx=50))
+    with pytest.raises(UserError, match="not a triplane folder"):
+        fit_triplanes(triplanes_config(tmp_path / "b", tmp_path))
+    listed = tmp_path / "names.txt"
+    listed.write_text("nobody\n")
+    with pytest.raises(UserError, match="nobody"):
+        fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, txt_file=listed))
+    fit_decoder(decoder_config(tmp_path / "other", seed=1, rounds=1, inner_steps=1))
+    fit_triplanes(triplanes_config(tmp_path / "d", fitted_decoder, end_idx=1, iterations=1))
+    with pytest.raises(UserError, match="decoder"):
+        fit_triplanes(triplanes_config(tmp_path / "d", tmp_path / "other", iterations=1))

@@ -86,6 +86,7 @@ def choose(impl: str, *tensors: Tensor, decoder: Any = None) -> str:
 
 def cuda_obstacle(*tensors: Tensor, decoder: Any = None) -> str | None:
     """Why the CUDA kernels cannot serve these tensors and this decoder; None if they can."""
+    from renderer.cuda.field import layout_for
     from renderer.cuda.layout import DecoderShape
     from renderer.cuda.modules import loading_obstacle
 
@@ -98,7 +99,7 @@ def cuda_obstacle(*tensors: Tensor, decoder: Any = None) -> str | None:
     if not isinstance(decoder, TriplaneDecoder):
         return f"the CUDA kernels need a TriplaneDecoder, not a {type(decoder).__name__}"
     try:
-        DecoderShape.of(decoder)
+        layout_for(DecoderShape.of(decoder), tensors[0].device, backward=True)
     except UserError as error:
         return str(error)
     return None

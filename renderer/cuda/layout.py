@@ -20,6 +20,9 @@ _SHARED_LIMITS = {70: 98304, 72: 98304, 75: 65536, 80: 166912, 87: 166912, 90: 2
 _SHARED_LIMITS |= {86: 101376, 89: 101376, 120: 101376, 121: 101376}
 _SHARED_LIMITS |= {100: 232448, 101: 232448, 103: 232448, 110: 232448}
 
+# What A100, H100 and their successors have at least.
+_LARGE = 160 * 1024
+
 
 def shared_limit(capability: int) -> int:
     """Shared memory one block may have, in bytes; a cautious figure for unknown cards."""
@@ -192,16 +195,13 @@ def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> Fi
     """
     limit = shared_limit(capability)
     columns = min(32, shape.hidden)
-    for tile in (128, 64, 32):
-        layout = FieldLayout(shape, tile, columns, 1)
+    # Two blocks a multiprocessor where there is room for two of a decent size.
+    for tile, blocks in ((64, 2), (128, 1), (64, 1), (32, 1)):
+        layout = FieldLayout(shape, tile, columns, blocks)
         size = layout.backward_bytes if backward else layout.forward_bytes
-        if size <= limit:
-            break
-    else:
-        raise UserError(
-            f"a decoder of this shape does not fit a GPU with {limit} bytes of shared memory "
-            "per block; use impl='torch'"
-        )
-    if limit >= 160 * 1024:
-        layout = FieldLayout(shape, 64, columns, 2)
-    return layout
+        if blocks * size <= limit and (blocks == 1 or limit >= _LARGE):
+            return layout
+    raise UserError(
+        f"a decoder of this shape does not fit a GPU with {limit} bytes of shared memory "
+        "per block; use impl='torch'"
+    )

@@ -14,26 +14,45 @@ from renderer.triplane import check_planes
 
 
 class _Copies:
-    """The latest copy per tensor; gone with the tensor, renewed when its values change."""
+    """The latest copy per tensor; gone with the tensor, renewed when its values change.
+
+    A view counts as the tensor it looks into, since views come and go with every call.
+    """
 
     def __init__(self):
-        self._entries: dict[int, tuple[weakref.ref, int, Tensor]] = {}
+        self._entries: dict[int, tuple[weakref.ref, tuple, Tensor]] = {}
 
     def get(self, planes: Tensor) -> Tensor | None:
-        entry = self._entries.get(id(planes))
-        if entry is None or entry[0]() is not planes or entry[1] != planes._version:
+        if planes.is_inference():  # such tensors do not count their changes
+            return None
+        owner = _owner(planes)
+        entry = self._entries.get(id(owner))
+        if entry is None or entry[0]() is not owner or entry[1] != _state(planes):
             return None
         return entry[2]
 
     def put(self, planes: Tensor, copy: Tensor) -> None:
-        key = id(planes)
+        if planes.is_inference():
+            return
+        owner = _owner(planes)
+        key = id(owner)
 
         def forget(reference: weakref.ref) -> None:
             entry = self._entries.get(key)
             if entry is not None and entry[0] is reference:
                 del self._entries[key]
 
-        self._entries[key] = (weakref.ref(planes, forget), planes._version, copy)
+        self._entries[key] = (weakref.ref(owner, forget), _state(planes), copy)
+
+
+def _owner(planes: Tensor) -> Tensor:
+    return planes if planes._base is None else planes._base
+
+
+def _state(planes: Tensor) -> tuple:
+    """Changes with the values, and with which of the owner's values these are."""
+    shape = planes.shape[-4:]
+    return planes._version, planes.data_ptr(), planes.numel(), shape, planes.stride()[-4:]
 
 
 _copies = _Copies()

@@ -11,7 +11,7 @@ from tests.renderer.cuda.scenes import random_decoder, random_planes, random_ray
 
 # Half-precision products; the plain result is fp32.
 TOLERANCE = 1e-2
-SHAPES = [(16, 12, 64), (32, 24, 128)]
+SHAPES = [(16, 12, 64), (32, 24, 128), (16, 12, 32)]
 
 
 def scene(shape, count, seed=0):

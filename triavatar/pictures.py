@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """One row of a sheet with its label on the left."""
+    """One row of a sheet with its label, of one line or more, on the left."""
 
     label: str
     cells: list[Cell] = field(default_factory=list)
@@ -65,7 +65,8 @@ def draw_sheet(
     """
     font = ImageFont.load_default(size=12)
     large = ImageFont.load_default(size=16)
-    margin = max([0, *(int(font.getlength(row.label)) + 2 * GAP for row in rows)])
+    lines = [line for row in rows for line in row.label.split("\n")]
+    margin = max(int(font.getlength(line)) + 2 * GAP for line in lines)
     columns = max(len(row.cells) for row in rows)
     width = margin + columns * (tile + GAP) + GAP
     width = max([width, *(int(font.getlength(note)) + 2 * GAP for note in notes)])
@@ -78,7 +79,7 @@ def draw_sheet(
     draw.text((GAP, GAP), title, fill=INK, font=large)
     for i, row in enumerate(rows):
         y = top + i * row_height
-        draw.text((GAP, y + tile // 2 - 8), row.label, fill=INK, font=font)
+        draw.multiline_text((GAP, y + tile // 2), row.label, fill=INK, font=font, anchor="lm")
         for j, cell in enumerate(row.cells):
             x = margin + j * (tile + GAP)
             if cell.picture is not None:

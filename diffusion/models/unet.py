@@ -173,9 +173,6 @@ class UNet(nn.Module):
             [B, C_out, H, 3·H].
         """
         embedding = F.silu(embedding)
-        if x.device.type == "cpu":
-            # Convolutions are up to twice as fast so; all that follows keeps the format.
-            x = x.contiguous(memory_format=torch.channels_last)
         x = self.input(x)
         skips = [x]
         for level, stage in enumerate(self.down):

@@ -100,6 +100,17 @@ def test_aware_convolution_equals_the_concatenation(size):
         assert torch.allclose(ours, theirs, atol=1e-11)
 
 
+def test_aware_convolution_keeps_the_memory_format():
+    torch.manual_seed(0)
+    conv = TriplaneConv(3, 5)
+    x = torch.randn(2, 3, 8, 24)
+    out = conv(x)
+    last = conv(x.contiguous(memory_format=torch.channels_last))
+    assert out.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(out, last, atol=1e-5)
+
+
 def test_aware_convolution_needs_square_planes():
     with pytest.raises(ValueError, match="4 x 5"):
         TriplaneConv(1, 1)(torch.zeros(1, 1, 4, 15))

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
@@ -25,6 +28,17 @@ Impl = Literal["auto", "cuda", "torch", "reference"]
 IMPLS = ("auto", "cuda", "torch", "reference")
 
 logger = logging.getLogger("triavatar.renderer")
+_meaning_of_auto: ContextVar[str] = ContextVar("meaning of auto", default="auto")
+
+
+@contextmanager
+def auto_means(impl: str) -> Iterator[None]:
+    """Within the block, "auto" is ``impl``: measures and tests choose for code that does not."""
+    token = _meaning_of_auto.set(impl)
+    try:
+        yield
+    finally:
+        _meaning_of_auto.reset(token)
 
 
 @functools.cache
@@ -69,6 +83,8 @@ def choose(impl: str, *tensors: Tensor, decoder: Any = None) -> str:
         reason = cuda_obstacle(*tensors, decoder=decoder)
         if reason:
             raise UserError(reason)
+    if impl == "auto":
+        impl = _meaning_of_auto.get()
     if impl != "auto":
         return impl
     if all(t.dtype == torch.float64 for t in tensors):

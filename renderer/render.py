@@ -271,7 +271,7 @@ def render_image(
     background: Tensor | float = 1.0,
     settings: RenderSettings | None = None,
     grid: OccupancyGrid | None = None,
-    rays_per_chunk: int = 16384,
+    rays_per_chunk: int = 65536,
     *,
     impl: str = "auto",
 ) -> Rendered:
@@ -286,19 +286,49 @@ def render_image(
     Returns:
         Color [H, W, 3] clamped to [0, 1], opacity [H, W], depth [H, W]; without gradients.
     """
+    views = render_images(
+        planes, decoder, cameras[0], background, settings, grid, rays_per_chunk, impl=impl
+    )
+    return Rendered(views.color[0], views.opacity[0], views.depth[0])
+
+
+@torch.no_grad()
+def render_images(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    cameras: Cameras,
+    background: Tensor | float = 1.0,
+    settings: RenderSettings | None = None,
+    grid: OccupancyGrid | None = None,
+    rays_per_chunk: int = 65536,
+    *,
+    impl: str = "auto",
+) -> Rendered:
+    """Render every one of N ``cameras``; the occupancy is built once.
+
+    Args:
+        planes: [3, C, H, W].
+        background: a grey level or [3].
+        grid, rays_per_chunk, impl: see :func:`render_image`.
+
+    Returns:
+        Color [N, H, W, 3] clamped to [0, 1], opacity [N, H, W], depth [N, H, W]; without gradients.
+    """
     settings = settings or RenderSettings()
     cameras = cameras.to(planes.device, planes.dtype)
     if grid is None:
         grid = build_occupancy(planes, decoder, settings)
-    origins, directions = cameras.image_rays(0)
-    parts = [
-        render_rays(planes, decoder, grid, o, d, background, settings, impl=impl)
-        for o, d in zip(
-            origins.split(rays_per_chunk), directions.split(rays_per_chunk), strict=True
-        )
-    ]
+    parts = []
+    for view in range(len(cameras)):
+        origins, directions = cameras.image_rays(view)
+        parts += [
+            render_rays(planes, decoder, grid, o, d, background, settings, impl=impl)
+            for o, d in zip(
+                origins.split(rays_per_chunk), directions.split(rays_per_chunk), strict=True
+            )
+        ]
     return Rendered(
         torch.cat([p.color for p in parts]).clamp(0, 1),
         torch.cat([p.opacity for p in parts]),
         torch.cat([p.depth for p in parts]),
-    ).reshape(cameras.height, cameras.width)
+    ).reshape(len(cameras), cameras.height, cameras.width)

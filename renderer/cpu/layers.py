@@ -14,6 +14,8 @@ from renderer.decoder import GRADIENT_EXPONENT, MAX_EXPONENT
 
 _CAP = np.float32(MAX_EXPONENT)
 _GRADIENT_CAP = np.float32(GRADIENT_EXPONENT)
+# Samples summed on their own before they join a total: keeps fp32 sums accurate.
+BLOCK = 64
 
 
 @kernel
@@ -94,6 +96,7 @@ def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradi
     """Gradient before the last ReLU into ``out`` [N, K]; adds to ``weight_gradient`` [3, K]."""
     width = hidden.shape[1]
     one = np.float32(1.0)
+    sums = np.zeros((3, width), np.float32)
     for i in range(hidden.shape[0]):
         row, target = hidden[i], out[i]
         red = color_gradient[i, 0] * color[i, 0] * (one - color[i, 0])
@@ -103,9 +106,14 @@ def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradi
             value = red * weight[0, k] + green * weight[1, k] + blue * weight[2, k]
             target[k] = value if row[k] > np.float32(0.0) else np.float32(0.0)
         for k in range(width):
-            weight_gradient[0, k] += red * row[k]
-            weight_gradient[1, k] += green * row[k]
-            weight_gradient[2, k] += blue * row[k]
+            sums[0, k] += red * row[k]
+            sums[1, k] += green * row[k]
+            sums[2, k] += blue * row[k]
+        if i % BLOCK == BLOCK - 1 or i == hidden.shape[0] - 1:
+            for k in range(width):
+                for j in range(3):
+                    weight_gradient[j, k] += sums[j, k]
+                    sums[j, k] = 0
 
 
 @kernel
@@ -135,6 +143,8 @@ def density_head_backward(
     """
     width = out.shape[1]
     one = np.float32(1.0)
+    sums = np.zeros((2, width), np.float32)
+    slopes = 0.0
     for i in range(out.shape[0]):
         bounded = min(max(exponent[i], -_GRADIENT_CAP), _GRADIENT_CAP)
         slope = density_gradient[i] * np.float32(math.exp(bounded))
@@ -144,6 +154,13 @@ def density_head_backward(
             sigmoid = one - fast_exp(-row[column + k])
             target[k] = (incoming[column + k] + slope * weight[k]) * sigmoid
         for k in range(width):
-            bias_gradient[k] += target[k]
-            weight_gradient[k] += slope * row[column + k]
-        weight_gradient[width] += slope
+            sums[0, k] += target[k]
+            sums[1, k] += slope * row[column + k]
+        slopes += slope
+        if i % BLOCK == BLOCK - 1 or i == out.shape[0] - 1:
+            for k in range(width):
+                bias_gradient[k] += sums[0, k]
+                weight_gradient[k] += sums[1, k]
+                sums[0, k] = 0
+                sums[1, k] = 0
+    weight_gradient[width] += np.float32(slopes)

@@ -1,0 +1,259 @@
+"""Rays and images through triplanes: physics, skipping, chunks, several triplanes at once."""
+
+import math
+
+import pytest
+import torch
+
+from renderer.cameras import orbit_cameras
+from renderer.occupancy import OccupancyGrid
+from renderer.render import (
+    RenderSettings,
+    build_occupancy,
+    render_image,
+    render_images,
+    render_rays,
+)
+from tests.scenes import constant_decoder, random_decoder, random_rays
+
+IMPLS = ["reference", "torch"]
+SETTINGS = RenderSettings(steps=96, grid=13)
+
+
+def outputs(rendered):
+    return rendered.color, rendered.opacity, rendered.depth
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("grad", [False, True])
+def test_slab_of_constant_density(impl, grad):
+    sigma, steps = 0.7, 2000
+    planes = torch.zeros(3, 6, 4, 4, requires_grad=grad)
+    origins = torch.tensor([[-3.0, 0.2, 0.1]])
+    directions = torch.tensor([[1.0, 0.0, 0.0]])
+    settings = RenderSettings(steps=steps)
+    decoder = constant_decoder(sigma).requires_grad_(False)
+    result = render_rays(
+        planes, decoder, OccupancyGrid(4), origins, directions, 0.0, settings, impl=impl
+    )
+    opacity = 1 - math.exp(-sigma * 2)
+    assert result.opacity.item() == pytest.approx(opacity, abs=1e-3)
+    assert result.color[0].tolist() == pytest.approx([0.5 * opacity] * 3, abs=1e-3)
+    # Mean distance of an exponential cut off after two units, from the box's face at 2.
+    depth = 2 + 1 / sigma - 2 * math.exp(-sigma * 2) / opacity
+    assert result.depth.item() == pytest.approx(depth, abs=2e-3)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_gradients_against_finite_differences_of_the_reference(impl):
+    decoder = random_decoder(channels=4, color_channels=2, hidden=6)
+    grid = OccupancyGrid(3)
+    origins, directions = random_rays(8)
+    planes = torch.rand(3, 4, 4, 4) - 0.5
+    cotangent = torch.randn(8, 3)
+    settings = RenderSettings(steps=24, stop=0.0)
+    leaf = planes.clone().requires_grad_()
+    color = render_rays(leaf, decoder, grid, origins, directions, 0.3, settings, impl=impl).color
+    (gradient,) = torch.autograd.grad((color * cotangent).sum(), leaf)
+    exact, double = planes.double(), random_decoder(4, 2, 6).double()
+    direction = torch.randn(3, 4, 4, 4, dtype=torch.float64)
+
+    def loss(shift: float) -> torch.Tensor:
+        result = render_rays(
+            exact + shift * direction, double, grid, origins.double(), directions.double(), 0.3,
+            settings, impl="reference",
+        )  # fmt: skip
+        return (result.color * cotangent).sum()
+
+    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    assert (gradient.double() * direction).sum().item() == pytest.approx(slope.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 5, 9), (3, 6, 16, 16)])
+@pytest.mark.parametrize("trained", [True, False])
+def test_fast_equals_reference(shape, trained):
+    decoder = random_decoder().requires_grad_(trained)
+    planes = (torch.rand(shape) * 2 - 1).requires_grad_()
+    grid = build_occupancy(planes.detach(), decoder, SETTINGS)
+    origins, directions = random_rays(700)
+    jitter, background = torch.rand(700), torch.rand(700, 3)
+    cotangents = torch.randn(700, 3), torch.randn(700), torch.randn(700)
+    wanted = [planes, *(decoder.parameters() if trained else ())]
+    results = {}
+    for impl in IMPLS:
+        out = outputs(
+            render_rays(
+                planes, decoder, grid, origins, directions, background, SETTINGS, jitter, impl=impl
+            )
+        )
+        loss = sum((a * b).sum() for a, b in zip(out, cotangents, strict=True))
+        results[impl] = [*out, *torch.autograd.grad(loss, wanted)]
+    assert (results["reference"][1] > 0.5).any() and (results["reference"][1] == 0).any()
+    for fast, plain in zip(results["torch"], results["reference"], strict=True):
+        assert (fast - plain).norm() <= 1e-5 * plain.norm()
+
+
+def test_without_gradients_equals_with():
+    planes, decoder = torch.rand(3, 6, 8, 8) * 2 - 1, random_decoder()
+    grid = build_occupancy(planes, decoder, SETTINGS)
+    rays = random_rays(900)
+    graph = render_rays(planes, decoder, grid, *rays, 0.5, SETTINGS)
+    with torch.no_grad():
+        plain = render_rays(planes, decoder, grid, *rays, 0.5, SETTINGS)
+    for a, b in zip(outputs(graph), outputs(plain), strict=True):
+        assert torch.allclose(a, b, atol=2e-6)
+
+
+def test_gradients_repeat_exactly_and_planes_do_not_depend_on_threads():
+    decoder = random_decoder()
+    planes = (torch.rand(3, 6, 8, 8) * 2 - 1).requires_grad_()
+    grid, rays = build_occupancy(planes.detach(), decoder, SETTINGS), random_rays(500)
+    wanted = [planes, *decoder.parameters()]
+
+    def gradients():
+        color = render_rays(planes, decoder, grid, *rays, 0.5, SETTINGS).color
+        return torch.autograd.grad(color.square().sum(), wanted)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        first, second = gradients(), gradients()
+        torch.set_num_threads(1)
+        alone = gradients()
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    for a, b in zip(first, alone, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("grad", [False, True])
+def test_empty_grids_misses_and_no_rays(impl, grad):
+    planes = torch.rand(3, 6, 8, 8, requires_grad=grad)
+    decoder = random_decoder()
+    empty = OccupancyGrid(5)
+    empty.occupied[:] = False
+    result = render_rays(planes, decoder, empty, *random_rays(6), 0.25, SETTINGS, impl=impl)
+    assert torch.equal(result.color, torch.full((6, 3), 0.25)) and not result.opacity.any()
+    if grad:
+        (gradient,) = torch.autograd.grad(result.color.sum(), planes)
+        assert not gradient.any()
+    none = render_rays(
+        planes, decoder, OccupancyGrid(5), torch.zeros(0, 3), torch.zeros(0, 3), 1.0, SETTINGS,
+        impl=impl,
+    )  # fmt: skip
+    assert none.color.shape == (0, 3)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_skipping_empty_cells_changes_nothing(impl):
+    """A field that is (next to) zero outside a ball: dense and skipping renders agree."""
+    decoder = random_decoder()
+    with torch.no_grad():
+        # Density from one channel alone: exp(30·f − 20), with f = −1 … 1 in the planes.
+        decoder.density_in.weight.zero_()
+        decoder.density_in.weight[0, 0] = 30.0
+        decoder.density_in.bias.zero_()
+        decoder.density_in.bias[0] = 40.0
+        decoder.density_out.weight[0].zero_()
+        decoder.density_out.weight[0, 0] = 1.0
+        decoder.density_out.bias[0] = -60.0
+    axis = torch.linspace(-1, 1, 33)
+    distance = axis[:, None].square() + axis[None].square()
+    planes = torch.rand(3, 6, 33, 33) * 2 - 1
+    planes[:, 4] = 1.0 - 1.8 * distance  # mean over planes: 1 − 1.2·r²
+    settings = RenderSettings(steps=128, grid=32)
+    grid = build_occupancy(planes, decoder, settings)
+    assert 0.001 < grid.occupied.float().mean() < 0.9
+    rays = random_rays(300)
+    skipping = render_rays(planes, decoder, grid, *rays, 1.0, settings, impl=impl)
+    dense = render_rays(planes, decoder, OccupancyGrid(32), *rays, 1.0, settings, impl="reference")
+    assert dense.opacity.max() > 0.9
+    assert torch.allclose(skipping.color, dense.color, atol=3e-3)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_images_do_not_depend_on_chunks(impl):
+    planes, decoder = torch.rand(3, 6, 8, 8) * 2 - 1, random_decoder()
+    cameras = orbit_cameras(3, size=17)
+    whole = render_image(planes, decoder, cameras[1], settings=SETTINGS, impl=impl)
+    parts = render_image(
+        planes, decoder, cameras[1], settings=SETTINGS, rays_per_chunk=37, impl=impl
+    )
+    assert whole.color.shape == (17, 17, 3) and whole.opacity.shape == (17, 17)
+    for a, b in zip(outputs(whole), outputs(parts), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    every = render_images(planes, decoder, cameras, settings=SETTINGS, impl=impl)
+    assert every.color.shape == (3, 17, 17, 3)
+    assert torch.allclose(every.color[1], whole.color, atol=1e-6)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_several_triplanes_in_one_call(impl):
+    decoder = random_decoder()
+    planes = (torch.rand(3, 3, 6, 8, 8) * 2 - 1).requires_grad_()
+    grids = [build_occupancy(p, decoder, SETTINGS) for p in planes.detach()]
+    rays = [random_rays(60, seed=k) for k in range(3)]
+    origins, directions = (torch.stack(x) for x in zip(*rays, strict=True))
+    jitter = torch.rand(3, 60)
+    packed = render_rays(
+        planes, decoder, grids, origins, directions, 0.4, SETTINGS, jitter, impl=impl
+    )
+    (gradient,) = torch.autograd.grad(packed.color.square().sum(), planes)
+    for b in range(3):
+        leaf = planes[b].detach().requires_grad_()
+        alone = render_rays(
+            leaf, decoder, grids[b], origins[b], directions[b], 0.4, SETTINGS, jitter[b], impl=impl
+        )
+        assert torch.allclose(packed.color[b], alone.color, atol=1e-6)
+        (expected,) = torch.autograd.grad(alone.color.square().sum(), leaf)
+        assert torch.allclose(gradient[b], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_mismatched_batches_are_refused():
+    planes, decoder = torch.rand(2, 3, 6, 8, 8), random_decoder()
+    origins = torch.zeros(2, 4, 3)
+    with pytest.raises(ValueError, match="as many grids"):
+        render_rays(planes, decoder, [OccupancyGrid(4)], origins, origins, 1.0, SETTINGS)
+
+
+def test_mean_colour_for_faint_samples_stays_close():
+    planes, decoder = torch.rand(3, 6, 8, 8) * 2 - 1, random_decoder()
+    camera = orbit_cameras(1, size=24)
+    exact = render_image(planes, decoder, camera, settings=SETTINGS)
+    settings = RenderSettings(steps=96, grid=13, color_threshold=1e-3)
+    close = render_image(planes, decoder, camera, settings=settings)
+    assert torch.equal(exact.opacity, close.opacity)
+    assert (exact.color - close.color).abs().max() < 2e-2
+    assert not torch.equal(exact.color, close.color)
+
+
+def test_without_numba_the_slower_path_gives_the_same(monkeypatch):
+    from renderer import backend
+
+    decoder = random_decoder()
+    planes = (torch.rand(3, 6, 8, 8) * 2 - 1).requires_grad_()
+    grid, rays = build_occupancy(planes.detach(), decoder, SETTINGS), random_rays(200)
+    plain = render_rays(planes, decoder, grid, *rays, 1.0, SETTINGS, impl="reference")
+    (expected,) = torch.autograd.grad(plain.color.square().sum(), planes)
+    monkeypatch.setattr(backend, "has_numba", lambda: False)
+    pruned = render_rays(planes, decoder, grid, *rays, 1.0, SETTINGS, impl="torch")
+    (gradient,) = torch.autograd.grad(pruned.color.square().sum(), planes)
+    assert torch.allclose(pruned.color, plain.color, atol=1e-6)
+    assert torch.allclose(gradient, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_missing_numba_is_said_once(monkeypatch, caplog):
+    import sys
+
+    from renderer import backend
+
+    monkeypatch.setitem(sys.modules, "numba", None)
+    backend.has_numba.cache_clear()
+    try:
+        with caplog.at_level("WARNING", logger="triavatar.renderer"):
+            assert not backend.has_numba() and not backend.has_numba()
+        assert caplog.text.count("numba is not installed") == 1
+    finally:
+        backend.has_numba.cache_clear()

@@ -82,6 +82,10 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
         self.color_in = nn.Linear(color_in, hidden, bias=False)
         self.color_hidden = nn.Linear(hidden, hidden, bias=False)
         self.color_out = nn.Linear(hidden, 3, bias=False)
+        # torch's default shrinks the signal at every layer; without biases to make up for it,
+        # colours would stay grey for long.
+        for layer in (self.color_in, self.color_hidden):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
     @torch.no_grad()
     def set_density(self, density: float) -> None:

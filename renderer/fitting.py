@@ -6,7 +6,6 @@ Legend: R rays, C channels, H plane size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -50,10 +49,12 @@ class FitSettings:
     """Points per step of the density smoothness loss."""
     smoothness_shift: float = 0.004
     """Standard deviation of its displacements, world units."""
-    background: Literal["random", "white"] = "random"
-    """Background while fitting. "random" is the expectation of the loss over backgrounds of random
-    colour: grey ½ plus var(½) = 1/12 of the squared opacity error; it teaches opacity without the
-    noise that drawing colours would add. "white" shows the decoder white alone."""
+    background: float = 1.0
+    """Grey level behind the subject while fitting; 1 is white, on which quality is judged."""
+    opacity_weight: float = 0.1
+    """Weight of the squared opacity error against the pictures' alpha. Colour on one background
+    cannot tell a pale surface from the background; opacity can. (Backgrounds of random colour
+    amount, in expectation, to grey 0.5 and 1/12 here, without their noise.)"""
     init_std: float = 0.1
     """Standard deviation of a new triplane's values."""
     steps: int = 1024
@@ -130,8 +131,7 @@ class SubjectFit:
         random = generator(self.seed, stream, self.name, self.visit, step)
         batch = self.rays.draw(s.rays, s.near_fraction, random)
         jitter = torch.rand(s.rays, generator=random).to(self.planes.device)
-        random_background = s.background == "random"
-        background = self.planes.new_full((3,), 0.5 if random_background else 1.0)
+        background = self.planes.new_full((3,), s.background)
         rendered = render_rays(
             self.planes,
             self.decoder,
@@ -143,9 +143,9 @@ class SubjectFit:
             jitter,
         )
         loss = (rendered.color - batch.target(background)).square().mean()
-        if random_background:
-            # A background colour uniform in [0, 1] per channel has mean 1/2 and variance 1/12.
-            loss = loss + (rendered.opacity - batch.rgba[:, 3]).square().mean() / 12
+        if s.opacity_weight:
+            error = (rendered.opacity - batch.rgba[:, 3]).square().mean()
+            loss = loss + s.opacity_weight * error
         return loss
 
     def regularisation(self, step: int) -> Tensor:

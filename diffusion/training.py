@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,6 +27,17 @@ from runtime.errors import UserError
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
 from runtime.runs import RunFolder
+
+STATE_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
+"""What reading a damaged or foreign state raises."""
 
 
 class TrainingLoop:
@@ -101,7 +114,7 @@ class TrainingLoop:
                 state = torch.load(folder / "ema.pt", map_location="cpu", weights_only=True)
                 self.ema.load_state_dict(state)
                 self.ema.to(self.device)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except STATE_ERRORS as error:
             raise UserError(
                 f"the training state {folder} can't be read ({str(error).splitlines()[0]}): delete "
                 f"{self.run.path} to start again"

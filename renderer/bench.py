@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from renderer.marching import march
 from renderer.metrics import psnr
 from renderer.multiview import MultiViewSet
 from renderer.occupancy import OccupancyGrid
+from renderer.ray_pool import RayPool
 from renderer.render import RenderSettings, build_occupancy, render_image
 from runtime.devices import select_device
 from runtime.files import write_json, write_text
@@ -328,27 +329,32 @@ def bench_fit(config: BenchFitConfig) -> None:
     limits = device_limits(device)
     report = Report(config, device, limits, choose("auto", start.to(device), decoder=decoder))
 
-    def new_fit() -> SubjectFit:
-        return SubjectFit(name, views, start, decoder, config.fit, seed=config.seed, total=10**6)
+    rays = RayPool(views, device)
 
-    sides = {side: new_fit() for side in (DENSE, REFERENCE, OURS)}
+    def new_fit(side: str) -> SubjectFit:
+        settings = config.fit
+        if side == DENSE:
+            settings = replace(settings, grid_every=10**9)
+        fit = SubjectFit(name, rays, start, decoder, settings, seed=config.seed, total=10**6)
+        if side == DENSE:
+            fit.grid.occupied[:] = True
+        return fit
+
+    sides = {side: new_fit(side) for side in (DENSE, REFERENCE, OURS)}
     for fit in sides.values():
         for _ in range(config.warm_steps):
             fit.step()
 
     def step(side: str) -> None:
-        fit = sides[side]
         with _side(side):
-            if side == DENSE:
-                fit.grid.occupied[:] = True
-            fit.step()
+            sides[side].step()
 
     calls = {side: (lambda side=side: step(side)) for side in sides}
     report.add("fitting step", calls, config.fit.rays, "rays/s")
     if config.target_psnr is not None:
         held_out = data.load(name, data.split_views("test", name))
         for side in (OURS, REFERENCE, DENSE):
-            seconds, quality = _time_to_quality(config, side, new_fit(), held_out)
+            seconds, quality = _time_to_quality(config, side, new_fit(side), held_out)
             reached = "" if quality >= config.target_psnr else " (given up)"
             report.notes.append(
                 f"{side}: {quality:.2f} dB on held-out views after {seconds:.1f} s{reached}"
@@ -369,8 +375,6 @@ def _time_to_quality(config: BenchFitConfig, side: str, fit: SubjectFit, held_ou
     while seconds < config.target_limit:
         with _side(side):
             for _ in range(config.target_every):
-                if side == DENSE:
-                    fit.grid.occupied[:] = True
                 begun = time.perf_counter()
                 fit.step()
                 seconds += time.perf_counter() - begun

@@ -75,7 +75,7 @@ def random_decoder(
     torch.manual_seed(7)
     decoder = TriplaneDecoder(channels, color_channels, hidden, frequencies)
     with torch.no_grad():
-        decoder.density_out.weight[0] *= 10
+        decoder.density_out.weight[0] *= 4
         at_zero = decoder.density(torch.zeros(1, channels)).log()[0]
         decoder.density_out.bias[0] += 2.0 - at_zero
     return decoder

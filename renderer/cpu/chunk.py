@@ -5,8 +5,8 @@ E columns of the encoded density channels, D of the encoded colour channels.
 
 No nonlinearity lies between the density network's second layer and the colour network's first, so
 their matrices are multiplied beforehand (:func:`renderer.cpu.field.fold`), and what depends on
-the direction alone is computed once per ray. Activations are computed again in the backward pass
-instead of kept.
+the direction alone is computed once per ray. Activations are kept for the backward pass while
+they are few, and computed again otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import Tensor
 from renderer.cpu import layers, sampling
 
 CHUNK = 1024
+# Activations are kept for the backward pass up to this much and computed again beyond it.
+KEEP_BYTES = 2**27
 
 
 class Parameters(NamedTuple):
@@ -82,6 +84,49 @@ class Buffer:
         return self.tensor[:count], self.array[:count]
 
 
+class Activations:
+    """What a chunk's backward pass needs of its forward pass.
+
+    Attributes:
+        density_encoded: [N, E]. wide: encoded colour channels and density hidden units,
+            [N, D + K]. first, second: hidden units of the colour network, [N, K].
+        exponent: logarithm of density, [N].
+    """
+
+    def __init__(self, widths: tuple[int, int, int]):
+        density, wide, hidden = self.widths = widths
+        self.density_encoded, self.wide = Buffer(density), Buffer(wide)
+        self.first, self.second = Buffer(hidden), Buffer(hidden)
+        self.exponent = np.empty(CHUNK, np.float32)
+
+    @staticmethod
+    def bytes_of(widths: tuple[int, int, int]) -> int:
+        """Memory of one chunk."""
+        density, wide, hidden = widths
+        return 4 * CHUNK * (density + wide + 2 * hidden + 1)
+
+
+# Fresh memory costs a page fault every 4 KiB, as much as computing what it holds: chunks whose
+# backward pass is done serve the next step.
+_spare: dict[tuple[int, int, int], list[Activations]] = {}
+
+
+def take_activations(widths: tuple[int, int, int]) -> Activations:
+    """A chunk's buffers, used ones if there are any."""
+    try:
+        return _spare[widths].pop()
+    except (KeyError, IndexError):
+        return Activations(widths)
+
+
+def give_back_activations(used: list[Activations]) -> None:
+    """Keep buffers for the next step, within ``KEEP_BYTES``."""
+    for activations in used:
+        waiting = _spare.setdefault(activations.widths, [])
+        if len(waiting) * Activations.bytes_of(activations.widths) < KEEP_BYTES:
+            waiting.append(activations)
+
+
 class ChunkRunner:
     """One worker's buffers and products.
 
@@ -99,12 +144,15 @@ class ChunkRunner:
         self.color_channels, self.frequencies = color_channels, frequencies
         hidden, density = parameters.density_in.shape
         self.column = color_channels * (1 + 2 * frequencies)  # D
-        self.density_encoded = Buffer(density)
+        self.widths = (density, self.column + hidden, hidden)
         self.hidden = Buffer(hidden)
-        self.wide = Buffer(self.column + hidden)
-        self.first = Buffer(hidden)
-        self.second = Buffer(hidden)
-        self.exponent = np.empty(CHUNK, np.float32)
+        self.adopt(Activations(self.widths))
+
+    def adopt(self, activations: Activations) -> None:
+        """Compute into, or go back from, these buffers from now on."""
+        self.density_encoded, self.wide = activations.density_encoded, activations.wide
+        self.first, self.second = activations.first, activations.second
+        self.exponent = activations.exponent
 
     def density(self, low: int, high: int, out: np.ndarray) -> None:
         """Density of samples ``low … high`` into ``out`` [N]."""
@@ -249,16 +297,23 @@ class GradientRunner(ChunkRunner):
         density_gradient: np.ndarray,
         color_gradient: np.ndarray,
         features_gradient: np.ndarray | None,
+        kept: Activations | None = None,
     ) -> None:
-        """Recompute samples ``low … high`` and go back through the decoder.
+        """Go back through the decoder for samples ``low … high``.
 
         Args:
             density_gradient: [N]. color_gradient: [N, 3].
             features_gradient: to the features, written into [N, C]; None when not wanted.
+            kept: activations of the forward pass; computed again without them.
         """
         n, p, a = high - low, self.parameters, self.arrays
         color = self.color[:n]
-        self.forward(low, high, color)
+        if kept is None:
+            self.forward(low, high, color)
+        else:
+            self.adopt(kept)
+            # A second ReLU changes nothing.
+            layers.color_head(self.second.rows(n)[1], a.color_out, color)
         first, first_array = self.first.rows(n)
         wide, wide_array = self.wide.rows(n)
         d_second, d_second_array = self.second_gradient.rows(n)

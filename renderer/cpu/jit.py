@@ -17,20 +17,27 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from renderer.compositing import MAX_OPTICAL_DEPTH
+from renderer.decoder import GRADIENT_EXPONENT, MAX_EXPONENT
+
 # Sums may be reordered and multiply-adds fused, so that loops vectorise; NaN and infinity keep
 # their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def cache_folder() -> Path:
-    """A writable folder for compiled kernels; a change of any kernel's source changes its name.
+    """A writable folder for compiled kernels; a change of any source or constant changes its name.
+
+    (numba itself looks only at the file of a function, not at what the function calls.)
 
     ``NUMBA_CACHE_DIR`` names the parent; otherwise the user's cache folder, or a private folder
     among the temporary files where home is read-only.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr((MAX_OPTICAL_DEPTH, MAX_EXPONENT, GRADIENT_EXPONENT)).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+        content = source.read_bytes()
+        if b"@kernel" in content:
+            digest.update(content)
     name = f"triavatar-{digest.hexdigest()[:12]}"
     named = os.environ.get("NUMBA_CACHE_DIR")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -17,11 +17,15 @@ from torch import Tensor
 from renderer.cpu import compositing, lookahead
 from renderer.cpu.chunk import (
     CHUNK,
+    KEEP_BYTES,
+    Activations,
     ChunkRunner,
     GradientRunner,
     Parameters,
     Places,
     chunks,
+    give_back_activations,
+    take_activations,
 )
 from renderer.cpu.field import channel_last, fold, scatter_features, total_gradients
 from renderer.cpu.threads import ray_shares, run_workers, worker_count
@@ -83,6 +87,8 @@ class _RenderRays(torch.autograd.Function):
         total, opacity, depth = (np.empty(s, np.float32) for s in ((rays, 3), rays, rays))
         in_sight = Places(*geometry, ray_kept, t_kept, ray_kept)
         parts = ray_shares(kept, workers)
+        wanted = any(ctx.needs_input_grad)
+        stored: list[list[Activations]] = [[] for _ in parts]
 
         def shade(index: int) -> None:
             first, last = parts[index]
@@ -91,7 +97,11 @@ class _RenderRays(torch.autograd.Function):
                 ray_kept, t_kept, weights_kept, density_kept,
             )  # fmt: skip
             runner = ChunkRunner(parameters, in_sight, *layout)
+            keep = wanted and count / CHUNK * Activations.bytes_of(runner.widths) < KEEP_BYTES
             for low, high in chunks(kept[first], kept[last]):
+                if keep:
+                    stored[index].append(take_activations(runner.widths))
+                    runner.adopt(stored[index][-1])
                 runner.forward(low, high, color[low:high])
             compositing.accumulate(
                 weights_kept, color, t_kept, kept, first, last, total, opacity, depth
@@ -108,19 +118,21 @@ class _RenderRays(torch.autograd.Function):
             color,
             samples.step,
             layout,
+            parts,
         )
+        ctx.stored = stored if wanted else None
         return torch.from_numpy(total), torch.from_numpy(opacity), torch.from_numpy(depth)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, total: Tensor, opacity: Tensor, depth: Tensor):  # type: ignore[override]
-        places, kept, visible, weights, density, color, step, layout = ctx.kept
+        places, kept, visible, weights, density, color, step, layout, parts = ctx.kept
+        stored, ctx.stored = ctx.stored, None  # a second backward pass computes again
         tensors = ctx.saved_tensors
         parameters = Parameters(*(t.detach().contiguous() for t in tensors))
         wanted = ctx.needs_input_grad[6:]
         incoming = [x.contiguous().numpy() for x in (total, opacity, depth)]
-        workers = worker_count()
-        parts = ray_shares(kept, workers)
+        workers = len(parts)
         density_gradient = np.empty_like(density)
         color_gradient = np.empty_like(color)
         channels = parameters.planes.shape[3]
@@ -137,7 +149,9 @@ class _RenderRays(torch.autograd.Function):
                 density, weights, color, places.t, kept, visible, step, first, last, *incoming,
                 density_gradient, color_gradient,
             )  # fmt: skip
-            for low, high in chunks(kept[first], kept[last]):
+            ranges = chunks(kept[first], kept[last])
+            activations = stored[index] if stored and stored[index] else [None] * len(ranges)
+            for (low, high), forward in zip(ranges, activations, strict=True):
                 part = slice(low, high)
                 runners[index].backward(
                     low,
@@ -145,9 +159,12 @@ class _RenderRays(torch.autograd.Function):
                     density_gradient[part],
                     color_gradient[part],
                     None if features is None else features[part],
+                    forward,
                 )
 
         run_workers(work, workers)
+        for used in stored or ():
+            give_back_activations(used)
         planes = None
         if features is not None:
             planes = scatter_features(features, places, parameters.planes.shape)

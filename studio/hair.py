@@ -13,7 +13,6 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from runtime.seeds import numpy_generator
 from studio.assets import AssetFolder, Proxy, diffuse_texture
 from studio.scene import Part, part_from_mesh
 from studio.subdivide import subdivision
@@ -51,6 +50,13 @@ SHELL_STYLES = {
     "crop": ShellStyle(0.05, 9, 1.2, 0.85, 0.55, 0.2, 0.3),
     "curls": ShellStyle(0.12, 16, 5.0, 0.9, 0.5, 0.5, 0.45),
     "afro": ShellStyle(0.22, 24, 4.0, 0.95, 0.35, 0.85, 0.2),
+}
+
+BEARD_STYLES = {
+    "short": ShellStyle(0.014, 4, 0.0, 0.62, 0.5, 0.0, 0.2),
+    "full": ShellStyle(0.05, 9, 1.0, 0.8, 0.5, 0.0, 0.3),
+    "goatee": ShellStyle(0.025, 6, 0.4, 0.72, 0.5, 0.0, 0.25),
+    "moustache": ShellStyle(0.02, 5, 0.4, 0.72, 0.5, 0.0, 0.25),
 }
 
 
@@ -116,27 +122,37 @@ def hairline(points: np.ndarray) -> np.ndarray:
 
 
 def shell_parts(
-    skin: Part, ears: np.ndarray, style: ShellStyle, colour: np.ndarray, seed: int, size: int
+    skin: Part,
+    region: np.ndarray,
+    rise: np.ndarray,
+    style: ShellStyle,
+    colour: np.ndarray,
+    rng: np.random.Generator,
+    size: int,
 ) -> list[Part]:
-    """The shells of `style` over the scalp of `skin`, in `colour` (linear)."""
-    edge = 0.045
-    density = np.clip(0.5 + hairline(skin.positions) / (2 * edge), 0, 1)
-    density[np.isin(skin.source, ears)] = 0.0
-    triangles = skin.triangles[(density[skin.triangles] > 0).any(1)]
+    """The shells of `style` over part of `skin`.
+
+    Args:
+        region: [V] density at each vertex of the skin, 0..1.
+        rise: [V] share of the style's height at each vertex.
+        colour: linear.
+        size: texture side.
+    """
+    triangles = skin.triangles[(region[skin.triangles] > 0).any(1)]
+    if not len(triangles):
+        return []
     used, index = np.unique(triangles, return_inverse=True)
-    points, normals, density = skin.positions[used], skin.normals[used], density[used]
+    points, normals, region = skin.positions[used], skin.normals[used], region[used]
     middle = np.array([0.0, 0.2, -0.05])
     radial = points - middle
     radial /= np.linalg.norm(radial, axis=1, keepdims=True)
     grow = normals * (1 - style.outward) + radial * style.outward
     grow /= np.linalg.norm(grow, axis=1, keepdims=True)
-    uv = _azimuthal(points, middle)
-    rise = np.clip(hairline(points) / (0.05 + 0.8 * style.height), 0, 1)
-    tops = style.height * (0.3 + 0.7 * rise) * _sag(points)
+    uv = _azimuthal(points, middle, (region[:, None] * radial).sum(0))
     out = []
-    for k, texture in enumerate(_shell_textures(style, colour, seed, size)):
+    for k, texture in enumerate(_shell_textures(style, colour, rng, size)):
         t = (k + 1) / style.layers
-        layer = points + grow * (tops * t + 0.3 * _GAP)[:, None]
+        layer = points + grow * (style.height * rise[used] * t + 0.3 * _GAP)[:, None]
         out.append(
             Part(
                 "hair",
@@ -147,32 +163,30 @@ def shell_parts(
                 normals=grow,
                 blended=True,
                 casts=k % 3 == 2,
-                fade=density * (1 - 0.3 * t),
+                fade=region * (1 - 0.3 * t),
             )
         )
     return out
 
 
-def _sag(points: np.ndarray) -> np.ndarray:
-    """Hair stands less high at the nape and temples than on the crown."""
-    return np.clip(0.45 + 0.9 * (points[:, 1] + 0.05), 0.3, 1.0)
-
-
-def _azimuthal(points: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """Equal-area map [V, 2] of directions from `middle`, its seam at the throat."""
+def _azimuthal(points: np.ndarray, middle: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Equal-area map [V, 2] of directions from `middle`, centred on `axis`, seam opposite."""
     d = points - middle
     d /= np.linalg.norm(d, axis=1, keepdims=True)
-    axis = np.array([0.0, 0.8, -0.6])
+    axis = axis * [0.0, 1.0, 1.0]
+    axis /= np.linalg.norm(axis)
     side = np.array([1.0, 0.0, 0.0])
     other = np.cross(axis, side)
     radius = np.sqrt(np.maximum((1 - d @ axis) / 2, 0))
+    radius /= radius.max()  # a small region uses the whole texture
     flat = np.stack([d @ side, d @ other], -1)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
     return 0.5 + 0.49 * radius[:, None] * flat
 
 
-def _shell_textures(style: ShellStyle, colour: np.ndarray, seed: int, size: int) -> list[Texture]:
-    rng = numpy_generator(seed, "shell")
+def _shell_textures(
+    style: ShellStyle, colour: np.ndarray, rng: np.random.Generator, size: int
+) -> list[Texture]:
     grain = size / 1024
     strand = _normalised(gaussian_filter(rng.standard_normal((size, size)), 0.9, mode="wrap"))
     if style.clump:
@@ -192,6 +206,8 @@ def _shell_textures(style: ShellStyle, colour: np.ndarray, seed: int, size: int)
         t = (k + 1) / style.layers
         keep = style.cover * np.clip(height - t, 0, 1) ** style.taper if t > 0.05 else style.cover
         keep = np.minimum(keep, style.cover * (1 - 0.6 * t))
+        if style.clump and t < 0.25:
+            keep = np.ones_like(keep)  # no bare scalp between curls
         alpha = np.clip((rank - (1 - keep)) / 0.12 + 0.5, 0, 1)
         # Light reaches the tips, not the roots.
         tone = colour * (0.45 + 0.75 * t) * shade[..., None]

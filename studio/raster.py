@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderer.cameras import Cameras
+from runtime.errors import UserError
 from studio.scene import Scene
 from studio.textures import SRGB_TO_LINEAR, encode
 
@@ -38,10 +39,24 @@ class Camera:
         )
 
 
-def _screen(scene: Scene, camera: Camera, factor: int) -> np.ndarray:
-    from studio import kernels
+def load_kernels():
+    """The compiled kernels' module.
 
-    return kernels.project(
+    Raises:
+        UserError: numba is not installed.
+    """
+    try:
+        from studio import kernels
+    except ImportError as error:
+        raise UserError(
+            f"the studio draws with numba, which cannot be imported ({error}); install it with "
+            "pip install 'triavatar[studio]'"
+        ) from error
+    return kernels
+
+
+def _screen(scene: Scene, camera: Camera, factor: int) -> np.ndarray:
+    return load_kernels().project(
         scene.positions,
         camera.rotation,
         camera.origin,
@@ -64,8 +79,7 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     Returns:
         [H, W, 4] uint8, sRGB with straight alpha; colour is 0 where alpha is 0.
     """
-    from studio import kernels
-
+    kernels = load_kernels()
     h, w = camera.height * supersampling, camera.width * supersampling
     screen = _screen(scene, camera, supersampling)
     zbuf = np.zeros((h, w), dtype=np.float32)
@@ -134,20 +148,25 @@ def straight(premultiplied: np.ndarray) -> np.ndarray:
 
 def inverse_depth(scene: Scene, camera: Camera, alpha_cut: float = 0.5) -> np.ndarray:
     """1/z of the nearest surface [H, W] (0: none); translucent texels count from `alpha_cut`."""
-    from studio import kernels
+    return visible_surface(scene, camera, alpha_cut)[1]
 
+
+def visible_surface(
+    scene: Scene, camera: Camera, alpha_cut: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the pixel centres see; translucent texels count from `alpha_cut`.
+
+    Returns:
+        Projected vertices [V, 3] (pixel x, y, 1/z), 1/z [H, W] (0: none), triangle [H, W] (-1:
+        none).
+    """
+    kernels = load_kernels()
     zbuf = np.zeros((camera.height, camera.width), dtype=np.float32)
     ids = np.full(zbuf.shape, -1, dtype=np.int32)
     screen = _screen(scene, camera, 1)
-    textured = (
-        scene.triangle_texture,
-        scene.uv,
-        scene.shade,
-        scene.texels,
-        scene.table,
-        scene.n_levels,
-    )
+    textured = (scene.triangle_texture, scene.uv, scene.shade, scene.texels, scene.table)
+    textured = (*textured, scene.n_levels)
     n_all = len(scene.triangles)
     kernels.visible(screen, scene.triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
     kernels.visible(screen, scene.triangles, scene.n_solid, n_all, *textured, alpha_cut, zbuf, ids)
-    return zbuf
+    return screen, zbuf, ids

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from renderer.conventions import named_convention
 from renderer.multiview import IMAGE_NAME, METADATA_NAME, write_description, write_view
 from runtime.errors import UserError
 from runtime.files import read_json, remove_stale, write_json
 from runtime.progress import progress
+from runtime.seeds import numpy_generator
 from runtime.version import VERSION
 from studio.assets import AssetFolder
-from studio.subject import Subject, sample_subject
+from studio.pose import Pose, sample_pose
+from studio.subject import rounded, sample_subject
+from studio.words import labels, sentence
 
 CONVENTION = "rodinhd"
 SUBJECT_FILE = "subject.json"
@@ -41,6 +45,11 @@ class StudioRenderConfig:
     """How many subjects, the last ones, are held out as test identities."""
     test_view_every: int = 6
     """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
+    variants: int = 1
+    """Renders of each subject; the first rests and looks ahead, the others get random expressions,
+    head rotations and gazes, and the same cameras."""
+    maps: tuple[Literal["depth", "normal", "label"], ...] = ()
+    """Maps to write beside every picture (data/README.md describes the files)."""
     low_elevation: float = -35.0
     """Lowest camera, degrees above the horizon."""
     high_elevation: float = 60.0
@@ -66,15 +75,17 @@ def parse_shard(text: str) -> tuple[int, int]:
     return i, n
 
 
-def subject_name(index: int) -> str:
-    return f"subject_{index:06d}"
+def subject_name(index: int, variant: int = 0) -> str:
+    """Folder of a subject; variants after the first get a suffix."""
+    return f"subject_{index:06d}" + (f"_v{variant:02d}" if variant else "")
 
 
 def render_set(config: StudioRenderConfig) -> None:
     """Renders the subjects of `config` that are not there yet; then writes dataset.json.
 
-    Every subject gets a folder with its pictures, camera files and subject.json (its parameters,
-    written last: a folder that has it is finished). dataset.json appears when all are there.
+    Every subject (and variant) gets a folder with its pictures, camera files and subject.json (its
+    parameters, written last: a folder that has it is finished). dataset.json appears when all are
+    there.
 
     Raises:
         UserError: bad configuration, assets or output folder.
@@ -89,24 +100,25 @@ def render_set(config: StudioRenderConfig) -> None:
         raise UserError(f"cannot write to output_dir {root}: {error.strerror}") from error
     if step == 1:
         remove_stale(root)
-    mine = range(first, config.n_subjects, step)
-    finished = [i for i in mine if _finished(root, config, i)]
-    bar = progress(total=len(mine), initial=len(finished), desc="studio render", unit="subject")
+    mine = [(i, v) for i in range(first, config.n_subjects, step) for v in range(config.variants)]
+    to_do = [pair for pair in mine if not _finished(root, config, *pair)]
+    done = len(mine) - len(to_do)
+    bar = progress(total=len(mine), initial=done, desc="studio render", unit="subject")
     try:
-        for index in mine:
-            if index not in finished:
-                render_subject(assets, config, index)
-                bar.update()
+        for index, variant in to_do:
+            render_subject(assets, config, index, variant)
+            bar.update()
     except OSError as error:
         raise UserError(f"cannot write to output_dir {root}: {error}") from error
     finally:
         bar.close()
-    if all(_finished(root, config, i) for i in range(config.n_subjects)):
+    everyone = [(i, v) for i in range(config.n_subjects) for v in range(config.variants)]
+    if all(_finished(root, config, *pair) for pair in everyone):
         _describe(root, config)
 
 
 def _check(config: StudioRenderConfig) -> None:
-    for key in ("n_subjects", "n_views", "size", "supersampling"):
+    for key in ("n_subjects", "n_views", "size", "supersampling", "variants"):
         if getattr(config, key) < 1:
             raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
     if not 0 <= config.test_subjects < config.n_subjects:
@@ -120,11 +132,14 @@ def _check(config: StudioRenderConfig) -> None:
 def _made_with(config: StudioRenderConfig) -> dict:
     """The settings that decide a subject's pictures."""
     keys = ("seed", "n_views", "size", "supersampling", "low_elevation", "high_elevation")
-    return {key: getattr(config, key) for key in keys}
+    made = {key: getattr(config, key) for key in keys}
+    if config.maps:
+        made["maps"] = sorted(config.maps)
+    return made
 
 
-def _finished(root: Path, config: StudioRenderConfig, index: int) -> bool:
-    path = root / subject_name(index) / SUBJECT_FILE
+def _finished(root: Path, config: StudioRenderConfig, index: int, variant: int) -> bool:
+    path = root / subject_name(index, variant) / SUBJECT_FILE
     if not path.exists():
         return False
     if read_json(path).get("render") != _made_with(config):
@@ -134,55 +149,67 @@ def _finished(root: Path, config: StudioRenderConfig, index: int) -> bool:
     return True
 
 
-def render_subject(assets: AssetFolder, config: StudioRenderConfig, index: int) -> Subject:
-    """Renders one subject of the set into its folder."""
+def render_subject(
+    assets: AssetFolder, config: StudioRenderConfig, index: int, variant: int = 0
+) -> None:
+    """Renders one variant of one subject of the set into its folder."""
     from studio.figure import build_scene
+    from studio.maps import draw_maps, write_maps
     from studio.raster import Camera, draw
     from studio.rig import head_rig
 
     subject = sample_subject(assets, config.seed, index)
-    scene = build_scene(assets, subject, texture_size=1024 if config.size <= 256 else 2048)
+    rng = numpy_generator(config.seed, "pose", index, variant)
+    pose = sample_pose(rng) if variant else Pose()
+    texture_size = 1024 if config.size <= 256 else 2048
+    scene = build_scene(assets, subject, texture_size, pose)
     rig = head_rig(
         config.n_views,
         config.size,
         low_degrees=config.low_elevation,
         high_degrees=config.high_elevation,
     )
-    folder = Path(config.output_dir) / subject_name(index)
+    folder = Path(config.output_dir) / subject_name(index, variant)
     convention = named_convention(CONVENTION)
 
     def one(view: int) -> None:
-        if (folder / METADATA_NAME.format(view)).exists() and (
-            folder / IMAGE_NAME.format(view)
-        ).exists():
-            return
-        image = draw(scene, Camera.of(rig, view), config.supersampling)
-        write_view(folder, view, image, rig, view, convention)
+        camera = Camera.of(rig, view)
+        if config.maps and not all((folder / f"{m}_{view:06d}.png").exists() for m in config.maps):
+            write_maps(folder, view, draw_maps(scene, camera), config.maps)
+        picture = folder / IMAGE_NAME.format(view)
+        if not (picture.exists() and (folder / METADATA_NAME.format(view)).exists()):
+            image = draw(scene, camera, config.supersampling)
+            write_view(folder, view, image, rig, view, convention)
 
+    folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(config.threads or None) as pool:
         for _ in pool.map(one, range(config.n_views)):
             pass
+    described = {"labels": labels(subject, pose), "sentence": sentence(subject, pose)}
     write_json(
         folder / SUBJECT_FILE,
-        {"render": _made_with(config), "subject": subject.attributes()},
+        {
+            "render": _made_with(config),
+            "attributes": {**described, **subject.attributes(), "pose": rounded(asdict(pose))},
+        },
     )
-    return subject
 
 
 def _describe(root: Path, config: StudioRenderConfig) -> None:
-    names = [subject_name(i) for i in range(config.n_subjects)]
     n_train = config.n_subjects - config.test_subjects
     every = config.test_view_every
     test = [v for v in range(config.n_views) if every and v and v % every == every - 1]
-    objects = {}
-    for index, name in enumerate(names):
-        stored = read_json(root / name / SUBJECT_FILE)["subject"]
-        stored.pop("seed"), stored.pop("index")
-        objects[name] = {"seed": [config.seed, index], "attributes": stored}
+    objects, identities = {}, {"train": [], "validation": [], "test": []}
+    for index in range(config.n_subjects):
+        for variant in range(config.variants):
+            name = subject_name(index, variant)
+            attributes = read_json(root / name / SUBJECT_FILE)["attributes"]
+            objects[name] = {"seed": [config.seed, index, variant], "attributes": attributes}
+            identities["train" if index < n_train else "test"].append(name)
     write_description(
         root,
         named_convention(CONVENTION),
-        identities={"train": names[:n_train], "validation": [], "test": names[n_train:]},
+        identities=identities,
         views={
             "train": [v for v in range(config.n_views) if v not in test],
             "validation": [],

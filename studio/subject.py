@@ -97,6 +97,9 @@ class Subject:
         eyebrows, eyelashes, eyes: names of those.
         clothes: garment's name; clothes_hue: turn of its hue (1 = full circle); clothes_value,
             clothes_saturation: factors.
+        beard: "none" or a key of `studio.hair.BEARD_STYLES`; stubble: strength of its shadow.
+        freckles, moles: how many; blush, lipstick: strengths, 0..1.
+        glasses: "none", "round", "square" or "sun"; glasses_colour: sRGB of the frame.
     """
 
     seed: int
@@ -115,21 +118,32 @@ class Subject:
     clothes_hue: float = 0.0
     clothes_saturation: float = 1.0
     clothes_value: float = 1.0
+    beard: str = "none"
+    stubble: float = 0.0
+    freckles: int = 0
+    moles: int = 0
+    blush: float = 0.0
+    lipstick: float = 0.0
+    glasses: str = "none"
+    glasses_colour: tuple[float, float, float] = (0.1, 0.1, 0.1)
 
     @property
     def is_man(self) -> bool:
         return self.shape.gender > 0.5
 
     def attributes(self) -> dict:
-        """JSON-ready values of everything chosen."""
-        return _rounded(asdict(self))
+        """JSON-ready values of everything chosen, without what they were drawn from."""
+        out = rounded(asdict(self))
+        del out["seed"], out["index"]
+        return out
 
 
-def _rounded(value):
+def rounded(value):
+    """JSON-ready copy of nested values: numbers to 4 digits, tuples as lists."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
 
 
@@ -160,6 +174,7 @@ def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
     subject.eyebrows = _pick(rng, sorted(assets.proxies("eyebrows")), "eyebrows")
     _choose_eyes(assets, subject, rng)
     _choose_clothes(assets, subject, rng)
+    _choose_details(subject, numpy_generator(seed, "details", index))
     return subject
 
 
@@ -305,3 +320,30 @@ def _choose_clothes(assets: AssetFolder, subject: Subject, rng: np.random.Genera
     subject.clothes_hue = float(rng.random())
     subject.clothes_saturation = float(rng.uniform(0.2, 0.85))
     subject.clothes_value = float(rng.uniform(0.8, 1.15))
+
+
+def _choose_details(subject: Subject, rng: np.random.Generator) -> None:
+    """Beard, freckles, make-up, glasses: drawn from a stream of their own."""
+    age, man = subject.shape.age, subject.is_man
+    beard, bald, freckles, moles, blush, lips, glasses = rng.random(7)
+    if man and age >= 18:
+        for style, end in (("short", 0.14), ("full", 0.26), ("goatee", 0.33), ("moustache", 0.38)):
+            if beard < end:
+                subject.beard = style
+                break
+        if beard < 0.75:
+            subject.stubble = float(rng.uniform(0.12, 0.4))
+        if bald < 0.1 * np.interp(age, [25, 60], [0.5, 3.0]):
+            subject.hair = "bald"
+    fair = 1 - subject.tone
+    if freckles < 0.3 * fair * (1 + 2.0 * (subject.hair_name == "red")):
+        subject.freckles = int(rng.integers(40, 320))
+    if moles < 0.4:
+        subject.moles = int(rng.integers(1, 6))
+    subject.blush = float(0.25 * blush * (0.5 if man else 1.0))
+    if not man and age >= 16 and lips < 0.4:
+        subject.lipstick = float(rng.uniform(0.1, 0.45))
+    if age >= 8 and glasses < np.interp(age, [10, 70], [0.08, 0.35]):
+        subject.glasses = ("round", "square", "sun")[int(rng.choice(3, p=[0.4, 0.5, 0.1]))]
+        frames = ((0.06, 0.06, 0.06), (0.28, 0.16, 0.08), (0.35, 0.35, 0.38), (0.4, 0.06, 0.08))
+        subject.glasses_colour = frames[int(rng.integers(len(frames)))]

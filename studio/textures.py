@@ -31,6 +31,10 @@ _LINEAR_TO_SRGB = np.round(
     linear_to_srgb(np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS) * 255
 ).astype(np.uint8)
 
+# Linear light in 16-bit steps, for averaging opaque texels as integers.
+_SRGB_TO_STEPS = np.round(SRGB_TO_LINEAR * 65535).astype(np.uint32)
+_STEPS_TO_SRGB = np.round(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
+
 
 def encode(linear: np.ndarray) -> np.ndarray:
     """Linear light → sRGB uint8, by table (error below one level except in near-black)."""
@@ -82,16 +86,26 @@ def solid_texture(rgb: tuple[float, float, float]) -> Texture:
 
 def build_mips(image: np.ndarray) -> Texture:
     """Pyramid of `image` (uint8 RGBA, any size), averaged in linear light, weighted by alpha."""
+    levels = [image]
+    if (image[..., 3] == 255).all():
+        colour = _SRGB_TO_STEPS[image[..., :3]]
+        while min(colour.shape[:2]) > 1:
+            h, w = (colour.shape[0] // 2) * 2, (colour.shape[1] // 2) * 2
+            c = colour[:h, :w]
+            colour = (c[::2, ::2] + c[1::2, ::2] + c[::2, 1::2] + c[1::2, 1::2]) // 4
+            solid = np.full((h // 2, w // 2, 1), 255, dtype=np.uint8)
+            levels.append(np.concatenate([_STEPS_TO_SRGB[colour], solid], -1))
+        return Texture(levels)
     colour = SRGB_TO_LINEAR[image[..., :3]]
     alpha = image[..., 3:].astype(np.float32) / 255
-    levels = [image]
     while min(colour.shape[:2]) > 1:
         h, w = (colour.shape[0] // 2) * 2, (colour.shape[1] // 2) * 2
-        a = alpha[:h, :w].reshape(h // 2, 2, w // 2, 2, 1)
-        c = colour[:h, :w].reshape(h // 2, 2, w // 2, 2, 3)
-        weight = a + 1e-4
-        colour = (c * weight).sum((1, 3)) / weight.sum((1, 3))
-        alpha = a.mean((1, 3))
+        a = [alpha[i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
+        c = [colour[i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
+        weight = [x + 1e-4 for x in a]
+        total = weight[0] + weight[1] + weight[2] + weight[3]
+        colour = sum(x * y for x, y in zip(c, weight, strict=True)) / total
+        alpha = (a[0] + a[1] + a[2] + a[3]) / 4
         levels.append(np.concatenate([encode(colour), np.round(alpha * 255).astype(np.uint8)], -1))
     _bleed(levels)
     return Texture(levels)

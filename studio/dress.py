@@ -1,0 +1,46 @@
+"""Clothes: the assets' garments, cut to the bust, smoothed and dyed."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from studio.assets import Proxy, diffuse_texture
+from studio.scene import Part, part_from_mesh
+from studio.subdivide import subdivision
+from studio.subject import Subject
+from studio.textures import build_mips, read_texture, shift_hue
+
+
+def clothes_parts(
+    subject: Subject, garment: Proxy, points: np.ndarray, lowest: float, widest: float, size: int
+) -> list[Part]:
+    """The garment at `points` [V, 3], without what lies below `lowest` or beyond `widest`.
+
+    Args:
+        lowest, widest: house units; the cut proper comes later.
+        size: texture side.
+    """
+    corners = points[np.maximum(garment.mesh.faces, 0)]
+    near = (corners[..., 1].max(1) > lowest) & (np.abs(corners[..., 0]).min(1) < widest)
+    if not near.any():
+        return []
+    refined, matrix, _ = subdivision(garment.mesh.select(near))
+    texture = diffuse_texture(garment.material)
+    assert texture is not None  # only textured garments are chosen
+    image = _dyed(read_texture(texture, size), subject)
+    return [part_from_mesh(refined, matrix @ points, "clothes", build_mips(image))]
+
+
+def _dyed(image: np.ndarray, subject: Subject) -> np.ndarray:
+    """The garment's texture in the subject's colours, opaque; grey cloth is tinted."""
+    image = shift_hue(image, subject.clothes_hue, subject.clothes_saturation, subject.clothes_value)
+    image[..., 3] = 255
+    rgb = image[..., :3].astype(np.float32)
+    greyness = 1 - np.clip((rgb.max(-1) - rgb.min(-1)) / 40, 0, 1)
+    depth = 0.2 if "elegant" in subject.clothes else 0.65  # a suit's shirt stays nearly white
+    dye = np.array(colorsys.hsv_to_rgb(subject.clothes_hue, depth * subject.clothes_saturation, 1))
+    rgb *= 1 - greyness[..., None] * (1 - dye)
+    image[..., :3] = np.round(rgb)
+    return image

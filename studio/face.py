@@ -1,0 +1,180 @@
+"""What sits in and on the face: eyes, brows, lashes, teeth, tongue, glasses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from studio.assets import AssetFolder, diffuse_texture
+from studio.pose import Pose, rotation_matrix
+from studio.scene import Part, part_from_mesh
+from studio.subdivide import subdivision
+from studio.subject import Subject
+from studio.textures import (
+    build_mips,
+    encode,
+    read_texture,
+    shift_hue,
+    solid_texture,
+    srgb_to_linear,
+)
+
+
+def eye_parts(
+    assets: AssetFolder, subject: Subject, points: np.ndarray, pose: Pose, size: int
+) -> list[Part]:
+    """The right and the left eyeball at `points` [V, 3] (unposed), turned by the pose's gaze."""
+    image = read_texture(assets.eye_textures()[subject.eyes], size)
+    if subject.eyes == "brown":  # the texture is a deep red; brown eyes are not
+        image = shift_hue(image, 0.03, 0.75, 1.15)
+    mips = build_mips(image)
+    mesh = assets.proxy(assets.eyes()).mesh
+    turn = rotation_matrix(pose.gaze_yaw, pose.gaze_pitch, 0.0)
+    out = []
+    for side in (points[:, 0] < 0, points[:, 0] >= 0):
+        centre = 0.5 * (points[side].min(0) + points[side].max(0))
+        turned = (points - centre) @ turn.T + centre
+        refined, matrix, _ = subdivision(mesh.select(side[mesh.faces[:, 0]]))
+        out.append(
+            part_from_mesh(refined, matrix @ turned, "eyes", mips, blended=True, casts=False)
+        )
+    return out
+
+
+def finish_eyes(parts: list[Part]) -> None:
+    """Lifts the light in the eye sockets and sets a catch-light on each cornea."""
+    toward = np.array([-0.2, 0.24, 1.0])
+    toward /= np.linalg.norm(toward)
+    for part in parts:
+        if part.label != "eyes":
+            continue
+        part.light = np.maximum(part.light * 1.25, 0.55)
+        direction = part.positions - 0.5 * (part.positions.min(0) + part.positions.max(0))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        angle = np.arccos(np.clip(direction @ toward, -1, 1))
+        part.paint[:, :3] = 1.0
+        part.paint[:, 3] = np.clip((0.16 - angle) / 0.06, 0, 0.9)
+
+
+def hair_cards(assets: AssetFolder, subject: Subject, fit) -> list[Part]:
+    """Brows and lashes; `fit` puts a proxy in its place in the house world."""
+    out = []
+    brow = srgb_to_linear(np.array(subject.hair_colour)) * 0.55
+    light = 0.5 if subject.is_man or subject.shape.age < 15 else 1.0
+    for kind, name, colour, strength in (
+        ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 1.0),
+        ("eyelashes", subject.eyelashes, np.array([0.006, 0.005, 0.005]), light),
+    ):
+        proxy = assets.proxy(assets.proxies(kind)[name])
+        texture = diffuse_texture(proxy.material)
+        if texture is None:
+            continue
+        image = read_texture(texture, 512).copy()
+        image[..., :3] = encode(colour)
+        part = part_from_mesh(
+            proxy.mesh, fit(proxy), "hair", build_mips(image), blended=True, casts=False
+        )
+        part.fade[:] = strength
+        out.append(part)
+    return out
+
+
+def mouth_parts(assets: AssetFolder, fit, size: int) -> list[Part]:
+    """Teeth and tongue, as far as the assets have them."""
+    out = []
+    for kind, name in (("teeth", "teeth_base"), ("tongue", "tongue01")):
+        path = assets.proxies(kind).get(name)
+        proxy = assets.proxy(path) if path else None
+        texture = diffuse_texture(proxy.material) if proxy else None
+        if proxy and texture:
+            mips = build_mips(read_texture(texture, size))
+            out.append(part_from_mesh(proxy.mesh, fit(proxy), "mouth", mips))
+    return out
+
+
+def glasses_parts(subject: Subject, skin: Part, eyes: list[Part], ears: np.ndarray) -> list[Part]:
+    """Spectacles fitted to the eyes, the bridge of the nose and the ears (unposed)."""
+    if subject.glasses == "none":
+        return []
+    centres = [0.5 * (eye.positions.min(0) + eye.positions.max(0)) for eye in eyes]
+    level = 0.5 * (centres[0][1] + centres[1][1]) - 0.008
+    p = skin.positions
+    bridge = p[(np.abs(p[:, 0]) < 0.05) & (np.abs(p[:, 1] - level) < 0.03)]
+    across = np.abs(p[:, 0])
+    cheeks = p[(across > 0.1) & (across < 0.3) & (np.abs(p[:, 1] - level) < 0.09)]
+    front = max(bridge[:, 2].max() + 0.01, cheeks[:, 2].max() + 0.012)
+    pitch = 0.5 * (centres[1][0] - centres[0][0])
+    width, height = min(0.118, 0.82 * pitch), 0.088
+    power = {"round": 2.0, "square": 4.0, "sun": 3.0}[subject.glasses]
+    t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    tubes, lenses = [], []
+    for sign in (-1, 1):
+        ring = np.stack(
+            [
+                sign * pitch + width * np.sign(np.cos(t)) * np.abs(np.cos(t)) ** (2 / power),
+                level + height * np.sign(np.sin(t)) * np.abs(np.sin(t)) ** (2 / power),
+                front - 0.25 * np.abs(sign * pitch + width * np.cos(t)) ** 2,
+            ],
+            -1,
+        )
+        tubes.append(_tube(ring, 0.0075, closed=True))
+        lenses.append(ring)
+        hinge = np.array(
+            [sign * (pitch + width), level + 0.02, front - 0.25 * (pitch + width) ** 2]
+        )
+        ear = p[np.isin(skin.source, ears) & (sign * p[:, 0] > 0)]
+        top = ear[np.argmax(ear[:, 1])]
+        side = sign * max(0.9 * np.abs(top[0]), np.abs(hinge[0]) + 0.01)
+        arm = np.array(
+            [
+                hinge,
+                [side, level + 0.02, hinge[2] - 0.06],
+                [side, 0.5 * (level + top[1]), 0.5 * (hinge[2] + top[2])],
+                [side, top[1] - 0.015, top[2]],
+                [0.96 * side, top[1] - 0.1, top[2] - 0.07],
+            ]
+        )
+        tubes.append(_tube(arm, 0.007, closed=False))
+    gap = pitch - width
+    x = np.linspace(-gap, gap, 7)
+    arch = np.stack([x, level + 0.02 + 0.015 * (1 - (x / gap) ** 2), front - 0.25 * x**2], -1)
+    tubes.append(_tube(arch, 0.0065, closed=False))
+    frame = solid_texture(subject.glasses_colour)
+    out = [
+        Part("accessory", points, triangles, np.full((len(points), 2), 0.5), frame)
+        for points, triangles in tubes
+    ]
+    if subject.glasses == "sun":
+        dark = solid_texture((0.06, 0.06, 0.07))
+        dark.levels[0] = np.array([[[15, 15, 18, 225]]], dtype=np.uint8)
+        for ring in lenses:
+            n = len(ring)
+            points = np.concatenate([ring.mean(0)[None], ring])
+            i = np.arange(n)
+            fan = np.stack([np.zeros(n, dtype=np.int64), 1 + i, 1 + (i + 1) % n], -1)
+            out.append(Part("accessory", points, fan, np.full((n + 1, 2), 0.5), dark, blended=True))
+    return out
+
+
+def _tube(path: np.ndarray, radius: float, closed: bool, sides: int = 8):
+    """Points and triangles of a round tube along `path` [n, 3]."""
+    n = len(path)
+    if closed:
+        along = np.roll(path, -1, 0) - np.roll(path, 1, 0)
+    else:
+        along = np.gradient(path, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    helper = np.where(np.abs(along[:, 1:2]) < 0.8, [[0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]])
+    u = np.cross(along, helper)
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    v = np.cross(along, u)
+    a = 2 * np.pi * np.arange(sides) / sides
+    points = (
+        path[:, None]
+        + radius * (np.cos(a)[None, :, None] * u[:, None] + np.sin(a)[None, :, None] * v[:, None])
+    ).reshape(-1, 3)
+    i, k = np.meshgrid(np.arange(n if closed else n - 1), np.arange(sides), indexing="ij")
+    j, m = (i + 1) % n, (k + 1) % sides
+    a0, a1, b0, b1 = (
+        q.ravel() for q in (i * sides + k, i * sides + m, j * sides + k, j * sides + m)
+    )
+    return points, np.concatenate([np.stack([a0, a1, b1], -1), np.stack([a0, b1, b0], -1)])

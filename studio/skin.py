@@ -1,0 +1,190 @@
+"""The skin: its surface, its texture (tone, freckles, moles) and what is painted on it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+from runtime.seeds import numpy_generator
+from studio.assets import AssetFolder, Proxy
+from studio.bust import Bust, bust
+from studio.hair import hairline
+from studio.scene import Part, part_from_mesh, vertex_normals
+from studio.subject import Subject, skin_tone
+from studio.textures import (
+    SRGB_TO_LINEAR,
+    Texture,
+    build_mips,
+    encode,
+    read_texture,
+    srgb_to_linear,
+    tint_towards,
+)
+
+
+def skin_part(
+    assets: AssetFolder, subject: Subject, points: np.ndarray, garment: Proxy, size: int
+) -> Part:
+    """The bust's skin without the faces hidden by `garment`.
+
+    Args:
+        points: [V, 3] base-mesh vertices in the house world.
+        size: texture side.
+    """
+    template = bust(assets)
+    hidden = np.zeros(len(points), dtype=bool)
+    hidden[garment.delete] = True
+    keep = ~hidden[template.coarse.faces].all(1)
+    positions = template.matrix @ points
+    texture = _texture(assets, template, subject, positions, size)
+    part = part_from_mesh(
+        template.refined.select(keep[template.parent]), positions, "skin", texture
+    )
+    # Normals come from the whole surface, so that they don't bend where faces are hidden.
+    whole = vertex_normals(positions, template.source[template.triangles])
+    part.normals = whole[part.source]
+    _paint_face(part, template, subject)
+    return part
+
+
+def lay(part: Part, colour: np.ndarray, cover: np.ndarray) -> None:
+    """Lays `colour` (linear [3]) with `cover` [V] over what is painted on `part` already."""
+    under = part.paint[:, 3] * (1 - cover)
+    total = under + cover
+    share = (cover / np.maximum(total, 1e-9))[:, None]
+    part.paint[:, :3] = part.paint[:, :3] * (1 - share) + colour * share
+    part.paint[:, 3] = total
+
+
+def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: Subject) -> None:
+    """Colours the skin right under the hair, so that gaps between cards show no bare scalp."""
+    distance, _ = cKDTree(hair_points).query(part.positions)
+    above = np.clip(hairline(part.positions) / 0.1 + 0.5, 0, 1)
+    cover = np.clip(1.4 - distance / 0.05, 0, 1) * above * 0.9
+    cover[np.isin(part.source, ears)] = 0.0
+    lay(part, srgb_to_linear(np.array(subject.hair_colour)) * 0.7, cover)
+
+
+def beard_region(part: Part, template: Bust, style: str) -> np.ndarray:
+    """How much hair of beard `style` grows at each vertex, 0..1.
+
+    Args:
+        style: "moustache", "goatee" or anything else for a full beard.
+    """
+    p = part.positions
+    lips = template.lips[part.source]
+    mouth = p[lips > 0.5]
+    centre = 0.5 * (mouth.min(0) + mouth.max(0))
+    half_width = 0.5 * (mouth[:, 0].max() - mouth[:, 0].min())
+    x, y, z = np.abs(p[:, 0] - centre[0]), p[:, 1] - centre[1], p[:, 2]
+    front = mouth[:, 2].max()
+
+    def soft(value: np.ndarray, width: float) -> np.ndarray:
+        return np.clip(0.5 + value / width, 0, 1)
+
+    # Under the nose, and down from a line that climbs from the mouth's corners to the ears.
+    moustache = soft(half_width * 1.15 - x, 0.05) * soft(y - 0.01, 0.03) * soft(0.095 - y, 0.04)
+    back = np.clip((front - 0.12 - z) / 0.4, 0, 1)
+    cheek_line = -0.015 + 0.36 * back**1.3
+    throat = -0.23 + 0.1 * back
+    full = soft(cheek_line - y, 0.07) * soft(y - throat, 0.06) * soft(z + 0.02, 0.1)
+    if style == "moustache":
+        region = moustache
+    elif style == "goatee":
+        region = np.maximum(moustache, full * soft(half_width * 1.1 - x, 0.06))
+    else:
+        region = np.maximum(moustache, full)
+    region = region * np.clip(1 - 1.5 * lips, 0, 1)
+    region[np.isin(part.source, template.ears)] = 0.0
+    return region * (z > -0.05)
+
+
+def _paint_face(part: Part, template: Bust, subject: Subject) -> None:
+    tone = srgb_to_linear(skin_tone(subject.tone))
+    lay(part, tone * [1.0, 0.62, 0.6], subject.blush * template.cheeks[part.source])
+    if subject.stubble > 0:
+        region = beard_region(part, template, "full")
+        shadow = 0.6 * srgb_to_linear(np.array(subject.hair_colour)) + 0.25 * tone
+        lay(part, shadow, subject.stubble * region)
+    lips = template.lips[part.source] * (0.2 + 0.35 * subject.tone + subject.lipstick)
+    rouge = np.array([0.85 - 0.2 * subject.lipstick, 0.46, 0.48])
+    lay(part, tone * rouge, np.clip(lips, 0, 0.85))
+
+
+def _texture(
+    assets: AssetFolder, template: Bust, subject: Subject, positions: np.ndarray, size: int
+) -> Texture:
+    tone = srgb_to_linear(skin_tone(subject.tone))
+    path = assets.skins().get(subject.skin)
+    if path is None:
+        image = procedural_skin(tone, subject, size)
+    else:
+        image = tint_towards(read_texture(path, size), tone, _median(path))
+    if subject.freckles or subject.moles:
+        _spot(image, template, subject, positions)
+    return build_mips(image)
+
+
+@lru_cache(maxsize=16)
+def _median(path: Path) -> np.ndarray:
+    """Median linear colour of a skin texture."""
+    image = read_texture(path, 256)
+    return np.median(SRGB_TO_LINEAR[image[..., :3]].reshape(-1, 3), axis=0)
+
+
+def procedural_skin(tone: np.ndarray, subject: Subject, size: int) -> np.ndarray:
+    """A mottled skin of colour `tone` (linear), uint8 RGBA, for assets without skin textures."""
+    rng = numpy_generator(subject.seed, "skin", subject.index)
+
+    def mottle(sigma: float) -> np.ndarray:
+        field = gaussian_filter(rng.standard_normal((size, size)).astype(np.float32), sigma)
+        return field / field.std()
+
+    light = 1 + 0.035 * mottle(size / 400) + 0.04 * mottle(size / 60)
+    red = 0.03 * mottle(size / 90)
+    colour = np.stack([light * (1 + red), light * (1 - 0.5 * red), light * (1 - red)], -1) * tone
+    return np.concatenate([encode(colour), np.full((size, size, 1), 255, dtype=np.uint8)], -1)
+
+
+def _spot(image: np.ndarray, template: Bust, subject: Subject, positions: np.ndarray) -> None:
+    """Stamps freckles over nose and cheeks and a few moles anywhere on the face, in place."""
+    rng = numpy_generator(subject.seed, "spots", subject.index)
+    corners = positions[template.source[template.triangles]]
+    middle = corners.mean(1)
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    facing = (middle[:, 2] > 0.15) & (np.abs(middle[:, 1] - 0.05) < 0.33)
+    belt = np.exp(-(((middle[:, 1] - 0.02) / 0.11) ** 2) - (middle[:, 0] / 0.3) ** 2)
+    for count, weight, radius, depth in (
+        (subject.freckles, area * facing * belt, 0.0045, 0.32),
+        (subject.moles, area * facing, 0.0045, 0.6),
+    ):
+        if not count or weight.sum() <= 0:
+            continue
+        chosen = rng.choice(len(area), size=count, p=weight / weight.sum())
+        bary = rng.dirichlet([1.0, 1.0, 1.0], size=count)
+        uv = (template.uv[template.triangles[chosen]] * bary[..., None]).sum(1)
+        extent = np.ptp(template.uv[template.triangles[chosen]], axis=1).mean(1)
+        scale = extent / np.sqrt(area[chosen] + 1e-12)  # texture units per house unit
+        for place, per_unit, draw in zip(uv, scale, rng.random((count, 2)), strict=True):
+            _stamp(image, place, radius * per_unit * (0.6 + 0.9 * draw[0]), depth * draw[1])
+
+
+def _stamp(image: np.ndarray, uv: np.ndarray, radius: float, depth: float) -> None:
+    size = image.shape[0]
+    r = max(radius * size, 0.7)
+    cx, cy = uv[0] * size, (1 - uv[1]) * size
+    reach = int(3 * r) + 1
+    x0, x1 = max(int(cx) - reach, 0), min(int(cx) + reach + 1, size)
+    y0, y1 = max(int(cy) - reach, 0), min(int(cy) + reach + 1, size)
+    if x0 >= x1 or y0 >= y1:
+        return
+    y, x = np.mgrid[y0:y1, x0:x1] + 0.5
+    shape = depth * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * r * r))[..., None]
+    patch = image[y0:y1, x0:x1, :3]
+    patch[:] = np.round(patch * (1 - shape * np.array([0.55, 0.8, 0.95])))

@@ -1,0 +1,107 @@
+"""A subject in words: labels for conditioning and statistics, and one sentence."""
+
+from __future__ import annotations
+
+from studio.pose import Pose
+from studio.subject import Subject
+
+_HAIR = {
+    "buzz": "buzz-cut",
+    "crop": "cropped",
+    "curls": "curly",
+    "afro": "afro",
+    "short": "short",
+    "long": "long",
+    "bob": "bobbed",
+    "ponytail": "ponytailed",
+    "braid": "braided",
+}
+_EYES = {
+    "brownlight": "light brown",
+    "deepblue": "deep blue",
+    "lightblue": "light blue",
+    "bluegreen": "blue-green",
+    "ice": "pale grey",
+}
+
+
+def labels(subject: Subject, pose: Pose | None = None) -> dict[str, str]:
+    """Readable attributes: age group, gender, ancestry, skin, hair, eyes, beard, …"""
+    shape = subject.shape
+    age = shape.age
+    group = (
+        "child"
+        if age < 13
+        else "teenager"
+        if age < 20
+        else "young adult"
+        if age < 36
+        else "middle-aged"
+        if age < 58
+        else "old"
+    )
+    major = [name for name, w in shape.ancestry.items() if w > 0.3]
+    tones = ("very light", "light", "tan", "brown", "dark")
+    return {
+        "age": group,
+        "gender": "male" if subject.is_man else "female",
+        "ancestry": " and ".join(sorted(major)) or "mixed",
+        "skin": tones[min(int(subject.tone * 5), 4)],
+        "build": "heavy" if shape.weight > 0.68 else "slim" if shape.weight < 0.33 else "average",
+        "hair": hair_words(subject),
+        "eyes": _EYES.get(subject.eyes, subject.eyes),
+        "beard": subject.beard,
+        "glasses": {"sun": "sunglasses", "none": "none"}.get(subject.glasses, subject.glasses),
+        "clothes": _clothes(subject.clothes),
+        "expression": pose.name if pose else "resting",
+    }
+
+
+def hair_words(subject: Subject) -> str:
+    """E.g. "long red", "bald"."""
+    if subject.hair == "bald":
+        return "bald"
+    style = _HAIR.get(subject.hair.rstrip("0123456789").lower(), subject.hair)
+    return f"{style} {subject.hair_name}"
+
+
+def _clothes(name: str) -> str:
+    for key, word in (("elegant", "suit"), ("sport", "sportswear"), ("work", "work clothes")):
+        if key in name:
+            return word
+    return "casual clothes"
+
+
+def sentence(subject: Subject, pose: Pose | None = None) -> str:
+    """One sentence about the subject, fit for text conditioning."""
+    words = labels(subject, pose)
+    man = subject.is_man
+    nouns = {
+        "child": ("boy", "girl"),
+        "teenager": ("teenage boy", "teenage girl"),
+        "young adult": ("young man", "young woman"),
+        "middle-aged": ("middle-aged man", "middle-aged woman"),
+        "old": ("old man", "old woman"),
+    }
+    noun = nouns[words["age"]][0 if man else 1]
+    hair = "a bald head" if words["hair"] == "bald" else f"{words['hair']} hair"
+    text = f"{_article(noun)} {noun} with {words['skin']} skin, {hair} and {words['eyes']} eyes"
+    if words["beard"] != "none":
+        beard = words["beard"]
+        text += f", a {beard}" if beard in ("goatee", "moustache") else f", a {beard} beard"
+    if words["glasses"] != "none":
+        text += (
+            ", sunglasses" if words["glasses"] == "sunglasses" else f", {words['glasses']} glasses"
+        )
+    text += f", wearing {_a(words['clothes'])}"
+    if words["expression"] != "resting":
+        text += f"; expression: {words['expression']}"
+    return text + "."
+
+
+def _article(noun: str) -> str:
+    return "An" if noun[0] in "aeiou" else "A"
+
+
+def _a(clothes: str) -> str:
+    return "a suit" if clothes == "suit" else clothes

@@ -1,0 +1,93 @@
+"""Importers: cameras land where they stood; bad captures are refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from renderer.cameras import look_at
+from renderer.multiview import MultiViewSet
+from runtime.errors import UserError
+from studio.import_meshes import ImportMeshesConfig, import_meshes
+from studio.import_transforms import ImportTransformsConfig, import_transforms
+
+
+def _capture(folder, change=None):
+    """Three OpenGL cameras round a z-up subject that looks along -y, 2 file units a house unit."""
+    folder.mkdir(parents=True)
+    eyes = torch.tensor([[6.0, 0.0, 2.0], [0.0, -6.0, 0.0], [-4.0, 4.0, 1.0]])
+    c2w = look_at(eyes, torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 0.0, 1.0])).numpy()
+    frames = []
+    for i in range(3):
+        matrix = c2w[i].astype(float)
+        matrix[:3, 1:3] *= -1  # OpenCV → OpenGL
+        frames.append({"file_path": f"./v{i}", "transform_matrix": matrix.tolist()})
+        Image.new("RGBA", (16, 16), (i, 0, 0, 255)).save(folder / f"v{i}.png")
+    content = {"camera_angle_x": 0.5, "frames": frames, **(change or {})}
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return c2w
+
+
+def test_transforms_become_house_cameras(tmp_path):
+    c2w = _capture(tmp_path / "in" / "anna")
+    config = ImportTransformsConfig(tmp_path / "in", tmp_path / "out", scale=0.5, centre=(0, 0, 1))
+    import_transforms(config)
+    views = MultiViewSet(tmp_path / "out")
+    loaded = views.load("anna")
+    assert loaded.images[0][0, 0, 0] == 1  # the view from -y, in front of the face, comes first
+    # A file point and its house place project to the same pixel.
+    file_point = np.array([0.3, -0.2, 1.4])
+    house = 0.5 * np.array([file_point[0], file_point[2] - 1, -file_point[1]])
+    focal = 8 / math.tan(0.25)
+    for frame, original in enumerate((1, 0, 2)):
+        local = (file_point - c2w[original, :3, 3]) @ c2w[original, :3, :3]
+        expected = focal * local[:2] / local[2] + 8
+        pixel = loaded.cameras.project(torch.tensor(house[None], dtype=torch.float32))[0]
+        assert np.abs(pixel[frame, 0].numpy() - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "change, word", [({"k1": 0.1}, "distortion"), ({"frames": []}, "frames"),
+                     ({"fl_x": 10, "w": 16, "h": 16, "cx": 2}, "cx")],
+)  # fmt: skip
+def test_captures_the_format_cannot_hold_are_refused(tmp_path, change, word):
+    _capture(tmp_path / "a", change)
+    with pytest.raises(UserError, match=word):
+        import_transforms(ImportTransformsConfig(tmp_path / "a", tmp_path / "out"))
+
+
+def test_parallel_axes_and_empty_folders_are_refused(tmp_path):
+    config = ImportTransformsConfig(tmp_path, tmp_path / "out", up="+z", front="-z")
+    with pytest.raises(UserError, match="parallel"):
+        import_transforms(config)
+    with pytest.raises(UserError, match="no transforms.json"):
+        import_transforms(ImportTransformsConfig(tmp_path, tmp_path / "out"))
+    with pytest.raises(UserError, match="no mesh"):
+        import_meshes(ImportMeshesConfig(tmp_path, tmp_path / "out"))
+
+
+def test_mesh_is_rendered_upright_and_bare_ones_refused(tmp_path):
+    trimesh = pytest.importorskip("trimesh", reason="the mesh importer needs trimesh")
+    pytest.importorskip("numba", reason="the rasteriser needs numba")
+    box = trimesh.creation.box((1.0, 0.4, 2.0))  # z up, wide along x
+    top = box.vertices[:, 2] > 0
+    colours = np.where(top[:, None], [255, 0, 0, 255], [0, 0, 255, 255]).astype(np.uint8)
+    box.visual = trimesh.visual.ColorVisuals(box, vertex_colors=colours)
+    (tmp_path / "in").mkdir()
+    box.export(tmp_path / "in" / "box.ply")
+    config = ImportMeshesConfig(
+        tmp_path / "in", tmp_path / "out", up="+z", front="-y", n_views=2, size=32, relight=False
+    )
+    import_meshes(config)
+    portrait = MultiViewSet(tmp_path / "out").portrait("box")
+    alpha = portrait[..., 3] > 0
+    assert alpha[16].sum() == pytest.approx(0.5 * alpha[:, 16].sum(), abs=2)
+    assert portrait[6, 16, 0] > 150 > portrait[6, 16, 2]
+    assert portrait[25, 16, 2] > 150 > portrait[25, 16, 0]
+    bare = trimesh.creation.box((1.0, 1.0, 1.0))
+    bare.export(tmp_path / "in" / "bare.obj")
+    with pytest.raises(UserError, match="bare.obj"):
+        import_meshes(config)

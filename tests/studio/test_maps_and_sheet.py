@@ -1,0 +1,49 @@
+"""Depth, normal and label maps; the contact sheet."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.errors import UserError
+from studio.maps import DEPTH_STEPS, draw_maps, write_maps
+from studio.raster import Camera
+from studio.rig import head_rig
+from studio.scene import LABELS, flatten
+from studio.sheet import StudioSheetConfig, draw_sheet
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
+
+
+def test_maps_of_two_planes(reference, tmp_path):
+    pytest.importorskip("numba", reason="the rasteriser needs numba")
+    camera = Camera.of(head_rig(1, 32), 0)
+    near = reference.plane(0.3, (1, 1, 1, 1), 0.2, label="clothes")
+    hair = reference.plane(0.5, (1, 1, 1, 0.3), 0.1, label="hair", blended=True)
+    far = reference.plane(-0.2, (1, 1, 1, 1), 0.5)
+    maps = draw_maps(flatten([near, far, hair]), camera)
+    middle, side = (16, 16), (16, 5 + 6)
+    assert maps.depth[middle] == pytest.approx(3.7 - 0.3, abs=1e-4)  # faint hair is no surface
+    assert maps.label[middle] == LABELS.index("clothes")
+    assert maps.depth[side] == pytest.approx(3.7 + 0.2, abs=1e-4)
+    assert maps.label[side] == LABELS.index("skin")
+    assert maps.depth[0, 0] == 0 and maps.label[0, 0] == 0
+    assert np.allclose(maps.normal[middle], [0, 0, 1])
+    write_maps(tmp_path, 7, maps, ("depth", "normal", "label"))
+    depth = np.asarray(Image.open(tmp_path / "depth_000007.png")).astype(float) / DEPTH_STEPS
+    assert np.abs(depth - maps.depth).max() <= 0.5 / DEPTH_STEPS + 1e-6
+    normal = np.asarray(Image.open(tmp_path / "normal_000007.png"))
+    assert np.allclose(normal[middle] / 127.5 - 1, [0, 0, 1], atol=0.01)
+    assert (np.asarray(Image.open(tmp_path / "label_000007.png")) == maps.label).all()
+
+
+def test_sheet_shows_every_subject(tmp_path):
+    config = StudioSheetConfig(EXAMPLE, tmp_path / "s.png", n_subjects=5, columns=3, size=32)
+    draw_sheet(config)
+    sheet = np.asarray(Image.open(tmp_path / "s.png").convert("L"))
+    assert sheet.shape == (64, 96)
+    cells = sheet.reshape(2, 32, 3, 32).transpose(0, 2, 1, 3).reshape(6, -1)
+    assert [bool((cell < 200).any()) for cell in cells] == [True] * 5 + [False]
+    with pytest.raises(UserError):
+        draw_sheet(StudioSheetConfig(tmp_path / "none", tmp_path / "t.png"))

@@ -39,7 +39,7 @@ device = torch.device("cuda")
 torch.zeros(1, device=device)
 start = time.time()
 for name in ("march", "composite", "field_forward", "field_backward", "decoder_gradients"):
-    layout = layout_for(DecoderShape(32, 24, 128, 2), device, backward=name == "field_backward")
+    layout = layout_for(DecoderShape(32, 24, 128, 2), device, backward=name != "field_forward")
     load_module(f"{name}.cu", layout.macros if "_" in name else {}, device)
 print(f"first use: {time.time() - start:.1f} s of compilation")
 PYTHON

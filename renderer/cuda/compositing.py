@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from renderer.compositing import Rendered
 from renderer.cuda.marching import PackedSamples, scan
@@ -41,6 +42,7 @@ class _Composite(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_color, grad_opacity, grad_depth):
         density, color, background, opacity, depth = ctx.saved_tensors
         samples, rays = ctx.samples, ctx.samples.rays

@@ -13,9 +13,14 @@ from runtime.errors import UserError
 
 Argument = Tensor | int | float | ctypes.Structure | None
 
-_MAX_DYNAMIC_SHARED_SIZE = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+# Of enum CUfunction_attribute and CUdevice_attribute.
+_MAX_DYNAMIC_SHARED_SIZE = 8
+_PREFERRED_SHARED_CARVEOUT = 9
+_SHARED_PER_MULTIPROCESSOR = 81
 # A block gets this much shared memory without asking.
 _DEFAULT_SHARED = 48 * 1024
+# What each block takes besides what it asks for.
+_RESERVED_SHARED = 1024
 
 
 @functools.cache
@@ -37,18 +42,32 @@ class DriverModule:
 
     Args:
         image: machine code or PTX.
-        device: where to load it; PyTorch has already made its context.
+        device: where to load it.
+        blocks: how many blocks shall share a multiprocessor, for its split into shared memory
+            and cache.
     """
 
-    def __init__(self, image: bytes, device: torch.device):
-        self.device = device
+    def __init__(self, image: bytes, device: torch.device, blocks: int = 1):
+        self.device, self._blocks = device, blocks
         self._driver = load_driver()
         self._module = ctypes.c_void_p()
         self._functions: dict[str, ctypes.c_void_p] = {}
-        # PyTorch makes the device's primary context current when it first uses the device.
-        torch.zeros(1, device=device)
+        self._context = ctypes.c_void_p()
+        index = ctypes.c_int()
         with torch.cuda.device(device):
+            # PyTorch makes the device's primary context current when it first uses the device.
+            torch.zeros(1, device=device)
+            torch.cuda.synchronize()
+            self._check(self._driver.cuCtxGetCurrent(ctypes.byref(self._context)))
+            self._check(self._driver.cuCtxGetDevice(ctypes.byref(index)))
             self._check(self._driver.cuModuleLoadData(ctypes.byref(self._module), image))
+        per_multiprocessor = ctypes.c_int()
+        self._check(
+            self._driver.cuDeviceGetAttribute(
+                ctypes.byref(per_multiprocessor), _SHARED_PER_MULTIPROCESSOR, index
+            )
+        )
+        self._shared_per_multiprocessor = per_multiprocessor.value
 
     def launch(
         self, name: str, grid: Sequence[int], block: int, shared: int, arguments: Sequence[Argument]
@@ -65,10 +84,11 @@ class DriverModule:
         x, y = (*grid, 1)[:2]
         if x == 0 or y == 0:
             return
-        function = self._function(name, shared)
         values = [convert(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         with torch.cuda.device(self.device):
+            self._enter_context()
+            function = self._function(name, shared)
             stream = ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream)
             self._check(
                 self._driver.cuLaunchKernel(
@@ -76,6 +96,13 @@ class DriverModule:
                 ),
                 name,
             )
+
+    def _enter_context(self) -> None:
+        # A thread of autograd may not have touched the GPU yet, and then has no context.
+        current = ctypes.c_void_p()
+        self._check(self._driver.cuCtxGetCurrent(ctypes.byref(current)))
+        if current.value != self._context.value:
+            self._check(self._driver.cuCtxSetCurrent(self._context))
 
     def _function(self, name: str, shared: int) -> ctypes.c_void_p:
         # A kernel always asks for the same amount, so the attribute is set once.
@@ -91,6 +118,12 @@ class DriverModule:
                 self._check(
                     self._driver.cuFuncSetAttribute(function, _MAX_DYNAMIC_SHARED_SIZE, shared),
                     f"{name} ({shared} bytes of shared memory)",
+                )
+                wanted = self._blocks * (shared + _RESERVED_SHARED)
+                percent = min(100, -(-100 * wanted // self._shared_per_multiprocessor))
+                self._check(
+                    self._driver.cuFuncSetAttribute(function, _PREFERRED_SHARED_CARVEOUT, percent),
+                    name,
                 )
             self._functions[name] = function
         return self._functions[name]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from renderer.cuda.availability import capability_of
 from renderer.cuda.layout import DecoderShape, FieldLayout, choose_layout
@@ -140,6 +141,7 @@ class _Field(torch.autograd.Function):
         return density, color
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_density, grad_color):
         density, color, weights = ctx.saved_tensors
         call, device = ctx.call, density.device

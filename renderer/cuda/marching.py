@@ -153,11 +153,11 @@ def scan(counts: Tensor) -> tuple[Tensor, int]:
     """Counts [R] to offsets [R + 1] and the total.
 
     Raises:
-        ValueError: if the total does not fit in 31 bits.
+        ValueError: if the kernels' 32-bit indices cannot count them.
     """
     sums = counts.cumsum(0, dtype=torch.int64)
     total = int(sums[-1]) if counts.numel() else 0
-    if total >= 2**31:
+    if total >= 2**29:  # colours have three values each
         raise ValueError(f"{total} samples in one call; render fewer rays at a time")
     return torch.cat([sums.new_zeros(1), sums]).int(), total
 

@@ -31,7 +31,7 @@ Loader = Callable[[str, dict[str, int], torch.device], Module]
 
 def _load_on_gpu(name: str, macros: dict[str, int], device: torch.device) -> Module:
     image = cached_image(load_nvrtc(toolkit_major()), name, macros, capability_of(device))
-    return DriverModule(image, device)
+    return DriverModule(image, device, macros.get("BLOCKS_PER_SM", 1))
 
 
 # How to get kernels for tensors on a type of device. The tests add one for the CPU, which runs the

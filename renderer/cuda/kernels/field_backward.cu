@@ -12,6 +12,7 @@ constexpr int COLOR_GRADS = round16(COLOR_ENCODED);  // directions get no gradie
 constexpr int DENSITY_GRADS = round16(DENSITY_ENCODED);
 // A narrow decoder has more encodings than one pass over its width covers.
 constexpr int PASSES = (COLOR_GRADS + HIDDEN - 1) / HIDDEN;
+static_assert(HIDDEN * HEAD_LD <= TILE * ACT_LD, "the output's weights fit over the activations");
 static_assert(DENSITY_GRADS <= HIDDEN, "density's encodings fit in one pass");
 
 // gradients [S, 4]: of the three colour outputs before the sigmoid and of log density; `largest`
@@ -209,19 +210,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
         store_relu(product, tile.act, place);
         __syncthreads();
         save<HIDDEN>(inputs + IN_OUT, INPUTS, tile.act);
+        __syncthreads();
     }
 
-    // And back: colour output, second and first hidden layer.
-    copy_weights<HIDDEN, HEAD>(tile.weights, HEAD_LD, weights + W_OUT, HEAD);
+    // And back: colour output, second and first hidden layer. The output's few weights go where the
+    // activations were, so the hidden layer's can stay for its own way back.
+    copy_weights<HIDDEN, HEAD>(tile.act, HEAD_LD, weights + W_OUT, HEAD);
     __syncthreads();
     product.clear();
-    multiply<HEAD, HIDDEN, true>(product, head_grad, HEAD_LD, place.row, tile.weights, HEAD_LD,
+    multiply<HEAD, HIDDEN, true>(product, head_grad, HEAD_LD, place.row, tile.act, HEAD_LD,
                                  place.column);
     if (layer_grads)
         save_scaled<HEAD>(layer_grads + GRAD_HEAD, head_grad, HEAD_LD, scale, factor);
     __syncthreads();
     store_masked(product, second_mask, tile.act, place);
-    copy_weights<HIDDEN, HIDDEN>(tile.weights, W_LD, weights + W_HIDDEN, HIDDEN);
     __syncthreads();
     if (layer_grads)
         save_scaled<HIDDEN>(layer_grads + GRAD_HIDDEN, tile.act, ACT_LD, scale, factor);

@@ -62,6 +62,7 @@ struct Product {
 template <int INNER, int LIMIT, bool TRANSPOSED>
 __device__ __forceinline__ void multiply(Product& out, const half_t* act, int act_ld, int row,
                                          const half_t* weights, int ld, int column) {
+    __syncwarp();  // fragments take the whole warp, and a copying loop may have split it
 #pragma unroll 1
     for (int k = 0; k < INNER; k += 16) {
         Operand a[ROWS];
@@ -85,6 +86,7 @@ __device__ __forceinline__ void multiply(Product& out, const half_t* act, int ac
 template <int FIRST, int LAST>
 __device__ __forceinline__ void head(const half_t* act, const half_t* weights, int ld, float* out,
                                      const Place& place) {
+    __syncwarp();
     for (int strip = place.warp; strip < TILE / 16; strip += WARPS) {
         Accumulator sum;
 #pragma unroll

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from torch import Tensor
 from runtime.errors import UserError
 
 _PARTIAL = ".partial-"
+# Folders whose leftovers of killed processes this process has removed.
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -31,6 +33,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        _sweep(path.parent.glob(f"{_PARTIAL}*"))
     prefix = f"{_PARTIAL}{socket.gethostname()}-{os.getpid()}-"
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     try:
@@ -57,9 +62,14 @@ def _sync_folder(folder: Path) -> None:
 
 def remove_stale(folder: str | Path) -> None:
     """Remove what killed processes of this host left half-written below ``folder``."""
-    for partial in Path(folder).rglob(f"{_PARTIAL}{socket.gethostname()}-*"):
-        pid = partial.name[len(f"{_PARTIAL}{socket.gethostname()}-") :].split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+    _sweep(Path(folder).rglob(f"{_PARTIAL}*"))
+
+
+def _sweep(partials: Iterable[Path]) -> None:
+    own = f"{_PARTIAL}{socket.gethostname()}-"
+    for partial in list(partials):
+        pid = partial.name.removeprefix(own).split("-")[0]
+        if partial.name.startswith(own) and pid.isdigit() and not _alive(int(pid)):
             shutil.rmtree(partial, ignore_errors=True)
 
 

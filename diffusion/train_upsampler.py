@@ -45,6 +45,9 @@ class UpsamplerModelConfig:
     """Width of an attention head."""
     dropout: float = 0.0
     """Dropout in residual blocks."""
+    residual: bool = False
+    """Predict the difference to the resized low-resolution planes; learns in a fraction of the
+    steps. As published the planes are predicted whole."""
     latent_patch: int = 16
     """Side of the latent's patches, in texels of the latent."""
     latent_width: int = 64

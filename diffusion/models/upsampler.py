@@ -54,6 +54,8 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
             finest of them, the coarsest reads all maps left over.
         head_channels: width of an attention head.
         dropout: in residual blocks.
+        residual: the network's output is added to the resized low-resolution planes, so an untrained
+            model resizes and training starts from there; as published it predicts the planes whole.
         latent_channels, latent_size, latent_patch, latent_width, feature_channels, feature_sizes,
         feature_patches, token_width: as in `TriplaneUNet`.
     """
@@ -72,6 +74,7 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         attention_sizes: tuple[int, ...] = (256, 128),
         head_channels: int = 64,
         dropout: float = 0.0,
+        residual: bool = False,
         latent_channels: int = 4,
         latent_size: int = 32,
         latent_patch: int = 16,
@@ -88,6 +91,7 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         self.plane_channels = plane_channels
         self.plane_size = plane_size
         self.low_res_size = low_res_size
+        self.residual = residual
         self.time = TimestepEmbedding(width, embedding_width)
         self.portrait = PortraitConditioning(
             latent_channels=latent_channels,
@@ -147,7 +151,8 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         pooled, tokens = self.portrait(features, mask)
         levels = tokens_by_level(tokens, self.attention_levels, len(self.unet.down))
         guide = upsample_rollout(low_res, self.plane_size).to(x.dtype)
-        return self.unet(torch.cat((x, guide), dim=1), self.time(steps) + pooled, levels)
+        predicted = self.unet(torch.cat((x, guide), dim=1), self.time(steps) + pooled, levels)
+        return predicted + guide if self.residual else predicted
 
 
 def upsample_rollout(low_res: Tensor, size: int) -> Tensor:

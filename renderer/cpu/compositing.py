@@ -16,27 +16,6 @@ _CAP = np.float32(MAX_OPTICAL_DEPTH)
 
 
 @kernel
-def weigh(density, offsets, step, stop, first, last, weights, visible):
-    """Weights [S] of rays ``first … last`` and how many samples of each are in sight, [R]."""
-    step = np.float32(step)
-    for r in range(first, last):
-        depth = 0.0
-        end = offsets[r + 1]
-        count = end - offsets[r]
-        for s in range(offsets[r], end):
-            transmittance = np.float32(math.exp(-depth))
-            if transmittance < stop:
-                count = s - offsets[r]
-                break
-            tau = min(density[s] * step, _CAP)
-            weights[s] = transmittance * np.float32(-math.expm1(-tau))
-            depth += tau
-        for s in range(offsets[r] + count, end):
-            weights[s] = 0
-        visible[r] = count
-
-
-@kernel
 def keep_visible(t, weights, density, offsets, kept, first, last, ray_out, t_out, w_out, d_out):
     """Copy the samples in sight of rays ``first … last`` to their places ``kept`` [R + 1]."""
     for r in range(first, last):

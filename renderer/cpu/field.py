@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from renderer.cpu import sampling
-from renderer.cpu.chunk import ChunkRunner, GradientRunner, Parameters, Places, chunks
+from renderer.cpu.buffers import Parameters, Places, chunks
+from renderer.cpu.chunk import ChunkRunner, GradientRunner
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder, frequency_encode
 

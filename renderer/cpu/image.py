@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from renderer.cpu import lookahead
-from renderer.cpu.chunk import CHUNK, ChunkRunner, Places
+from renderer.cpu.buffers import CHUNK, Places
+from renderer.cpu.chunk import ChunkRunner
 from renderer.cpu.field import channel_last, fold
 from renderer.cpu.samples import marching_arguments
 from renderer.cpu.threads import run_workers, shares, worker_count

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from renderer.cpu import sampling
-from renderer.cpu.chunk import ChunkRunner, Parameters, Places, chunks
+from renderer.cpu.buffers import Parameters, Places, chunks
+from renderer.cpu.chunk import ChunkRunner
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder
 

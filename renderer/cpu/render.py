@@ -15,18 +15,17 @@ import torch
 from torch import Tensor
 
 from renderer.cpu import compositing, lookahead
-from renderer.cpu.chunk import (
+from renderer.cpu.buffers import (
     CHUNK,
     KEEP_BYTES,
     Activations,
-    ChunkRunner,
-    GradientRunner,
     Parameters,
     Places,
     chunks,
     give_back_activations,
     take_activations,
 )
+from renderer.cpu.chunk import ChunkRunner, GradientRunner
 from renderer.cpu.field import channel_last, fold, scatter_features, total_gradients
 from renderer.cpu.threads import ray_shares, run_workers, worker_count
 from renderer.decoder import TriplaneDecoder

@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
-from renderer import bench
+from renderer import bench_fit as fitting_bench
+from renderer import bench_render as rendering_bench
 from renderer.backend import auto_means, choose
-from renderer.bench import BenchFitConfig, BenchRenderConfig, bench_fit, bench_render
+from renderer.bench_fit import BenchFitConfig, bench_fit
+from renderer.bench_render import BenchRenderConfig, bench_render
 from renderer.bench_scene import make_scene
 from renderer.bench_timing import interleaved, peak_memory
 from renderer.cameras import orbit_cameras
@@ -22,7 +24,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def known_limits(monkeypatch):
     limits = {"matmul_float32_tflops": 0.1, "copy_gb_per_s": 10.0}
-    monkeypatch.setattr(bench, "device_limits", lambda device: limits)
+    for module in (fitting_bench, rendering_bench):
+        monkeypatch.setattr(module, "device_limits", lambda device: limits)
 
 
 def test_render_report(tmp_path, capsys):

@@ -1,0 +1,125 @@
+"""What the CPU kernels compute with: parameters, places of samples, memory of a chunk.
+
+Legend: N samples of a chunk, S all samples, R rays, B triplanes, C channels, K hidden width,
+E columns of the encoded density channels, D of the encoded colour channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CHUNK = 1024
+# Activations are kept for the backward pass up to this much and computed again beyond it.
+KEEP_BYTES = 2**27
+
+
+class Parameters(NamedTuple):
+    """What a chunk computes with, from :func:`renderer.cpu.field.fold`.
+
+    Attributes:
+        planes: channel-last, [B·3, H, W, C].
+        density_in: [K, E]. density_bias: [K]. density_out: [K]. density_offset: [1].
+        color_in: over encoded colour channels and density hidden units, [K, D + K].
+        color_hidden: [K, K]. color_out: [3, K].
+        ray_term: the first colour layer's constant part of each ray, [R, K].
+    """
+
+    planes: Tensor
+    density_in: Tensor
+    density_bias: Tensor
+    density_out: Tensor
+    density_offset: Tensor
+    color_in: Tensor
+    color_hidden: Tensor
+    color_out: Tensor
+    ray_term: Tensor
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where samples lie: at ``origins[ray] + t · directions[ray]``.
+
+    Attributes:
+        origins, directions: [R, 3] fp32.
+        rays_each: rays of one triplane; ray r belongs to triplane r // rays_each.
+        ray: [S] int64. t: [S] fp32.
+        view: row of the ray term of each sample, [S] int64; usually ``ray``.
+    """
+
+    origins: np.ndarray
+    directions: np.ndarray
+    rays_each: int
+    ray: np.ndarray
+    t: np.ndarray
+    view: np.ndarray
+
+    def at(self, samples: slice) -> tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray]:
+        """The first five fields, those per sample cut to ``samples``."""
+        return self.origins, self.directions, self.rays_each, self.ray[samples], self.t[samples]
+
+
+class Buffer:
+    """Rows for the samples of a chunk, seen by PyTorch and by the kernels."""
+
+    def __init__(self, width: int):
+        self.tensor = torch.empty(CHUNK, width)
+        self.array = self.tensor.numpy()
+
+    def rows(self, count: int) -> tuple[Tensor, np.ndarray]:
+        """The first ``count`` rows, both ways."""
+        if count == CHUNK:
+            return self.tensor, self.array
+        return self.tensor[:count], self.array[:count]
+
+
+class Activations:
+    """What a chunk's backward pass needs of its forward pass.
+
+    Attributes:
+        density_encoded: [N, E]. wide: encoded colour channels and density hidden units,
+            [N, D + K]. first, second: hidden units of the colour network, [N, K].
+        exponent: logarithm of density, [N].
+    """
+
+    def __init__(self, widths: tuple[int, int, int]):
+        density, wide, hidden = self.widths = widths
+        self.density_encoded, self.wide = Buffer(density), Buffer(wide)
+        self.first, self.second = Buffer(hidden), Buffer(hidden)
+        self.exponent = np.empty(CHUNK, np.float32)
+
+    @staticmethod
+    def bytes_of(widths: tuple[int, int, int]) -> int:
+        """Memory of one chunk."""
+        density, wide, hidden = widths
+        return 4 * CHUNK * (density + wide + 2 * hidden + 1)
+
+
+# Fresh memory costs a page fault every 4 KiB, as much as computing what it holds: chunks whose
+# backward pass is done serve the next step.
+_spare: dict[tuple[int, int, int], list[Activations]] = {}
+
+
+def take_activations(widths: tuple[int, int, int]) -> Activations:
+    """A chunk's buffers, used ones if there are any."""
+    try:
+        return _spare[widths].pop()
+    except (KeyError, IndexError):
+        return Activations(widths)
+
+
+def give_back_activations(used: list[Activations]) -> None:
+    """Keep buffers for the next step, within ``KEEP_BYTES``."""
+    for activations in used:
+        waiting = _spare.setdefault(activations.widths, [])
+        if len(waiting) * Activations.bytes_of(activations.widths) < KEEP_BYTES:
+            waiting.append(activations)
+
+
+def chunks(low: int, high: int) -> list[tuple[int, int]]:
+    """Adjoining ranges of at most ``CHUNK`` samples."""
+    return [(start, min(start + CHUNK, high)) for start in range(low, high, CHUNK)]

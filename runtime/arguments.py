@@ -27,9 +27,8 @@ def _default(cls: type, values: dict[str, Any]) -> Any:
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind):
-            inner = _defaults_of(field)
-            given = values.get(field.name, {})
-            value = _default(typing.cast(type, kind), {**inner, **given})
+            given = _merged(_defaults_of(field), values.get(field.name, {}))
+            value = _default(typing.cast(type, kind), given)
         elif field.name in values:
             value = values[field.name]
         elif field.default is not dataclasses.MISSING:
@@ -50,7 +49,19 @@ def _defaults_of(field: dataclasses.Field) -> dict[str, Any]:
         default = field.default_factory()
     else:
         return {}
-    return {inner.name: getattr(default, inner.name) for inner in dataclasses.fields(default)}
+    return _as_mapping(default)
+
+
+def _as_mapping(config: Any) -> dict[str, Any]:
+    """Fields and values, nested dataclasses as mappings too."""
+    pairs = ((field.name, getattr(config, field.name)) for field in dataclasses.fields(config))
+    return {k: _as_mapping(v) if dataclasses.is_dataclass(v) else v for k, v in pairs}
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, mapping by mapping."""
+    nested = {k: _merged(base[k], v) for k, v in over.items() if isinstance(base.get(k), dict)}
+    return {**base, **over, **nested}
 
 
 def _flags(cls: type, prefix: str = "") -> dict[str, bool]:

@@ -42,6 +42,18 @@ class Stage:
     """The model."""
 
 
+@dataclass
+class Outer:
+    stage: Model = field(default_factory=Model)
+    """One level."""
+
+
+@dataclass
+class Outermost:
+    outer: Outer = field(default_factory=lambda: Outer(Model(width=9)))
+    """Two levels, with its own defaults."""
+
+
 REQUIRED = ["--root", "r", "--output_dir", "o"]
 
 
@@ -146,3 +158,11 @@ def test_changed_fields_spare_resumable_ones_and_the_folder():
 def test_flatten_uses_dots():
     flat = flatten(Stage(Path("r"), Path("o")))
     assert flat["model.width"] == 7 and flat["root"] == "r"
+
+
+def test_defaults_two_levels_down_survive_a_partial_yaml(tmp_path):
+    assert parse(Outermost, [], "x").outer.stage == Model(9, (1, 2))
+    (tmp_path / "c.yaml").write_text("outer:\n  stage:\n    multipliers: [5]\n")
+    config = parse(Outermost, ["--config", str(tmp_path / "c.yaml")], "x")
+    assert config.outer.stage == Model(9, (5,))
+    assert parse(Outermost, ["--outer.stage.width", "3"], "x").outer.stage.width == 3

@@ -66,7 +66,7 @@ def test_evaluation_measures_held_out_views(chain):
 
 def test_longer_fitting_sees_the_subjects(chain, tmp_path):
     """Not only do the stages run: fitted longer, held-out views come out and tell who is who."""
-    longer = ["--inner_steps", "60", "--fit.rays", "256", "--fit.learning_rate", "0.05"]
+    longer = ["--inner_steps", "100", "--fit.rays", "256", "--fit.learning_rate", "0.05"]
     longer += ["--decoder_learning_rate", "0.01"]
     assert chain.run("fit-decoder", tmp_path / "fitted", *longer) == 0
     arguments = chain.arguments("evaluate", tmp_path / "evaluation")

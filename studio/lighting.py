@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from studio.raster import Camera, inverse_depth
+from studio.raster import Camera, inverse_depth, load_kernels
 from studio.scene import Part, flatten
 
 _EXTENT = 1.45  # half width of the depth maps, house units: covers the bust with its hair
@@ -62,6 +62,7 @@ def bake_light(parts: list[Part], n_directions: int = 96, map_size: int = 256) -
         n_directions: directions of the environment that are traced.
         map_size: depth map's side in samples.
     """
+    load_kernels()
     from studio.shadow_kernels import gather
 
     casters = flatten([part for part in parts if part.casts])

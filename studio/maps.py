@@ -35,9 +35,9 @@ class SurfaceMaps:
 
 def draw_maps(scene: Scene, camera: Camera) -> SurfaceMaps:
     """The visible surface of `scene` at the pixel centres of `camera`."""
+    screen, _, ids = visible_surface(scene, camera)
     from studio import map_kernels
 
-    screen, _, ids = visible_surface(scene, camera)
     shape = ids.shape
     out = SurfaceMaps(
         np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.uint8)

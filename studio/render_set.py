@@ -142,9 +142,11 @@ def _finished(root: Path, config: StudioRenderConfig, index: int, variant: int) 
     path = root / subject_name(index, variant) / SUBJECT_FILE
     if not path.exists():
         return False
-    if read_json(path).get("render") != _made_with(config):
+    stored = read_json(path)
+    if stored.get("render") != _made_with(config) or "attributes" not in stored:
         raise UserError(
-            f"{path} was rendered with other settings; choose another output_dir or delete it"
+            f"{path} was rendered with other settings or by another version; choose another "
+            "output_dir or delete it"
         )
     return True
 

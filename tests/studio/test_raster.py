@@ -1,10 +1,13 @@
 """The rasteriser against ray casting, projection and compositing done another way."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from studio.raster import Camera, draw, inverse_depth
+from runtime.errors import UserError
+from studio.raster import Camera, draw, inverse_depth, load_kernels
 from studio.rig import head_rig
 from studio.scene import flatten
 from studio.textures import linear_to_srgb, srgb_to_linear
@@ -132,3 +135,13 @@ def test_drawing_twice_gives_the_same_bytes(reference, rig):
     )
     first = draw(scene, Camera.of(rig, 2))
     assert (first == draw(scene, Camera.of(rig, 2))).all()
+
+
+def test_missing_numba_is_told_in_a_sentence(monkeypatch):
+    import studio
+
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "studio.kernels", raising=False)
+    monkeypatch.delattr(studio, "kernels", raising=False)
+    with pytest.raises(UserError, match="numba"):
+        load_kernels()

@@ -41,7 +41,7 @@ def test_example_set_is_whole_and_framed():
     for name in views.names:
         loaded = views.load(name)
         alpha = np.asarray(loaded.images)[..., 3]
-        assert loaded.images.shape == (24, 128, 128, 4)
+        assert len(loaded.images) >= 24 and loaded.images.shape[1:] == (128, 128, 4)
         cover = (alpha > 0).mean((1, 2))
         assert cover.min() > 0.15 and cover.max() < 0.75
         partial = ((alpha > 0) & (alpha < 255)).sum((1, 2))

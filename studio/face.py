@@ -102,6 +102,10 @@ def glasses_parts(subject: Subject, skin: Part, eyes: list[Part], ears: np.ndarr
     across = np.abs(p[:, 0])
     cheeks = p[(across > 0.1) & (across < 0.3) & (np.abs(p[:, 1] - level) < 0.09)]
     front = max(bridge[:, 2].max() + 0.01, cheeks[:, 2].max() + 0.012)
+    beside = (
+        ~np.isin(skin.source, ears) & (np.abs(p[:, 1] - level - 0.02) < 0.06) & (p[:, 2] > -0.05)
+    )
+    temples = across[beside].max() + 0.01
     pitch = 0.5 * (centres[1][0] - centres[0][0])
     width, height = min(0.118, 0.82 * pitch), 0.088
     power = {"round": 2.0, "square": 4.0, "sun": 3.0}[subject.glasses]
@@ -123,7 +127,7 @@ def glasses_parts(subject: Subject, skin: Part, eyes: list[Part], ears: np.ndarr
         )
         ear = p[np.isin(skin.source, ears) & (sign * p[:, 0] > 0)]
         top = ear[np.argmax(ear[:, 1])]
-        side = sign * max(0.9 * np.abs(top[0]), np.abs(hinge[0]) + 0.01)
+        side = sign * max(temples, np.abs(hinge[0]) + 0.01)
         arm = np.array(
             [
                 hinge,

@@ -116,6 +116,8 @@ class TrainUpsamplerConfig(LoopConfig):
     """Loss on rendered patches."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Damage to the low-resolution planes."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: about a seventh of the memory, slower."""
     cache_gib: float = 4.0
     """Memory for triplanes, features and pictures, GiB each process."""
     sample_steps: int = 10
@@ -182,6 +184,8 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
     )
     torch.manual_seed(config.seed)
     model = build_upsampler(config, fitted.shape[1], features)
+    if config.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
     loop = TrainingLoop(config, "train-upsampler", model)
     decoder = fitted.decoder().to(loop.device)
     settings = RenderSettings(steps=config.render.steps, grid=config.render.grid)

@@ -54,8 +54,8 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
             finest of them, the coarsest reads all maps left over.
         head_channels: width of an attention head.
         dropout: in residual blocks.
-        residual: the network's output is added to the resized low-resolution planes, so an untrained
-            model resizes and training starts from there; as published it predicts the planes whole.
+        residual: the network's output is added to the resized low-resolution planes, so that an
+            untrained model resizes; as published the planes are predicted whole.
         latent_channels, latent_size, latent_patch, latent_width, feature_channels, feature_sizes,
         feature_patches, token_width: as in `TriplaneUNet`.
     """

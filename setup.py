@@ -40,6 +40,7 @@ setup(
     ],
     extras_require={
         "lpips": ["lpips>=0.1.4"],
+        "meshes": ["trimesh>=4"],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "pyright>=1.1.380"],
         # NVIDIA's runtime compiler for the kernels, where torch's own wheels don't bring it.

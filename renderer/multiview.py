@@ -33,7 +33,7 @@ FORMAT = "triavatar-multiview"
 VERSION = 1
 IMAGE_NAME = "img_proc_fg_{:06d}.png"
 METADATA_NAME = "metadata_{:06d}.json"
-_IMAGE_PATTERN = re.compile(r"img_proc_fg_(\d{6})\.png$")
+_FRAME_PATTERN = re.compile(r"(?:img_proc_fg_|metadata_)(\d{6})\.(?:png|json)")
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,13 @@ class MultiViewSet:
         return [name for name in self.names if name in chosen]
 
     def frames(self, name: str) -> list[int]:
-        """All frame numbers of a subject, ascending."""
+        """All frame numbers of a subject, ascending.
+
+        A picture or its metadata is enough to be counted, so that a lost half is noticed.
+        """
         self._require(name)
-        matches = (_IMAGE_PATTERN.match(p.name) for p in (self.root / name).iterdir())
-        return sorted(int(m.group(1)) for m in matches if m)
+        matches = (_FRAME_PATTERN.fullmatch(p.name) for p in (self.root / name).iterdir())
+        return sorted({int(m.group(1)) for m in matches if m})
 
     def split_views(self, views: str, name: str) -> list[int]:
         """Frames of one subject in a split ("train", "validation", "test" or "all").
@@ -148,7 +151,8 @@ class MultiViewSet:
             held_out = {frame for index, frame in enumerate(frames) if index % 8 == 7}
             chosen = {"train": set(frames) - held_out, "test": held_out}.get(views, set())
         else:
-            chosen = set(splits.get(views, []))
+            # A subject may have fewer views than others, but a gap among its own is a lost file.
+            return [f for f in sorted(set(splits.get(views, []))) if frames and f <= frames[-1]]
         return [frame for frame in frames if frame in chosen]
 
     def attributes(self, name: str) -> dict[str, Any]:

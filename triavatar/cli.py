@@ -37,6 +37,24 @@ STAGES: dict[str, Stage] = {
         "render_set",
         "Render a multi-view set of synthetic subjects.",
     ),
+    "studio sheet": Stage(
+        "studio.sheet",
+        "StudioSheetConfig",
+        "draw_sheet",
+        "Draw a contact sheet of a set and histograms of its attributes.",
+    ),
+    "studio import-meshes": Stage(
+        "studio.import_meshes",
+        "ImportMeshesConfig",
+        "import_meshes",
+        "Render a multi-view set from a folder of textured meshes (GLB, OBJ).",
+    ),
+    "studio import-transforms": Stage(
+        "studio.import_transforms",
+        "ImportTransformsConfig",
+        "import_transforms",
+        "Turn NeRF-style transforms.json folders into a multi-view set.",
+    ),
     "train-vae": Stage(
         "diffusion.train_vae",
         "TrainVaeConfig",
@@ -109,6 +127,18 @@ STAGES: dict[str, Stage] = {
         "report",
         "Draw portraits, generated and true views on one sheet; match subjects.",
     ),
+    "bench render": Stage(
+        "renderer.bench_render",
+        "BenchRenderConfig",
+        "bench_render",
+        "Measure rendering against the plain reference: samples/s, frames/s, memory.",
+    ),
+    "bench fit": Stage(
+        "renderer.bench_fit",
+        "BenchFitConfig",
+        "bench_fit",
+        "Measure fitting against the plain reference: steps/s, time to a PSNR.",
+    ),
 }
 
 
@@ -139,10 +169,8 @@ def find_stage(arguments: list[str]) -> tuple[str, list[str]]:
         if name in STAGES:
             return name, arguments[words:]
     known = list(STAGES)
-    if arguments[0] == "studio":
-        asked = " ".join(arguments[:2])
-    else:
-        asked = arguments[0]
+    families = {name.split()[0] for name in known if " " in name}
+    asked = " ".join(arguments[:2]) if arguments[0] in families else arguments[0]
     raise UserError(f'unknown subcommand "{asked}"{nearest(asked, known)}')
 
 

@@ -7,6 +7,8 @@ configs=$here/configs/${SCALE:-small}
 venv=${VIRTUAL_ENV:-${TRIAVATAR_VENV:-$here/.venv}}
 python=python3
 if [ -x "$venv/bin/python" ]; then python=$venv/bin/python; fi
+# Without byte code every stage would compile its imports again: ten seconds each.
+unset PYTHONDONTWRITEBYTECODE
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 if [ ! -d "$configs" ]; then
     echo "error: SCALE=${SCALE:-small} is unknown; use debug, small or paper." >&2

@@ -10,8 +10,10 @@ REQUIRE_CUDA = "TRIAVATAR_REQUIRE_CUDA"
 ASSETS = "TRIAVATAR_ASSETS"
 PROJECT = Path(__file__).resolve().parent.parent
 
-# Tests compare small tensors; more threads only get into each other's way.
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# Tests compare small tensors; more threads only get into each other's way. Stages that tests start
+# as processes do the same, so that their results agree to the bit with those of this one.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _assets_folder() -> Path | None:

@@ -149,7 +149,9 @@ def test_held_out_views_are_never_loaded_for_training(fitted_decoder, tmp_path, 
     assert held_out and not trained & held_out
 
 
-def test_the_decoder_learns_in_stage1_and_stays_frozen_in_stage2(fitted_decoder):
+def test_the_decoder_learns_in_stage1_and_stays_frozen_in_stage2(tmp_path):
+    fitted_decoder = tmp_path / "stage1"
+    fit_decoder(decoder_config(fitted_decoder, inner_steps=60, decoder_learning_rate=1e-2))
     data = MultiViewSet(EXAMPLE)
     name = data.names[0]
     views = data.load(name, data.split_views("train", name)[:4], 32)
@@ -158,7 +160,7 @@ def test_the_decoder_learns_in_stage1_and_stays_frozen_in_stage2(fitted_decoder)
     planes = new_planes(name, 0, 6, 12, 0.1)
     fit = SubjectFit(name, RayPool(views), planes, decoder, TINY, seed=0, total=60)
     losses = [float(fit.step()) for _ in range(60)]
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     after = torch.nn.utils.parameters_to_vector(decoder.parameters())
     assert torch.equal(before, after)
     assert fit.planes.abs().max() <= 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,14 +18,18 @@ from torch.utils.data import Dataset
 
 from diffusion.feature_set import FeatureSet
 from diffusion.features import PortraitFeatures
+from diffusion.models import MeanTriplane
 from diffusion.order import ShuffledOrder
 from renderer.fitted_set import FittedSet
 from renderer.multiview import MultiViewSet, select_names
-from renderer.triplane import resize_planes, rollout
+from renderer.triplane import resize_planes, rollout, unroll
 from runtime.errors import UserError
 from runtime.seeds import generator
 
 Item = TypeVar("Item")
+
+MEASURED = 1024
+"""Triplanes that a mean is taken of, at most."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class DenoisingBatch:
 
     Attributes:
         names: B object names.
-        start: x_0, rolled-out planes [B, C, H, 3·W] in -1..1.
+        start: x_0, rolled-out planes (or differences from a mean) [B, C, H, 3·W] in -1..1.
         noise: ε like start.
         timesteps: [B] long in 0..T-1.
         drop: [B] bool, true where the portrait is withheld (classifier-free guidance).
@@ -108,6 +113,10 @@ class PairedSet:
         names: which objects.
         sizes: plane sizes wanted; every triplane is resized to each (antialiased).
         cache_gib: memory for triplanes and features, GiB each process.
+        subtract_mean: give scaled differences from the mean triplane in place of the planes.
+
+    Attributes:
+        mean: the mean triplane at the largest of the sizes; None unless it is subtracted.
     """
 
     def __init__(
@@ -117,6 +126,7 @@ class PairedSet:
         names: list[str],
         sizes: tuple[int, ...],
         cache_gib: float = 4.0,
+        subtract_mean: bool = False,
     ) -> None:
         full = fitted.shape[-1]
         for size in sizes:
@@ -138,6 +148,10 @@ class PairedSet:
                 f"({', '.join(missing[:3])}): run encode-features for them"
             )
         self.fitted, self.features, self.names, self.sizes = fitted, features, names, sizes
+        self.mean: MeanTriplane | None = None
+        if subtract_mean:
+            measured = islice(names, MEASURED)
+            self.mean = MeanTriplane.of((fitted.load(name) for name in measured), max(sizes))
         half = cache_gib * 2**30 / 2
         self._planes = Cache(
             self._load_planes, lambda item: sum(tensor_bytes(t) for t in item), half
@@ -148,14 +162,26 @@ class PairedSet:
         planes = self.fitted.load(name)[None]
         if planes.abs().max() > 1:
             raise UserError(f"{self.fitted.path(name)} leaves the range -1..1: fit it again")
-        return tuple(rollout(resize_planes(planes, size)) for size in self.sizes)
+        resized = (resize_planes(planes, size) for size in self.sizes)
+        if self.mean is not None:
+            resized = map(self.mean.differences, resized)
+        return tuple(map(rollout, resized))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def planes(self, name: str) -> tuple[Tensor, ...]:
-        """Rolled-out planes [1, C, H, 3·H] for each of `sizes`."""
+        """Rolled-out planes, or differences, [1, C, H, 3·H] for each of `sizes`."""
         return self._planes[name]
+
+    def whole(self, rolled_out: Tensor) -> Tensor:
+        """What the models work on, rolled out [B, C, H, 3·H] → planes [B, P, C, H, H]."""
+        planes = unroll(rolled_out)
+        return planes if self.mean is None else self.mean.planes(planes)
+
+    def true_planes(self, name: str) -> Tensor:
+        """Planes [P, C, H, H] at the last of `sizes`."""
+        return self.whole(self.planes(name)[-1])[0]
 
     def portrait(self, name: str) -> PortraitFeatures:
         """Features of a portrait, B = 1."""

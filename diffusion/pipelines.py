@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 from diffusion.features import PortraitFeatures
-from diffusion.models import TriplaneUNet, TriplaneUpsampler
+from diffusion.models import MeanTriplane, TriplaneUNet, TriplaneUpsampler
 from diffusion.schedules import check_inference_steps
 from renderer.triplane import rollout, unroll
 from runtime.seeds import generator
@@ -90,17 +90,23 @@ def guided(conditional: Tensor, unconditional: Tensor, scale: float, channels: i
 
 
 class _TriplanePipeline(DiffusionPipeline):
-    """What both pipelines share: a model called `unet` and a scheduler."""
+    """What both pipelines share: a model called `unet`, a scheduler and, where the model was
+    trained on differences from it, the mean triplane."""
 
+    _optional_components = ["mean"]
+    mean: MeanTriplane | None
     unet: TriplaneUNet | TriplaneUpsampler
     scheduler: DDIMScheduler | DDPMScheduler
     progress_bar: Callable[..., Any]
 
     def __init__(
-        self, unet: TriplaneUNet | TriplaneUpsampler, scheduler: DDIMScheduler | DDPMScheduler
+        self,
+        unet: TriplaneUNet | TriplaneUpsampler,
+        scheduler: DDIMScheduler | DDPMScheduler,
+        mean: MeanTriplane | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_modules(unet=unet, scheduler=scheduler, mean=mean)
 
     def _batch(self, features: PortraitFeatures | None, seed: int | Sequence[int]) -> int:
         if features is not None:
@@ -141,7 +147,8 @@ class _TriplanePipeline(DiffusionPipeline):
             device,
             self.progress_bar,
         )
-        return unroll(image).contiguous()
+        planes = unroll(image).contiguous()
+        return planes if self.mean is None else self.mean.planes(planes)
 
 
 class BaseTriplanePipeline(_TriplanePipeline):
@@ -219,7 +226,10 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
         batch = low_res.shape[0]
         if features is not None and len(features) != batch:
             raise ValueError(f"{batch} low-resolution triplanes but {len(features)} portraits")
-        guide = rollout(low_res).to(self.unet.device, self.unet.dtype)
+        low_res = low_res.to(self.unet.device)
+        if self.mean is not None:
+            low_res = self.mean.differences(low_res)
+        guide = rollout(low_res).to(self.unet.dtype)
 
         def model(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:
             return self.unet(x, timestep, guide, portraits)

@@ -15,7 +15,6 @@ from diffusion.data import Cache
 from renderer.decoder import TriplaneDecoder
 from renderer.multiview import MultiViewSet, Views
 from renderer.render import RenderSettings, build_occupancy, render_rays
-from renderer.triplane import unroll
 from runtime.errors import UserError
 
 MIN_COVERED = 0.05
@@ -145,7 +144,7 @@ def render_losses(
     prediction lacks gets gradients as well as space it should leave empty.
 
     Args:
-        predicted: x_0 as predicted, rolled out [B, C, H, 3·W]; rendered clamped to -1..1.
+        predicted: planes as predicted [B, P, C, H, W]; rendered clamped to -1..1.
         start: the true planes, same shape.
         patch: B square patches.
         decoder: frozen.
@@ -156,7 +155,7 @@ def render_losses(
         Per-sample "render_l1" [B] and, with `perceptual`, "render_lpips" [B]; differentiable to
         predicted.
     """
-    planes, truth = unroll(predicted.float().clamp(-1, 1)), unroll(start.float())
+    planes, truth = predicted.float().clamp(-1, 1), start.float()
     colors = []
     for index in range(len(planes)):
         grid = build_occupancy(planes[index].detach(), decoder, settings)

@@ -78,6 +78,9 @@ class TrainBaseConfig(LoopConfig):
     """Subject of the list to stop before; the end without it."""
     plane_size: int = 128
     """Side of the planes the model makes; fitted planes are shrunk to it."""
+    subtract_mean: bool = False
+    """Learn scaled differences from the mean triplane, not planes as published: needs fewer
+    subjects and steps where triplanes were fitted from a common start."""
     model: BaseModelConfig = field(default_factory=BaseModelConfig)
     """Architecture."""
     schedule: ScheduleName = "cosine_light"
@@ -133,7 +136,9 @@ def train_base(config: TrainBaseConfig) -> None:
     fitted, features = FittedSet.open(config.triplanes), FeatureSet.open(config.features)
     views = MultiViewSet(config.root, config.convention) if config.root is not None else None
     names = training_names(fitted, views, config.txt_file, config.start_idx, config.end_idx)
-    pairs = PairedSet(fitted, features, names, (config.plane_size,), config.cache_gib)
+    pairs = PairedSet(
+        fitted, features, names, (config.plane_size,), config.cache_gib, config.subtract_mean
+    )
     dataset = DenoisingDataset(
         pairs, config.num_timesteps, config.condition_drop, config.seed, "base"
     )
@@ -160,7 +165,7 @@ def train_base(config: TrainBaseConfig) -> None:
         return objective.losses(output, batch.start, batch.noise, noisy, batch.timesteps)
 
     def pipeline() -> BaseTriplanePipeline:
-        return BaseTriplanePipeline(unet=loop.bare_model, scheduler=scheduler)
+        return BaseTriplanePipeline(unet=loop.bare_model, scheduler=scheduler, mean=pairs.mean)
 
     def save_model(folder: Path) -> None:
         pipeline().save_pretrained(folder)
@@ -176,7 +181,7 @@ def train_base(config: TrainBaseConfig) -> None:
             seed=config.seed,
         )
         sheet = comparison_sheet(
-            [(pairs.planes(name)[-1], plane) for name, plane in zip(shown, planes, strict=True)],
+            [(pairs.true_planes(name), plane) for name, plane in zip(shown, planes, strict=True)],
             fitted.decoder(),
             config.sample_pixels,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -100,6 +101,9 @@ class TrainUpsamplerConfig(LoopConfig):
     """Side of the base model's planes."""
     plane_size: int = 512
     """Side of the planes the model makes; fitted planes are shrunk to it where larger."""
+    subtract_mean: bool = False
+    """Learn scaled differences from the mean triplane, not planes as published: needs fewer
+    subjects and steps where triplanes were fitted from a common start."""
     model: UpsamplerModelConfig = field(default_factory=UpsamplerModelConfig)
     """Architecture."""
     schedule: ScheduleName = "sigmoid"
@@ -161,7 +165,7 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
     views = MultiViewSet(config.root, config.convention)
     names = training_names(fitted, views, config.txt_file, config.start_idx, config.end_idx)
     sizes = (config.low_res_size, config.plane_size)
-    pairs = PairedSet(fitted, features, names, sizes, config.cache_gib / 2)
+    pairs = PairedSet(fitted, features, names, sizes, config.cache_gib / 2, config.subtract_mean)
     renders = config.render.l1_weight > 0 or config.render.lpips_weight > 0
     patches = (
         PatchSource(
@@ -200,6 +204,12 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     loop.run.log(f"{len(names)} subjects, {parameters / 1e6:.2f}M parameters")
 
+    mean = copy.deepcopy(pairs.mean).to(loop.device) if pairs.mean is not None else None
+
+    def whole(rolled_out: Tensor) -> Tensor:
+        planes = unroll(rolled_out)
+        return planes if mean is None else mean.planes(planes)
+
     def losses(batch: UpsamplingBatch) -> dict[str, Tensor]:
         noisy = objective.noisy(batch.start, batch.noise, batch.timesteps)
         predicted = loop.model(
@@ -211,7 +221,12 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
             # Half precision is too coarse for marching and for exponentials of density.
             with torch.autocast(loop.device.type, enabled=False):
                 values |= render_losses(
-                    predicted, batch.start, batch.patch, decoder, settings, perceptual
+                    whole(predicted),
+                    whole(batch.start),
+                    batch.patch,
+                    decoder,
+                    settings,
+                    perceptual,
                 )
             values["loss"] = values["loss"] + config.render.l1_weight * values["render_l1"]
             if perceptual is not None:
@@ -220,7 +235,7 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
         return values
 
     def pipeline() -> UpsampleTriplanePipeline:
-        return UpsampleTriplanePipeline(unet=loop.bare_model, scheduler=scheduler)
+        return UpsampleTriplanePipeline(unet=loop.bare_model, scheduler=scheduler, mean=pairs.mean)
 
     def save_model(folder: Path) -> None:
         pipeline().save_pretrained(folder)
@@ -229,7 +244,7 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
     def draw_samples(step: int) -> None:
         shown = names[:PICTURES]
         portraits = PortraitFeatures.stack([pairs.portrait(name) for name in shown])
-        low_res = torch.cat([unroll(pairs.planes(name)[0]) for name in shown])
+        low_res = torch.cat([pairs.whole(pairs.planes(name)[0]) for name in shown])
         planes = pipeline()(
             low_res.to(loop.device),
             portraits.to(loop.device),
@@ -237,7 +252,7 @@ def train_upsampler(config: TrainUpsamplerConfig) -> None:
             seed=config.seed,
         )
         sheet = comparison_sheet(
-            [(pairs.planes(name)[-1], plane) for name, plane in zip(shown, planes, strict=True)],
+            [(pairs.true_planes(name), plane) for name, plane in zip(shown, planes, strict=True)],
             fitted.decoder(),
             config.sample_pixels,
         )

@@ -11,7 +11,6 @@ from torch import Tensor
 from renderer.cameras import orbit_cameras
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_image
-from renderer.triplane import unroll
 
 PICTURES = 4
 """Subjects in a sheet."""
@@ -25,8 +24,7 @@ def comparison_sheet(
     """Front and side view of true and sampled planes; a row for each subject.
 
     Args:
-        pairs: for each subject the true planes, rolled out [1, C, H, 3·H], and the sampled ones
-            [3, C, H, H].
+        pairs: for each subject the true planes and the sampled ones, both [3, C, H, H].
         decoder: of the fitted set.
         pixels: side of a view.
 
@@ -38,7 +36,7 @@ def comparison_sheet(
     rows = []
     for truth, sample in pairs:
         views = []
-        for planes in (unroll(truth)[0], sample):
+        for planes in (truth, sample):
             planes = planes.float().cpu()
             grid = build_occupancy(planes, decoder, settings)
             for view in range(VIEWS):

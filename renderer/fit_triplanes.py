@@ -53,7 +53,8 @@ class FitTriplanesConfig:
     """Resize pictures to this many pixels; their own size without it."""
     init: Literal["mean", "stage1", "random"] = "mean"
     """Start from the mean of the stage-1 triplanes, from the subject's own where there is one
-    (else the mean), or from noise."""
+    (else the mean), or from noise. Except from noise, the plane regularisers (fit.tv_weight and
+    the like) hold the difference from the mean small and smooth, not the planes themselves."""
     iterations: int = 30000
     """Steps per subject."""
     fit: FitSettings = field(default_factory=FitSettings)
@@ -95,7 +96,9 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
             if name not in done:
                 planes = _start(config, stage1, name, mean)
                 first_step = index * config.iterations
-                _fit_subject(config, data, name, planes, decoder, fitted, folder, bar, first_step)
+                _fit_subject(
+                    config, data, name, planes, mean, decoder, fitted, folder, bar, first_step
+                )
     if rank == 0:
         records = {name: _quality_file(folder, name) for name in names}
         quality = {name: read_json(path) for name, path in records.items() if path.exists()}
@@ -130,6 +133,7 @@ def _fit_subject(
     data: MultiViewSet,
     name: str,
     planes: torch.Tensor,
+    mean: torch.Tensor | None,
     decoder: TriplaneDecoder,
     fitted: FittedSet,
     folder: RunFolder,
@@ -139,7 +143,14 @@ def _fit_subject(
     views = data.load(name, data.split_views("train", name), config.image_size)
     rays = RayPool(views, next(decoder.parameters()).device)
     fit = SubjectFit(
-        name, rays, planes, decoder, config.fit, seed=config.seed, total=config.iterations
+        name,
+        rays,
+        planes,
+        decoder,
+        config.fit,
+        seed=config.seed,
+        total=config.iterations,
+        reference=mean,
     )
     state_file = folder.state / f"{name}.pt"
     if state_file.exists():

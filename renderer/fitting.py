@@ -92,6 +92,9 @@ class SubjectFit:
         visit: 0, 1, …; each visit makes its optimiser anew and draws new rays.
         total: steps of the visit, for the decay of the learning rate.
         scale: factor on the learning rate of this visit.
+        reference: planes [3, C, H, W] that the regularisers measure from; zero without. Measured
+            from a common start, the differences between subjects stay smooth and small while the
+            start keeps its detail.
     """
 
     def __init__(
@@ -106,12 +109,14 @@ class SubjectFit:
         visit: int = 0,
         total: int,
         scale: float = 1.0,
+        reference: Tensor | None = None,
     ):
         device = next(decoder.parameters()).device
         self.name, self.seed, self.visit, self.total = name, seed, visit, total
         self.settings, self.decoder = settings, decoder
         self.rays = rays
         self.planes = planes.detach().clone().to(device).requires_grad_(True)
+        self.reference = None if reference is None else reference.detach().to(device)
         # Texels that few rays touch have tiny gradients; Adam's usual eps would freeze them.
         self.optimizer = torch.optim.Adam(
             [self.planes], lr=settings.learning_rate * scale, betas=(0.9, 0.99), eps=1e-15
@@ -152,12 +157,13 @@ class SubjectFit:
         """Weighted triplane regularisers; scalar with graph."""
         s = self.settings
         total = self.planes.new_zeros(())
+        offset = self.planes if self.reference is None else self.planes - self.reference
         if s.tv_weight:
-            total = total + s.tv_weight * total_variation(self.planes)
+            total = total + s.tv_weight * total_variation(offset)
         if s.l1_weight:
-            total = total + s.l1_weight * self.planes.abs().mean()
+            total = total + s.l1_weight * offset.abs().mean()
         if s.l2_weight:
-            total = total + s.l2_weight * self.planes.square().mean()
+            total = total + s.l2_weight * offset.square().mean()
         if self.hull is not None and len(self._free_cells):
             random = generator(self.seed, "free space", self.name, self.visit, step)
             total = total + s.free_space_weight * self._free_space(random)

@@ -188,9 +188,12 @@ class BaseTriplanePipeline(_TriplanePipeline):
             ValueError: features of another VAE or image size, or settings out of range.
         """
         batch = self._batch(features, seed)
-        return self._sample(
-            self.unet, features, batch, seed, guidance_scale, num_inference_steps, eta
-        )
+        guide = self.mean.guide() if self.mean is not None and self.unet.mean_guide else None
+
+        def model(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:
+            return self.unet(x, timestep, portraits, guide=guide)
+
+        return self._sample(model, features, batch, seed, guidance_scale, num_inference_steps, eta)
 
 
 class UpsampleTriplanePipeline(_TriplanePipeline):

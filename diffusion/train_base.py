@@ -120,6 +120,7 @@ def build_base_model(config: TrainBaseConfig, channels: int, features: FeatureSe
             plane_channels=channels,
             plane_size=config.plane_size,
             learned_variance=config.learned_variance,
+            mean_guide=config.subtract_mean,
             **features.shapes(),
             **asdict(config.model),
         )
@@ -159,9 +160,11 @@ def train_base(config: TrainBaseConfig) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     loop.run.log(f"{len(names)} subjects, {parameters / 1e6:.2f}M parameters")
 
+    guide = pairs.mean.guide().to(loop.device) if pairs.mean is not None else None
+
     def losses(batch: DenoisingBatch) -> dict[str, Tensor]:
         noisy = objective.noisy(batch.start, batch.noise, batch.timesteps)
-        output = loop.model(noisy, batch.timesteps, batch.features, batch.drop)
+        output = loop.model(noisy, batch.timesteps, batch.features, batch.drop, guide)
         return objective.losses(output, batch.start, batch.noise, noisy, batch.timesteps)
 
     def pipeline() -> BaseTriplanePipeline:

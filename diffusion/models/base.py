@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
@@ -48,6 +49,8 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
         head_channels: width of an attention head.
         dropout: in residual blocks.
         learned_variance: the output has C more channels for the variance (learned range).
+        mean_guide: the mean triplane comes along as C more input channels. A model of differences
+            from it sees nothing but noise at first; the guide tells it which texel is what.
         latent_channels, latent_size: of the VAE's latent.
         latent_patch: side of the latent's patches; it divides latent_size.
         latent_width: width of the latent's pooling.
@@ -71,6 +74,7 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
         head_channels: int = 64,
         dropout: float = 0.0,
         learned_variance: bool = True,
+        mean_guide: bool = False,
         latent_channels: int = 4,
         latent_size: int = 32,
         latent_patch: int = 16,
@@ -86,6 +90,7 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
         check_attention(self.attention_levels, len(feature_channels))
         self.plane_channels = plane_channels
         self.plane_size = plane_size
+        self.mean_guide = mean_guide
         self.time = TimestepEmbedding(width, embedding_width)
         self.portrait = PortraitConditioning(
             latent_channels=latent_channels,
@@ -99,7 +104,7 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
             embedding_width=embedding_width,
         )
         self.unet = UNet(
-            in_channels=plane_channels,
+            in_channels=plane_channels * (2 if mean_guide else 1),
             out_channels=plane_channels * (2 if learned_variance else 1),
             width=width,
             multipliers=multipliers,
@@ -121,6 +126,7 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
         timestep: Tensor | int,
         features: PortraitFeatures | None = None,
         drop: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> Tensor:
         """Predicts noise, x₀ or v, as the model was trained to.
 
@@ -129,6 +135,7 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
             timestep: index into the schedule, one for all or [B].
             features: of B portraits; None for no portrait at all.
             drop: [B] bool, samples to denoise without their portrait.
+            guide: the mean triplane [1, C, H, 3·H], for a model that takes one.
 
         Returns:
             [B, C, H, 3·H], or [B, 2·C, H, 3·H] with learned variance.
@@ -141,4 +148,13 @@ class TriplaneUNet(ModelMixin, ConfigMixin):
         mask = drop_mask(drop, features is None, x.shape[0], x.device)
         pooled, tokens = self.portrait(features, mask)
         levels = tokens_by_level(tokens, self.attention_levels, len(self.unet.down))
+        if (guide is not None) != self.mean_guide:
+            raise ValueError(
+                "this model takes the mean triplane as its guide, and got none"
+                if self.mean_guide
+                else "this model takes no guide: it was not trained on differences from a mean"
+            )
+        if guide is not None:
+            check_rollout(guide, self.plane_channels, self.plane_size, "guide")
+            x = torch.cat((x, guide.to(x).expand(len(x), -1, -1, -1)), dim=1)
         return self.unet(x, self.time(steps) + pooled, levels)

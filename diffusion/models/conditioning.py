@@ -74,6 +74,9 @@ class PooledLatent(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, out_width)
+        # As PyTorch makes it, pooled latents differ by a fifth of what timesteps do, and the models
+        # take the portrait for a constant at first.
+        nn.init.normal_(self.output.weight, std=4 / math.sqrt(width))
         self.null = nn.Parameter(torch.zeros(out_width))
 
     def forward(self, latent: Tensor | None, drop: Tensor) -> Tensor:

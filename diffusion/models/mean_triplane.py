@@ -12,7 +12,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from renderer.triplane import resize_planes
+from renderer.triplane import resize_planes, rollout
 
 SPREADS = 4.0
 """Standard deviations that ±1 stands for; rarer differences are clipped."""
@@ -62,6 +62,10 @@ class MeanTriplane(ModelMixin, ConfigMixin):
             # A channel in which all subjects agree keeps its (tiny) differences finite.
             model.scale.copy_(SPREADS * variance.clamp(min=1e-6).sqrt())
         return model
+
+    def guide(self) -> Tensor:
+        """The mean as input of a network: rolled out [1, C, H, 3·H], of unit spread."""
+        return rollout(self.mean[None] / self.mean.std().clamp(min=1e-6)).detach()
 
     def _at(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         mean = resize_planes(self.mean[None], planes.shape[-1])

@@ -77,6 +77,21 @@ def test_pairs_give_differences(tiny_fitted: FittedSet, tiny_features: FeatureSe
     assert (centred.abs() < 1e-4).float().mean() > 0.9
 
 
+def test_a_guide_is_taken_when_and_only_when_the_model_has_one():
+    shape = {"plane_channels": 4, "plane_size": 16, "width": 8, "head_channels": 8, **PORTRAIT}
+    layers = {"multipliers": (1, 2), "attention_sizes": (8,), "blocks": 1}
+    x = torch.zeros(2, 4, 16, 48)
+    guided = TriplaneUNet(**shape, **layers, mean_guide=True)
+    torch.nn.init.normal_(guided.unet.output.weight)
+    guides = torch.randn(2, 1, 4, 16, 48)
+    first, second = (guided(x, 5, guide=guide) for guide in guides)
+    assert first.shape == (2, 8, 16, 48) and not torch.allclose(first, second)
+    with pytest.raises(ValueError, match="got none"):
+        guided(x, 5)
+    with pytest.raises(ValueError, match="takes no guide"):
+        TriplaneUNet(**shape, **layers)(x, 5, guide=guides[0])
+
+
 PORTRAIT = {
     "latent_size": 8,
     "latent_patch": 4,
@@ -94,7 +109,7 @@ def test_pipelines_answer_in_planes(triplanes, tmp_path: Path, prediction: float
     expected = mean.planes(torch.full((1, 3, 4, 16, 16), prediction))[0]
     shape = {"plane_channels": 4, "plane_size": 16, "width": 8, "head_channels": 8, **PORTRAIT}
     layers = {"multipliers": (1, 2), "attention_sizes": (8,)}
-    base = TriplaneUNet(**shape, **layers, blocks=1, learned_variance=False)
+    base = TriplaneUNet(**shape, **layers, blocks=1, learned_variance=False, mean_guide=True)
     upsampler = TriplaneUpsampler(**shape, **layers, low_res_size=8, blocks=(1, 1))
     for unet in (base, upsampler):
         for parameter in unet.parameters():

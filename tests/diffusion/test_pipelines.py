@@ -112,9 +112,9 @@ def calls_to(model, monkeypatch) -> list[bool]:
     seen: list[bool] = []
     original = model.forward
 
-    def forward(x, timestep, *others):
+    def forward(x, timestep, *others, **named):
         seen.append(others[-1] is not None)
-        return original(x, timestep, *others)
+        return original(x, timestep, *others, **named)
 
     monkeypatch.setattr(model, "forward", forward)
     return seen

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffusion.feature_set import FeatureSet
 from diffusion.features import PortraitEncoder, PortraitFeatures, portrait_tensor, vae_hash
@@ -49,12 +49,14 @@ class EncodeFeaturesConfig:
 
 
 def read_portrait(path: Path) -> np.ndarray:
-    """A picture file as uint8 [H, W, 3 | 4]; :class:`UserError` when it can't be read."""
+    """A picture file, upright, as uint8 [H, W, 3 | 4]; :class:`UserError` if it can't be read."""
     try:
         with Image.open(path) as image:
             image.load()
             transparent = "A" in image.getbands() or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+            # Phones store pictures as the sensor lay and note the turn.
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert("RGBA" if transparent else "RGB"))
     except FileNotFoundError:
         raise UserError(f"there is no portrait {path}") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:

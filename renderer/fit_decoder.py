@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -24,6 +25,7 @@ from renderer.sheet import comparison_sheet
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import load_tensors, save_tensors, write_json
+from runtime.launch import process_count
 from runtime.progress import progress
 from runtime.runs import RunFolder
 from runtime.seeds import generator
@@ -61,6 +63,10 @@ class FitDecoderConfig:
     view_dependent: bool = True
     """Whether colour may depend on the viewing direction. Pictures with light baked into the
     surfaces do not need it, and few views teach it wrongly."""
+    init: Literal["random", "mean"] = "random"
+    """Start a subject from noise, or from the mean of the triplanes visited before it (plus the
+    noise): heads have much in common, so few visits go further, and planes of different subjects
+    stay alike where their subjects are."""
     rounds: int = 30
     """How often every subject is visited."""
     inner_steps: int = 5000
@@ -86,7 +92,16 @@ class FitDecoderConfig:
 
 
 def fit_decoder(config: FitDecoderConfig) -> None:
-    """Run or resume stage 1."""
+    """Run or resume stage 1.
+
+    Raises:
+        UserError: on inputs that can't be fitted, or when started as several processes.
+    """
+    if process_count() > 1:
+        raise UserError(
+            f"fit-decoder was started as {process_count()} processes: its visits build on one "
+            "another, so start one process (the other stages can be spread)"
+        )
     data = MultiViewSet(config.root, config.convention)
     names = select_names(
         data.split("train"), config.txt_file, config.start_idx, config.end_idx, data.names
@@ -186,7 +201,12 @@ class DecoderFit:
         config, version = self.config, self.versions[name]
         if version == 0:
             planes = new_planes(
-                name, config.seed, config.channels, config.plane_size, config.fit.init_std
+                name,
+                config.seed,
+                config.channels,
+                config.plane_size,
+                config.fit.init_std,
+                self._mean_planes() if config.init == "mean" else None,
             )
             return planes, None
         tensors, _ = load_tensors(self._subject_file(name, version))
@@ -194,6 +214,14 @@ class DecoderFit:
             tensors["importance"].to(self.device), tensors["anchor"].to(self.device)
         )
         return tensors["planes"], pair
+
+    def _mean_planes(self) -> torch.Tensor | None:
+        """Mean of the stored triplanes [3, C, H, H]; None before the first."""
+        visited = [(name, version) for name, version in self.versions.items() if version]
+        if not visited:
+            return None
+        stored = (load_tensors(self._subject_file(*each))[0]["planes"] for each in visited)
+        return sum(stored, torch.zeros(())) / len(visited)
 
     def _commit(self, name: str, planes: torch.Tensor, pair: Consolidation) -> None:
         old = self.versions[name]

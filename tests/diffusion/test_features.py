@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from diffusion.encode_features import EncodeFeaturesConfig, encode_features
+from diffusion.encode_features import EncodeFeaturesConfig, encode_features, read_portrait
 from diffusion.feature_set import FeatureSet
 from diffusion.features import PortraitEncoder, PortraitFeatures, load_vae, portrait_tensor
 from renderer.multiview import MultiViewSet
@@ -133,6 +133,16 @@ def test_stage_reads_picture_folders(tiny_vae: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"you\.png is not a readable picture"):
         encode_features(config)
     assert FeatureSet.open(tmp_path / "out").names == ["me"]
+
+
+def test_portraits_are_turned_upright(tmp_path: Path) -> None:
+    """A phone's picture: rows as the sensor lay, and the tag that says turn it a quarter."""
+    upright = np.zeros((8, 8, 3), np.uint8)
+    upright[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "me.png", exif=exif)
+    assert np.array_equal(read_portrait(tmp_path / "me.png"), upright)
 
 
 def test_damaged_features_are_refused(tiny_features: FeatureSet, tmp_path: Path) -> None:

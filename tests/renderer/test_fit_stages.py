@@ -167,6 +167,13 @@ def test_the_decoder_learns_in_stage1_and_stays_frozen_in_stage2(tmp_path):
     assert float((fit.planes - planes).abs().max()) > 0.01
 
 
+def test_stage1_is_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="start one process"):
+        fit_decoder(decoder_config(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_refusals(fitted_decoder, tmp_path):
     with pytest.raises(UserError, match="no subjects left"):
         fit_decoder(decoder_config(tmp_path / "a", start_idx=50))

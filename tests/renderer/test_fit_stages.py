@@ -167,6 +167,28 @@ def test_the_decoder_learns_in_stage1_and_stays_frozen_in_stage2(tmp_path):
     assert float((fit.planes - planes).abs().max()) > 0.01
 
 
+def test_stage1_starts_a_subject_from_those_before(tmp_path, monkeypatch):
+    """With init "mean": the first from its noise, the second from the first's result plus noise."""
+    fits, starts = [], []
+
+    class Recorded(SubjectFit):
+        def __init__(self, name, rays, planes, *arguments, **named):
+            super().__init__(name, rays, planes, *arguments, **named)
+            fits.append(self)
+            starts.append(planes.clone())
+
+    monkeypatch.setattr("renderer.fit_decoder.SubjectFit", Recorded)
+    config = decoder_config(tmp_path / "run", init="mean", rounds=2, inner_steps=2)
+    fit_decoder(config)
+    first, second = fits[:2]
+    noise = {f.name: new_planes(f.name, config.seed, 6, 12, TINY.init_std) for f in (first, second)}
+    assert torch.equal(starts[0], noise[first.name])
+    expected = first.planes.detach() + noise[second.name]
+    assert torch.allclose(starts[1], expected.clamp(-1, 1), atol=1e-6)
+    again = next(f for f in fits[2:] if f.name == first.name)
+    assert torch.equal(starts[fits.index(again)], first.planes.detach())
+
+
 def test_stage1_is_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="start one process"):

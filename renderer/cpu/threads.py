@@ -32,7 +32,9 @@ def _pool(count: int) -> ThreadPoolExecutor:
             ready = threading.Barrier(count + 1)
 
             def prepare() -> None:
-                # A thread's own setting: its matrix products use one core.
+                # A thread's own setting: its matrix products use one core. Asked first, as a
+                # thread takes over the process's setting when PyTorch first looks at it.
+                torch.get_num_threads()
                 torch.set_num_threads(1)
                 _inside.worker = True
                 ready.wait()

@@ -13,6 +13,7 @@ import torch
 # OSError (EFBIG stands in for ENOSPC, which only a small file system gives).
 LIMITED = """
 import errno, os, resource, signal, sys
+sys.dont_write_bytecode = True  # Python itself leaves half-written byte code
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 import torch

@@ -13,7 +13,7 @@ from torch import Tensor
 from renderer.consolidation import Consolidation
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_density
-from renderer.losses import density_smoothness, total_variation
+from renderer.losses import density_smoothness, plane_regularisation
 from renderer.metrics import psnr, ssim
 from renderer.multiview import Views
 from renderer.occupancy import OccupancyGrid
@@ -158,12 +158,8 @@ class SubjectFit:
         s = self.settings
         total = self.planes.new_zeros(())
         offset = self.planes if self.reference is None else self.planes - self.reference
-        if s.tv_weight:
-            total = total + s.tv_weight * total_variation(offset)
-        if s.l1_weight:
-            total = total + s.l1_weight * offset.abs().mean()
-        if s.l2_weight:
-            total = total + s.l2_weight * offset.square().mean()
+        if s.tv_weight or s.l1_weight or s.l2_weight:
+            total = plane_regularisation(offset, s.tv_weight, s.l1_weight, s.l2_weight)
         if self.hull is not None and len(self._free_cells):
             random = generator(self.seed, "free space", self.name, self.visit, step)
             total = total + s.free_space_weight * self._free_space(random)

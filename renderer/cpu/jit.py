@@ -70,6 +70,10 @@ def kernel(function=None, *, exact: bool = False):
             return numba.njit(
                 nogil=True,
                 cache=True,
+                # Called kernels are part of their caller. Linked, the process that compiles would
+                # run the callee's own machine code and later ones the copy in the cache: optimised
+                # apart, they round differently.
+                forceinline=True,
                 error_model="numpy",
                 fastmath=False if exact else _FAST,
             )(f)

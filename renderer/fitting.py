@@ -237,9 +237,9 @@ class SubjectFit:
 
     def _refresh(self) -> None:
         random = generator(self.seed, "grid", self.name, self.visit, self.step_index)
-        self.grid.refresh(self.planes.detach(), self.decoder, generator=random)
-        if self.hull is not None:
-            self.grid.occupied &= self.hull
+        self.grid.refresh(
+            self.planes.detach(), self.decoder, generator=random, within=self.hull
+        )
 
 
 def new_planes(

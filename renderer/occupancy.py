@@ -45,6 +45,7 @@ class OccupancyGrid:
         decay: float = 0.95,
         max_threshold: float = 10.0,
         generator: torch.Generator | None = None,
+        within: Tensor | None = None,
         impl: str = "auto",
     ) -> None:
         """Update from the current field: ``density ← max(decay · density, σ)``.
@@ -57,6 +58,8 @@ class OccupancyGrid:
             decay: per refresh; 0 forgets the past.
             max_threshold: density per world unit.
             generator: draws the probes inside the cells; cell centres without one.
+            within: [G, G, G] bool; other cells count as empty, density 0. On a CPU they are not
+                probed, which saves their time.
             impl: see :mod:`renderer.backend`.
         """
         coordinates = self._probes(planes, generator)
@@ -68,9 +71,11 @@ class OccupancyGrid:
         elif chosen == "torch" and uses_cpu_kernels(planes, self.density, decoder=decoder):
             from renderer.cpu.lattice import refresh_density_cpu
 
-            refresh_density_cpu(self.density, planes, decoder, coordinates, decay)
+            refresh_density_cpu(self.density, planes, decoder, coordinates, decay, within)
         else:
             self._probe_slabs(planes, decoder, coordinates, decay)
+        if within is not None:
+            self.density.masked_fill_(~within, 0)
         threshold = self.density.mean().clamp(max=max_threshold)
         self.occupied = self.density > threshold
 

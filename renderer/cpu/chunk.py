@@ -204,7 +204,6 @@ class GradientRunner(ChunkRunner):
             self.forward(low, high, color)
         else:
             self.adopt(kept)
-            # A second ReLU changes nothing.
             layers.color_head(self.second.rows(n)[1], a.color_out, color)
         first, first_array = self.first.rows(n)
         wide, wide_array = self.wide.rows(n)

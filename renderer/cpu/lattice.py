@@ -23,6 +23,7 @@ def refresh_density_cpu(
     decoder: TriplaneDecoder,
     coordinates: list[Tensor],
     decay: float,
+    within: Tensor | None = None,
 ) -> None:
     """``density ← max(decay · density, σ)`` at the lattice's points, in place.
 
@@ -30,6 +31,7 @@ def refresh_density_cpu(
         density: [G, G, G] fp32.
         planes: [3, C, H, W] fp32.
         coordinates: of the lattice along x, y and z, [G] each, in [-1, 1].
+        within: [G, G, G] bool; the other points are left as they are.
     """
     own = planes[:, decoder.color_channels :].permute(0, 2, 3, 1).contiguous().numpy()
     x, y, z = (c.contiguous().numpy() for c in coordinates)
@@ -51,8 +53,10 @@ def refresh_density_cpu(
     rows = np.empty(0, np.int64)
     places = Places(nowhere, nowhere, 1, rows, nowhere, rows)
     cells = density.view(-1).numpy()
+    # Flat indices of the points to look at.
+    chosen = np.arange(len(cells)) if within is None else np.flatnonzero(within.numpy())
     workers = worker_count()
-    parts = shares(len(cells), workers)
+    parts = shares(len(chosen), workers)
 
     def work(index: int) -> None:
         runner = ChunkRunner(parameters, places, decoder.color_channels, decoder.frequencies)
@@ -60,8 +64,9 @@ def refresh_density_cpu(
         for low, high in chunks(*parts[index]):
             count = high - low
             encoded = runner.density_encoded.array[:count]
-            sampling.encode_lattice(*tables, low, decoder.frequencies, encoded)
+            points = chosen[low:high]
+            sampling.encode_lattice(*tables, points, decoder.frequencies, encoded)
             runner.density_of_encoded(count, fresh[:count])
-            cells[low:high] = np.maximum(cells[low:high] * np.float32(decay), fresh[:count])
+            cells[points] = np.maximum(cells[points] * np.float32(decay), fresh[:count])
 
     run_workers(work, workers)

@@ -30,12 +30,12 @@ def density_head(hidden, bias, weight, offset, density):
     width = hidden.shape[1]
     for i in range(hidden.shape[0]):
         row = hidden[i]
+        total = np.float32(0.0)
         for k in range(width):
-            row[k] = softplus(row[k] + bias[k])
-        total = offset
-        for k in range(width):
-            total += row[k] * weight[k]
-        density[i] = np.float32(math.exp(min(total, _CAP)))
+            value = softplus(row[k] + bias[k])
+            row[k] = value
+            total += value * weight[k]
+        density[i] = np.float32(math.exp(min(total + offset, _CAP)))
 
 
 @kernel
@@ -53,14 +53,13 @@ def density_head_into(hidden, bias, weight, offset, column, wide, exponent):
     """
     width = hidden.shape[1]
     for i in range(hidden.shape[0]):
-        row = hidden[i]
-        target = wide[i]
+        row, target = hidden[i], wide[i, column : column + width]
+        total = np.float32(0.0)
         for k in range(width):
-            target[column + k] = softplus(row[k] + bias[k])
-        total = offset
-        for k in range(width):
-            total += target[column + k] * weight[k]
-        exponent[i] = total
+            value = softplus(row[k] + bias[k])
+            target[k] = value
+            total += value * weight[k]
+        exponent[i] = total + offset
 
 
 @kernel
@@ -75,43 +74,52 @@ def add_ray_term_relu(hidden, ray, term):
 
 @kernel
 def color_head(hidden, weight, color):
-    """hidden ← relu(hidden) [N, K]; color ← sigmoid(weight @ hidden) [N, 3]."""
+    """color ← sigmoid(weight @ relu(hidden)) [N, 3], from hidden [N, K]."""
     width = hidden.shape[1]
+    one = np.float32(1.0)
+    to_red, to_green, to_blue = weight[0], weight[1], weight[2]
     for i in range(hidden.shape[0]):
         row = hidden[i]
         red = green = blue = np.float32(0.0)
         for k in range(width):
             value = max(row[k], np.float32(0.0))
-            row[k] = value
-            red += value * weight[0, k]
-            green += value * weight[1, k]
-            blue += value * weight[2, k]
-        color[i, 0] = np.float32(1.0) / (np.float32(1.0) + fast_exp(-red))
-        color[i, 1] = np.float32(1.0) / (np.float32(1.0) + fast_exp(-green))
-        color[i, 2] = np.float32(1.0) / (np.float32(1.0) + fast_exp(-blue))
+            red += value * to_red[k]
+            green += value * to_green[k]
+            blue += value * to_blue[k]
+        color[i, 0], color[i, 1], color[i, 2] = red, green, blue
+    # On its own: three numbers a sample do not fill a vector.
+    flat = color.reshape(color.size)
+    for i in range(flat.shape[0]):
+        flat[i] = one / (one + fast_exp(-flat[i]))
 
 
 @kernel
 def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradient):
-    """Gradient before the last ReLU into ``out`` [N, K]; adds to ``weight_gradient`` [3, K]."""
+    """Gradient before the last ReLU into ``out`` [N, K]; adds to ``weight_gradient`` [3, K].
+
+    ``hidden`` [N, K] is as :func:`color_head` reads it, before the ReLU.
+    """
     width = hidden.shape[1]
-    one = np.float32(1.0)
+    zero, one = np.float32(0.0), np.float32(1.0)
     sums = np.zeros((3, width), np.float32)
+    reds, greens, blues = sums[0], sums[1], sums[2]
+    to_red, to_green, to_blue = weight[0], weight[1], weight[2]
     for i in range(hidden.shape[0]):
         row, target = hidden[i], out[i]
         red = color_gradient[i, 0] * color[i, 0] * (one - color[i, 0])
         green = color_gradient[i, 1] * color[i, 1] * (one - color[i, 1])
         blue = color_gradient[i, 2] * color[i, 2] * (one - color[i, 2])
         for k in range(width):
-            value = red * weight[0, k] + green * weight[1, k] + blue * weight[2, k]
-            target[k] = value if row[k] > np.float32(0.0) else np.float32(0.0)
+            value = red * to_red[k] + green * to_green[k] + blue * to_blue[k]
+            target[k] = value if row[k] > zero else zero
         for k in range(width):
-            sums[0, k] += red * row[k]
-            sums[1, k] += green * row[k]
-            sums[2, k] += blue * row[k]
+            value = max(row[k], zero)
+            reds[k] += red * value
+            greens[k] += green * value
+            blues[k] += blue * value
         if i % BLOCK == BLOCK - 1 or i == hidden.shape[0] - 1:
-            for k in range(width):
-                for j in range(3):
+            for j in range(3):
+                for k in range(width):
                     weight_gradient[j, k] += sums[j, k]
                     sums[j, k] = 0
 
@@ -144,23 +152,25 @@ def density_head_backward(
     width = out.shape[1]
     one = np.float32(1.0)
     sums = np.zeros((2, width), np.float32)
+    to_bias, to_weight = sums[0], sums[1]
     slopes = 0.0
     for i in range(out.shape[0]):
         bounded = min(max(exponent[i], -_GRADIENT_CAP), _GRADIENT_CAP)
         slope = density_gradient[i] * np.float32(math.exp(bounded))
-        row, incoming, target = wide[i], gradient[i], out[i]
+        row, incoming = wide[i, column : column + width], gradient[i, column : column + width]
+        target = out[i]
         for k in range(width):
+            activation = row[k]
             # The derivative of softplus is the sigmoid, 1 − exp(−softplus).
-            sigmoid = one - fast_exp(-row[column + k])
-            target[k] = (incoming[column + k] + slope * weight[k]) * sigmoid
-        for k in range(width):
-            sums[0, k] += target[k]
-            sums[1, k] += slope * row[column + k]
+            value = (incoming[k] + slope * weight[k]) * (one - fast_exp(-activation))
+            target[k] = value
+            to_bias[k] += value
+            to_weight[k] += slope * activation
         slopes += slope
         if i % BLOCK == BLOCK - 1 or i == out.shape[0] - 1:
             for k in range(width):
-                bias_gradient[k] += sums[0, k]
-                weight_gradient[k] += sums[1, k]
-                sums[0, k] = 0
-                sums[1, k] = 0
+                bias_gradient[k] += to_bias[k]
+                weight_gradient[k] += to_weight[k]
+                to_bias[k] = 0
+                to_weight[k] = 0
     weight_gradient[width] += np.float32(slopes)

@@ -50,26 +50,38 @@ def gather(planes, triplane, x, y, z, low, features):
 
 
 @kernel
-def encode(feature, sine, cosine, frequencies, encoded):
-    """[K] → [K·(1 + 2·frequencies)]: x, then sin and cos of x·2⁰, x·2¹, …
+def encode(bands):
+    """The frequency encoding, channel by channel: [1 + 2·frequencies, M], x in the first row.
 
-    ``sine`` and ``cosine`` of x are given: they vectorise over many samples.
+    The others become sin and cos of x·2⁰, x·2¹, …; the channels of many samples lie side by side
+    in a row, so everything vectorises whatever their number.
     """
-    count = feature.shape[0]
-    for c in range(count):
-        encoded[c] = feature[c]
+    frequencies = bands.shape[0] // 2
     if frequencies == 0:
         return
-    for c in range(count):
-        encoded[count + c] = sine[c]
-        encoded[2 * count + c] = cosine[c]
+    x, sine, cosine = bands[0], bands[1], bands[2]
+    for i in range(x.shape[0]):
+        s, c = sin_cos(x[i])
+        sine[i] = s
+        cosine[i] = c
     for f in range(1, frequencies):
         # Double angles: sin 2x = 2·sin x·cos x, cos 2x = 1 − 2·sin² x.
-        before = (2 * f - 1) * count
+        sine, cosine = bands[2 * f - 1], bands[2 * f]
+        double_sine, double_cosine = bands[2 * f + 1], bands[2 * f + 2]
+        for i in range(x.shape[0]):
+            s, c = sine[i], cosine[i]
+            double_sine[i] = np.float32(2.0) * s * c
+            double_cosine[i] = np.float32(1.0) - np.float32(2.0) * s * s
+
+
+@kernel
+def take_channels(bands, sample, low, count, encoded):
+    """Channels ``low … low + count`` of one sample of ``bands`` [F, TILE, C] → [F·count]."""
+    for f in range(bands.shape[0]):
+        source = bands[f, sample, low:]
+        target = encoded[f * count : (f + 1) * count]
         for c in range(count):
-            s, k = encoded[before + c], encoded[before + count + c]
-            encoded[before + 2 * count + c] = np.float32(2.0) * s * k
-            encoded[before + 3 * count + c] = np.float32(1.0) - np.float32(2.0) * s * s
+            target[c] = source[c]
 
 
 @kernel
@@ -98,31 +110,21 @@ def gather_tile(planes, origins, directions, rays_each, ray, t, low, start, stop
 
 
 @kernel
-def sin_cos_all(x, sine, cosine):
-    """Sine and cosine of flat arrays."""
-    for i in range(x.shape[0]):
-        s, c = sin_cos(x[i])
-        sine[i] = s
-        cosine[i] = c
-
-
-@kernel
 def encode_density(
     planes, origins, directions, rays_each, ray, t, color_channels, frequencies, encoded
 ):
     """Encoded density channels of N samples, into ``encoded`` [N, E]."""
     channels = planes.shape[3] - color_channels
-    feature = np.zeros((TILE, channels), np.float32)
-    sine, cosine = np.empty_like(feature), np.empty_like(feature)
+    bands = np.zeros((1 + 2 * frequencies, TILE, channels), np.float32)
+    flat = bands.reshape(bands.shape[0], TILE * channels)
     for start in range(0, ray.shape[0], TILE):
         stop = min(start + TILE, ray.shape[0])
         gather_tile(
-            planes, origins, directions, rays_each, ray, t, color_channels, start, stop, feature
+            planes, origins, directions, rays_each, ray, t, color_channels, start, stop, bands[0]
         )
-        sin_cos_all(feature.ravel(), sine.ravel(), cosine.ravel())
+        encode(flat)
         for i in range(start, stop):
-            k = i - start
-            encode(feature[k], sine[k], cosine[k], frequencies, encoded[i])
+            take_channels(bands, i - start, 0, channels, encoded[i])
 
 
 @kernel
@@ -140,18 +142,17 @@ def encode_samples(
 ):
     """Encoded channels of N samples: into the first columns of ``color_encoded`` and [N, E]."""
     channels = planes.shape[3]
-    feature = np.zeros((TILE, channels), np.float32)
-    sine, cosine = np.empty_like(feature), np.empty_like(feature)
-    width = color_channels * (1 + 2 * frequencies)
+    bands = np.zeros((1 + 2 * frequencies, TILE, channels), np.float32)
+    flat = bands.reshape(bands.shape[0], TILE * channels)
     for start in range(0, ray.shape[0], TILE):
         stop = min(start + TILE, ray.shape[0])
-        gather_tile(planes, origins, directions, rays_each, ray, t, 0, start, stop, feature)
-        sin_cos_all(feature.ravel(), sine.ravel(), cosine.ravel())
+        gather_tile(planes, origins, directions, rays_each, ray, t, 0, start, stop, bands[0])
+        encode(flat)
         for i in range(start, stop):
-            f, s, c = feature[i - start], sine[i - start], cosine[i - start]
-            n = color_channels
-            encode(f[:n], s[:n], c[:n], frequencies, color_encoded[i, :width])
-            encode(f[n:], s[n:], c[n:], frequencies, density_encoded[i])
+            take_channels(bands, i - start, 0, color_channels, color_encoded[i])
+            take_channels(
+                bands, i - start, color_channels, channels - color_channels, density_encoded[i]
+            )
 
 
 @kernel
@@ -174,25 +175,25 @@ def lattice_table(plane, first, second):
 
 
 @kernel
-def encode_lattice(xy, xz, yz, low, frequencies, encoded):
-    """Encoded features of the lattice's points ``low …`` in row-major order, into [N, E]."""
+def encode_lattice(xy, xz, yz, cells, frequencies, encoded):
+    """Encoded features of the lattice's points ``cells`` [N] (row-major), into [N, E]."""
     size, channels = yz.shape[0], yz.shape[2]
-    feature = np.zeros((TILE, channels), np.float32)
-    sine, cosine = np.empty_like(feature), np.empty_like(feature)
+    bands = np.zeros((1 + 2 * frequencies, TILE, channels), np.float32)
+    flat = bands.reshape(bands.shape[0], TILE * channels)
     total = encoded.shape[0]
     for start in range(0, total, TILE):
         stop = min(start + TILE, total)
         for n in range(start, stop):
-            cell = low + n
+            cell = cells[n]
             k = cell % size
             j = (cell // size) % size
             i = cell // (size * size)
+            feature = bands[0, n - start]
             for c in range(channels):
-                feature[n - start, c] = xy[i, j, c] + xz[i, k, c] + yz[j, k, c]
-        sin_cos_all(feature.ravel(), sine.ravel(), cosine.ravel())
+                feature[c] = xy[i, j, c] + xz[i, k, c] + yz[j, k, c]
+        encode(flat)
         for n in range(start, stop):
-            k = n - start
-            encode(feature[k], sine[k], cosine[k], frequencies, encoded[n])
+            take_channels(bands, n - start, 0, channels, encoded[n])
 
 
 @kernel

@@ -53,6 +53,18 @@ def test_jittered_probes_are_the_same_for_both():
     assert not torch.equal(grids[0].density.mean(), OccupancyGrid(12).density.mean())
 
 
+@pytest.mark.parametrize("impl", ["reference", "torch"])
+def test_cells_that_are_ruled_out_stay_empty(impl):
+    planes, decoder = torch.rand(3, 6, 7, 7) * 2 - 1, random_decoder()
+    whole, part = OccupancyGrid(9), OccupancyGrid(9)
+    part.density.fill_(50.0)
+    within = torch.rand(9, 9, 9) < 0.3
+    whole.refresh(planes, decoder, impl=impl)
+    part.refresh(planes, decoder, decay=0.0, within=within, impl=impl)
+    assert torch.equal(part.density, torch.where(within, whole.density, 0.0))
+    assert not part.occupied[~within].any()
+
+
 def test_keep_dilates_by_cells():
     grid = OccupancyGrid(7)
     grid.density[3, 3, 3] = 1.0

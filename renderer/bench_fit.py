@@ -88,7 +88,8 @@ def bench_fit(config: BenchFitConfig) -> None:
         settings = config.fit
         if side == DENSE:
             settings = replace(settings, grid_every=10**9)
-        fit = SubjectFit(name, rays, start, decoder, settings, seed=config.seed, total=10**6)
+        with _side(side):  # which chooses the planes' layout too
+            fit = SubjectFit(name, rays, start, decoder, settings, seed=config.seed, total=10**6)
         if side == DENSE:
             fit.grid.occupied[:] = True
         return fit

@@ -13,10 +13,11 @@ from torch import Tensor
 from renderer.consolidation import Consolidation
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_density
-from renderer.losses import density_smoothness, plane_regularisation
+from renderer.losses import density_smoothness
 from renderer.metrics import psnr, ssim
 from renderer.multiview import Views
 from renderer.occupancy import OccupancyGrid
+from renderer.plane_adam import PlaneAdam, fitting_copy
 from renderer.ray_pool import RayPool
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
 from runtime.seeds import generator
@@ -115,11 +116,17 @@ class SubjectFit:
         self.name, self.seed, self.visit, self.total = name, seed, visit, total
         self.settings, self.decoder = settings, decoder
         self.rays = rays
-        self.planes = planes.detach().clone().to(device).requires_grad_(True)
-        self.reference = None if reference is None else reference.detach().to(device)
+        self.planes = fitting_copy(planes.to(device)).requires_grad_(True)
         # Texels that few rays touch have tiny gradients; Adam's usual eps would freeze them.
-        self.optimizer = torch.optim.Adam(
-            [self.planes], lr=settings.learning_rate * scale, betas=(0.9, 0.99), eps=1e-15
+        self.optimizer = PlaneAdam(
+            self.planes,
+            settings.learning_rate * scale,
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            tv_weight=settings.tv_weight,
+            l1_weight=settings.l1_weight,
+            l2_weight=settings.l2_weight,
+            reference=reference,
         )
         self.base_rate = settings.learning_rate * scale
         self.grid = OccupancyGrid(settings.grid, device)
@@ -154,12 +161,12 @@ class SubjectFit:
         return loss
 
     def regularisation(self, step: int) -> Tensor:
-        """Weighted triplane regularisers; scalar with graph."""
+        """Weighted regularisers of the density; those of the planes are the optimiser's.
+
+        Scalar with graph.
+        """
         s = self.settings
         total = self.planes.new_zeros(())
-        offset = self.planes if self.reference is None else self.planes - self.reference
-        if s.tv_weight or s.l1_weight or s.l2_weight:
-            total = plane_regularisation(offset, s.tv_weight, s.l1_weight, s.l2_weight)
         if self.hull is not None and len(self._free_cells):
             random = generator(self.seed, "free space", self.name, self.visit, step)
             total = total + s.free_space_weight * self._free_space(random)
@@ -211,8 +218,6 @@ class SubjectFit:
         self.optimizer.step()
         if decoder_optimizer is not None:
             decoder_optimizer.step()
-        with torch.no_grad():
-            self.planes.clamp_(-1, 1)
         self.step_index += 1
         return render_loss.detach()
 
@@ -237,9 +242,7 @@ class SubjectFit:
 
     def _refresh(self) -> None:
         random = generator(self.seed, "grid", self.name, self.visit, self.step_index)
-        self.grid.refresh(
-            self.planes.detach(), self.decoder, generator=random, within=self.hull
-        )
+        self.grid.refresh(self.planes.detach(), self.decoder, generator=random, within=self.hull)
 
 
 def new_planes(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from renderer.backend import choose, uses_cpu_kernels
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_density
 from renderer.triplane import check_planes
@@ -26,21 +25,13 @@ def total_variation(planes: Tensor) -> Tensor:
     return along_h + along_w
 
 
-def plane_regularisation(
-    offset: Tensor, tv: float, l1: float, l2: float, impl: str = "auto"
-) -> Tensor:
+def plane_regularisation(offset: Tensor, tv: float, l1: float, l2: float) -> Tensor:
     """tv · total variation + l1 · mean |offset| + l2 · mean offset²; scalar, differentiable.
 
     Args:
         offset: planes, or their difference from a reference, [3, C, H, W].
         tv, l1, l2: weights.
-        impl: "torch" is one pass over memory on a CPU in fp32, "reference" plain PyTorch
-            everywhere; see :mod:`renderer.backend`.
     """
-    if uses_cpu_kernels(offset) and choose(impl, offset) == "torch":
-        from renderer.cpu.regulariser import plane_regularisation_cpu
-
-        return plane_regularisation_cpu(offset, tv, l1, l2)
     total = offset.new_zeros(())
     if tv:
         total = total + tv * total_variation(offset)

@@ -18,22 +18,37 @@ __device__ __forceinline__ float4 load4(const float* base, long long quad) {
     return __ldg((const float4*)base + quad);
 }
 
-// d/dp of factor / 2 * (p - neighbour)^2; no neighbour beyond the edge.
-__device__ __forceinline__ void pull(float4& g, const float4& p, const float* base, long long quad,
-                                     bool exists, float factor) {
+// What the regularisers see: the value minus its reference, where there is one.
+__device__ __forceinline__ float4 offset4(const float* planes, const float* reference,
+                                          long long quad) {
+    float4 p = load4(planes, quad);
+    if (reference) {
+        float4 r = load4(reference, quad);
+        p.x -= r.x;
+        p.y -= r.y;
+        p.z -= r.z;
+        p.w -= r.w;
+    }
+    return p;
+}
+
+// d/dd of factor / 2 * (d - neighbour)^2; no neighbour beyond the edge.
+__device__ __forceinline__ void pull(float4& g, const float4& d, const float* planes,
+                                     const float* reference, long long quad, bool exists,
+                                     float factor) {
     if (!exists) return;
-    float4 n = load4(base, quad);
-    g.x += factor * (p.x - n.x);
-    g.y += factor * (p.y - n.y);
-    g.z += factor * (p.z - n.z);
-    g.w += factor * (p.w - n.w);
+    float4 n = offset4(planes, reference, quad);
+    g.x += factor * (d.x - n.x);
+    g.y += factor * (d.y - n.y);
+    g.z += factor * (d.z - n.z);
+    g.w += factor * (d.w - n.w);
 }
 
 __device__ __forceinline__ float sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }
 
-__device__ __forceinline__ float adam(float p, float g, float& mean, float& square,
+__device__ __forceinline__ float adam(float p, float d, float g, float& mean, float& square,
                                       const PlaneStep& s) {
-    g += s.l1 * sign(p) + s.l2 * p;
+    g += s.l1 * sign(d) + s.l2 * d;
     mean = s.beta1 * mean + (1.0f - s.beta1) * g;
     square = s.beta2 * square + (1.0f - s.beta2) * g * g;
     float moved = p - s.rate * mean / (sqrtf(square) * s.root + s.epsilon);
@@ -43,23 +58,23 @@ __device__ __forceinline__ float adam(float p, float g, float& mean, float& squa
 // Each thread takes four channels of a texel. The new values go to another buffer, since neighbours'
 // old ones are still being read.
 extern "C" __global__ void __launch_bounds__(256)
-    plane_step(const float* planes, const float* grad, float* mean, float* square,
-               float* planes_out, half_t* half_out, PlaneStep s) {
+    plane_step(const float* planes, const float* grad, const float* reference, float* mean,
+               float* square, float* planes_out, half_t* half_out, PlaneStep s) {
     long long quad = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     long long total = (long long)s.planes * s.height * s.width * s.quads;
     if (quad >= total) return;
     int texel = (int)(quad / s.quads), x = texel % s.width, y = texel / s.width % s.height;
     long long row = (long long)s.width * s.quads;
-    float4 p = load4(planes, quad), g = load4(grad, quad);
-    pull(g, p, planes, quad - s.quads, x > 0, s.along_w);
-    pull(g, p, planes, quad + s.quads, x + 1 < s.width, s.along_w);
-    pull(g, p, planes, quad - row, y > 0, s.along_h);
-    pull(g, p, planes, quad + row, y + 1 < s.height, s.along_h);
+    float4 p = load4(planes, quad), d = offset4(planes, reference, quad), g = load4(grad, quad);
+    pull(g, d, planes, reference, quad - s.quads, x > 0, s.along_w);
+    pull(g, d, planes, reference, quad + s.quads, x + 1 < s.width, s.along_w);
+    pull(g, d, planes, reference, quad - row, y > 0, s.along_h);
+    pull(g, d, planes, reference, quad + row, y + 1 < s.height, s.along_h);
     float4 m = ((float4*)mean)[quad], v = ((float4*)square)[quad], out;
-    out.x = adam(p.x, g.x, m.x, v.x, s);
-    out.y = adam(p.y, g.y, m.y, v.y, s);
-    out.z = adam(p.z, g.z, m.z, v.z, s);
-    out.w = adam(p.w, g.w, m.w, v.w, s);
+    out.x = adam(p.x, d.x, g.x, m.x, v.x, s);
+    out.y = adam(p.y, d.y, g.y, m.y, v.y, s);
+    out.z = adam(p.z, d.z, g.z, m.z, v.z, s);
+    out.w = adam(p.w, d.w, g.w, m.w, v.w, s);
     ((float4*)mean)[quad] = m;
     ((float4*)square)[quad] = v;
     ((float4*)planes_out)[quad] = out;

@@ -82,27 +82,26 @@ class PlaneAdam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         planes = self.param_groups[0]["params"][0]
-        if planes.grad is None:
-            return loss
-        chosen = _implementation(self.impl, planes)
-        if chosen == "plain":
-            self._step_plain(planes)
-        else:
-            self._step_fused(planes, chosen)
+        if planes.grad is not None:
+            chosen = _implementation(self.impl, planes)
+            if chosen == "plain":
+                self._step_plain(planes, planes.grad)
+            else:
+                self._step_fused(planes, planes.grad, chosen)
         return loss
 
-    def _step_plain(self, planes: Tensor) -> None:
+    def _step_plain(self, planes: Tensor, grad: Tensor) -> None:
         if any(self.weights):
             offset = planes.detach().clone()
             if self.reference is not None:
                 offset -= self.reference
             with torch.enable_grad():
                 total = plane_regularisation(offset.requires_grad_(), *self.weights)
-            planes.grad += torch.autograd.grad(total, offset)[0]
+            grad += torch.autograd.grad(total, offset)[0]
         super().step()
         planes.clamp_(-1, 1)
 
-    def _step_fused(self, planes: Tensor, chosen: str) -> None:
+    def _step_fused(self, planes: Tensor, grad: Tensor, chosen: str) -> None:
         group, state = self.param_groups[0], self.state[planes]
         if not state:
             state["step"] = torch.tensor(0.0)
@@ -119,7 +118,7 @@ class PlaneAdam(torch.optim.Adam):
         reference = None if self.reference is None else self.reference.permute(0, 2, 3, 1)
         arrays = (
             memory,
-            planes.grad.permute(0, 2, 3, 1).contiguous(),
+            grad.permute(0, 2, 3, 1).contiguous(),
             reference,
             state["exp_avg"].permute(0, 2, 3, 1),
             state["exp_avg_sq"].permute(0, 2, 3, 1),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -56,7 +58,7 @@ def cache_folder() -> Path:
 _FOLDER = str(cache_folder())
 
 
-def kernel(function=None, *, exact: bool = False):
+def kernel(function: Callable | None = None, *, exact: bool = False) -> Any:
     """Compile at first call, keep the machine code on disk.
 
     Args:

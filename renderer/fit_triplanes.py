@@ -1,8 +1,9 @@
 """Stage 2: one triplane per subject under the frozen decoder.
 
 Reads a multi-view set and a stage-1 run; writes a triplane folder with a quality record per
-subject. Finished subjects are skipped, a killed one goes on from its last save. Several
-processes (``torchrun``, ``accelerate launch``) share the subjects between them.
+subject. Finished subjects are skipped, a killed one goes on from its last save. Any number of
+processes share the subjects (:mod:`renderer.fit_jobs`): those of ``torchrun``, ``srun`` or
+``--subjects_at_once``, or the same command given on several machines that see the folder.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ from typing import Literal
 
 import torch
 
-from renderer.decoder import TriplaneDecoder
 from renderer.fit_decoder import report_quality
+from renderer.fit_jobs import SubjectJobs
+from renderer.fit_workers import Share, supervise
 from renderer.fitted_set import FittedSet
 from renderer.fitting import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.multiview import MultiViewSet, select_names
 from renderer.ray_pool import RayPool
-from renderer.sheet import comparison_sheet
+from renderer.sheet import comparison_sheet, save_sheet
+from runtime.claims import Claim
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import atomic_path, read_json, write_json
-from runtime.launch import process_count, process_index
-from runtime.progress import progress
+from runtime.files import atomic_path, write_json
+from runtime.launch import place_in_job
 from runtime.runs import RunFolder
+
+CURVE_POINTS = 20
+"""Points of the loss curve in a subject's record."""
 
 
 @dataclass
@@ -66,43 +71,167 @@ class FitTriplanesConfig:
     save_every: int = field(default=2000, metadata={"resumable": True})
     """Steps between saves of an unfinished subject."""
     log_every: int = field(default=100, metadata={"resumable": True})
-    """Steps between lines of stats.jsonl."""
+    """Steps between looks at the loss, which must be finite."""
+    subjects_at_once: int = field(default=1, metadata={"resumable": True})
+    """Subjects fitted at once on the device, each by a process of its own that gets its share of
+    the CPU's cores."""
+    stale_after: float = field(default=300.0, metadata={"resumable": True})
+    """Seconds without a sign of life after which a process on another machine counts as dead and
+    its subject is taken over; on the same machine that is known at once."""
 
 
 def fit_triplanes(config: FitTriplanesConfig) -> None:
-    """Run or resume stage 2."""
-    data = MultiViewSet(config.root, config.convention)
-    names = select_names(
-        data.split(config.identities), config.txt_file, config.start_idx, config.end_idx, data.names
-    )
-    rank, world = process_index(), process_count()
-    stage1 = FittedSet.open(config.decoder)
-    folder = RunFolder(config.output_dir, config, "fit-triplanes", is_main=rank == 0)
-    device = select_device(config.device)
-    decoder = stage1.decoder().to(device)
-    mean = _mean_planes(stage1) if config.init != "random" else None
-    fitted = FittedSet.create(config.output_dir, decoder, stage1.shape)
-    done = {name for name in fitted.names if _quality_file(folder, name).exists()}
-    mine = names[rank::world]
-    bar = progress(
-        total=len(mine) * config.iterations,
-        initial=sum(name in done for name in mine) * config.iterations,
-        desc="fit-triplanes",
-        unit="step",
-        disable=rank != 0,
-    )
-    with bar:
-        for index, name in enumerate(mine):
-            if name not in done:
-                planes = _start(config, stage1, name, mean)
-                first_step = index * config.iterations
-                _fit_subject(
-                    config, data, name, planes, mean, decoder, fitted, folder, bar, first_step
+    """Run or resume stage 2.
+
+    Raises:
+        UserError: on inputs that no subject can be fitted with.
+        PartialFailure: some subjects could not be fitted; the rest are done.
+    """
+    if config.subjects_at_once < 1:
+        raise UserError(f"subjects_at_once is {config.subjects_at_once}; use 1 or more")
+    rank, count = place_in_job()
+    share = Share(rank, count, config.subjects_at_once)
+    if config.subjects_at_once == 1:
+        _work(config, share)
+        return
+    stage = _Stage2(config, is_main=rank == 0)
+    supervise(_work, config, share, stage.jobs)
+    stage.finish()
+
+
+def _work(config: FitTriplanesConfig, share: Share) -> None:
+    """Fit subjects until none is left; then, unless a supervisor does, report."""
+    stage = _Stage2(config, is_main=share.is_main)
+    if share.threads is not None:
+        torch.set_num_threads(share.threads)
+    stage.jobs.run(stage.fit, share.first, share.shows)
+    if share.reports:
+        stage.finish()
+
+
+class _Stage2:
+    """What all subjects of a run have in common, and the fitting of one."""
+
+    def __init__(self, config: FitTriplanesConfig, is_main: bool):
+        self.config = config
+        self.data = MultiViewSet(config.root, config.convention)
+        names = select_names(
+            self.data.split(config.identities),
+            config.txt_file,
+            config.start_idx,
+            config.end_idx,
+            self.data.names,
+        )
+        self.stage1 = FittedSet.open(config.decoder)
+        self.folder = RunFolder(config.output_dir, config, "fit-triplanes", is_main=is_main)
+        self.device = select_device(config.device, shared=True)
+        self.decoder = self.stage1.decoder().to(self.device)
+        self.mean = _mean_planes(self.stage1) if config.init != "random" else None
+        self.fitted = FittedSet.create(config.output_dir, self.decoder, self.stage1.shape)
+        self.jobs = SubjectJobs(self.folder, self.fitted, names, config.stale_after)
+
+    def finish(self) -> None:
+        """Report what is done and raise what failed."""
+        quality = self.jobs.finish()
+        report_quality(self.folder, {k: v for k, v in quality.items() if "psnr" in v})
+        self.jobs.raise_failures()
+
+    def fit(self, name: str, claim: Claim) -> bool:
+        """Fit one subject and write its record; false when another process has taken over."""
+        config, clock = self.config, _Clock()
+        views = self.data.load(name, self.data.split_views("train", name), config.image_size)
+        fit = SubjectFit(
+            name,
+            RayPool(views, self.device),
+            self._start(name),
+            self.decoder,
+            config.fit,
+            seed=config.seed,
+            total=config.iterations,
+            reference=self.mean,
+        )
+        curve = self._resume(name, fit)
+        first = fit.step_index
+        clock.lap("load")
+        while fit.step_index < config.iterations:
+            loss = fit.step()
+            step = fit.step_index
+            if step % config.log_every == 0 and not torch.isfinite(loss):
+                raise UserError(
+                    f"the loss of {name} is not finite at step {step}; lower "
+                    "fit.learning_rate and start in a new output folder"
                 )
-    if rank == 0:
-        records = {name: _quality_file(folder, name) for name in names}
-        quality = {name: read_json(path) for name, path in records.items() if path.exists()}
-        report_quality(folder, {k: v for k, v in quality.items() if "psnr" in v})
+            if step * CURVE_POINTS // config.iterations > len(curve):
+                curve.append(float(loss))
+            if step % config.save_every == 0 and step < config.iterations:
+                if not claim.held():
+                    return False
+                with atomic_path(self.jobs.state(name)) as temporary:
+                    torch.save(fit.state() | {"curve": curve}, temporary)
+        rate = (fit.step_index - first) / clock.lap("fit")
+        if not claim.held():
+            return False
+        self.fitted.put(name, fit.planes)
+        clock.lap("save")
+        record: dict = {"steps": fit.step_index, "steps_per_second": round(rate, 2)}
+        record |= {"loss": curve} | self._check(name)
+        clock.lap("check")
+        write_json(self.jobs.record(name), record | {"seconds": clock.laps})
+        self.jobs.state(name).unlink(missing_ok=True)
+        shown = {key: record[key] for key in ("psnr", "ssim") if key in record}
+        self.folder.scalars(len(self.jobs.done()), {"loss": curve[-1], **shown} if curve else shown)
+        return True
+
+    def _start(self, name: str) -> torch.Tensor:
+        config = self.config
+        if config.init == "stage1" and self.stage1.path(name).exists():
+            return self.stage1.load(name)
+        _, channels, size, _ = self.stage1.shape
+        std = config.fit.init_std if config.init == "random" else 0.0
+        return new_planes(name, config.seed, channels, size, std, self.mean)
+
+    def _resume(self, name: str, fit: SubjectFit) -> list[float]:
+        """Go on from the saved state, if there is one; the loss curve so far."""
+        file = self.jobs.state(name)
+        if not file.exists():
+            return []
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, ValueError) as error:
+            raise UserError(
+                f"{file} can't be read ({str(error).splitlines()[0]}); delete it to fit {name} "
+                "from the start"
+            ) from None
+        fit.restore(state)
+        return state["curve"]
+
+    def _check(self, name: str) -> dict[str, float]:
+        """Held-out quality of what is on disk, fp16 and clamped, not of what was in memory."""
+        frames = self.data.split_views("test", name)
+        if not frames:
+            return {}
+        held_out = self.data.load(name, frames, self.config.image_size)
+        planes = self.fitted.load(name).to(self.device)
+        settings = self.config.fit.render_settings()
+        result = held_out_quality(planes, self.decoder, held_out, settings)
+        sheet = comparison_sheet(held_out, result.images)
+        save_sheet(self.folder.images / f"{name}.png", sheet)
+        return {"psnr": result.mean_psnr, "ssim": result.mean_ssim}
+
+
+class _Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> float:
+        """End a lap; its seconds."""
+        now = time.perf_counter()
+        seconds, self._since = max(now - self._since, 1e-9), now
+        self.laps[name] = round(seconds, 3)
+        return seconds
 
 
 def _mean_planes(stage1: FittedSet) -> torch.Tensor:
@@ -112,80 +241,3 @@ def _mean_planes(stage1: FittedSet) -> torch.Tensor:
     for name in stage1.names:
         total += stage1.load(name)
     return total / len(stage1.names)
-
-
-def _start(
-    config: FitTriplanesConfig, stage1: FittedSet, name: str, mean: torch.Tensor | None
-) -> torch.Tensor:
-    if config.init == "stage1" and stage1.path(name).exists():
-        return stage1.load(name)
-    _, channels, size, _ = stage1.shape
-    std = config.fit.init_std if config.init == "random" else 0.0
-    return new_planes(name, config.seed, channels, size, std, mean)
-
-
-def _quality_file(folder: RunFolder, name: str) -> Path:
-    return folder.path / "quality" / f"{name}.json"
-
-
-def _fit_subject(
-    config: FitTriplanesConfig,
-    data: MultiViewSet,
-    name: str,
-    planes: torch.Tensor,
-    mean: torch.Tensor | None,
-    decoder: TriplaneDecoder,
-    fitted: FittedSet,
-    folder: RunFolder,
-    bar,
-    first_step: int,
-) -> None:
-    views = data.load(name, data.split_views("train", name), config.image_size)
-    rays = RayPool(views, next(decoder.parameters()).device)
-    fit = SubjectFit(
-        name,
-        rays,
-        planes,
-        decoder,
-        config.fit,
-        seed=config.seed,
-        total=config.iterations,
-        reference=mean,
-    )
-    state_file = folder.state / f"{name}.pt"
-    if state_file.exists():
-        fit.restore(torch.load(state_file, map_location="cpu", weights_only=True))
-        bar.update(fit.step_index)
-    folder.rewind(first_step + fit.step_index)
-    began, first = time.perf_counter(), fit.step_index
-    while fit.step_index < config.iterations:
-        loss = fit.step()
-        bar.update()
-        if fit.step_index % config.log_every == 0:
-            if not torch.isfinite(loss):
-                raise UserError(
-                    f"the loss of {name} is not finite at step {fit.step_index}; lower "
-                    "fit.learning_rate and start in a new output folder"
-                )
-            bar.set_postfix(subject=name, loss=f"{float(loss):.5f}", refresh=False)
-            folder.scalars(first_step + fit.step_index, {f"{name}/loss": float(loss)})
-        if fit.step_index % config.save_every == 0 and fit.step_index < config.iterations:
-            with atomic_path(state_file) as temporary:
-                torch.save(fit.state(), temporary)
-    rate = (fit.step_index - first) / max(time.perf_counter() - began, 1e-9)
-    fitted.put(name, fit.planes)
-    record: dict[str, float] = {"steps": fit.step_index, "steps_per_second": round(rate, 2)}
-    frames = data.split_views("test", name)
-    if frames:
-        held_out = data.load(name, frames, config.image_size)
-        # Judge what is on disk, fp16 and clamped, not what was in memory.
-        result = held_out_quality(
-            fitted.load(name).to(fit.planes.device),
-            decoder,
-            held_out,
-            config.fit.render_settings(),
-        )
-        record |= {"psnr": result.mean_psnr, "ssim": result.mean_ssim}
-        folder.save_image(f"{name}.png", comparison_sheet(held_out, result.images))
-    write_json(_quality_file(folder, name), record)
-    state_file.unlink(missing_ok=True)

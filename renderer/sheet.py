@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from renderer.multiview import Views
+from runtime.files import atomic_path
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -20,3 +24,9 @@ def comparison_sheet(views: Views, images: Tensor, columns: int = 6) -> np.ndarr
     ours = to_uint8(images[:columns])
     rows = [np.concatenate(list(row), axis=1) for row in (truth, ours)]
     return np.concatenate(rows, axis=0)
+
+
+def save_sheet(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 [H, W, 3], atomically; the suffix gives the format."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary)

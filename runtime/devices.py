@@ -7,10 +7,14 @@ import torch
 from runtime.errors import UserError
 
 
-def select_device(name: str = "auto") -> torch.device:
+def select_device(name: str = "auto", *, shared: bool = False) -> torch.device:
     """The device called ``name``: "auto" (a GPU, else the CPU), "cpu", "cuda" or "cuda:N".
 
     Without a number the GPU is the one of the launcher's local rank (the first by default).
+
+    Args:
+        shared: for processes that don't talk to one another: more of them than GPUs share these,
+            and the local rank may be SLURM's.
 
     Raises:
         UserError: the name is no device, or the asked-for GPU is not there.
@@ -22,9 +26,13 @@ def select_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise UserError(f'device "{name}" is unknown; use auto, cpu, cuda or cuda:N.') from None
     if device.type == "cuda":
-        if device.index is None:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if device.index is None:
+            rank = int(os.environ.get("LOCAL_RANK", "0"))
+            if shared:
+                rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+                rank %= max(count, 1)
+            device = torch.device("cuda", rank)
         if (device.index or 0) >= count:
             raise UserError(
                 f'device "{name}" was asked for but this machine offers {count} usable GPUs; '

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.errors import UserError
+from runtime.errors import PartialFailure, UserError, is_disk_full
 from runtime.version import VERSION
 
 OWN_PACKAGES = ("runtime", "renderer", "diffusion", "studio", "triavatar")
@@ -210,18 +210,6 @@ def _quiet_loading() -> None:
         logging.disable_progress_bar()
 
 
-def is_disk_full(error: Exception) -> bool:
-    """Whether there was no room to write; libraries wrap the system's error in their own."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    text = str(error)
-    # safetensors passes the system's words on; torch.save says only that its writer failed.
-    return any(
-        words in text
-        for words in ("No space left on device", "File too large", "file write failed")
-    ) or ("inline_container" in text and "PytorchStreamWriter" in text)
-
-
 def os_error_sentence(error: OSError) -> str | None:
     """What a failed file operation means to a user, or None when it is a fault of ours."""
     where = f" ({error.filename})" if error.filename else ""
@@ -237,13 +225,15 @@ def os_error_sentence(error: OSError) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit status.
 
-    0 done, 2 a mistake in the input (one sentence on stderr), 130 interrupted. Anything else is a
-    fault of the program and shows its traceback.
+    0 done, 1 done but for some parts (listed on stderr), 2 a mistake in the input (one sentence on
+    stderr), 130 interrupted. Anything else is a fault of the program and shows its traceback.
     """
     try:
         run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         return _fail(str(error), 2)
+    except PartialFailure as error:
+        return _fail(str(error), 1)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in OWN_PACKAGES:

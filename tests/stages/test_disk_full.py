@@ -43,7 +43,7 @@ def test_full_disk_loses_nothing(chain, stage, tmp_path):
 
 
 def test_enospc_is_recognised_in_library_errors():
-    from triavatar.cli import is_disk_full
+    from runtime.errors import is_disk_full
 
     assert is_disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert is_disk_full(RuntimeError("[enforce fail at inline_container.cc] . file write failed"))

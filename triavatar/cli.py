@@ -139,6 +139,12 @@ STAGES: dict[str, Stage] = {
         "bench_fit",
         "Measure fitting against the plain reference: steps/s, time to a PSNR.",
     ),
+    "bench fit-many": Stage(
+        "renderer.bench_fit_many",
+        "BenchFitManyConfig",
+        "bench_fit_many",
+        "Measure stage 2 on a few subjects and extrapolate to many: time, disk.",
+    ),
 }
 
 

@@ -22,7 +22,7 @@ from diffusion.models import MeanTriplane
 from diffusion.order import ShuffledOrder
 from renderer.fitted_set import FittedSet
 from renderer.multiview import MultiViewSet, select_names
-from renderer.triplane import resize_planes, rollout, unroll
+from renderer.triplane import rollout, shrink_planes, unroll
 from runtime.errors import UserError
 from runtime.seeds import generator
 
@@ -151,7 +151,9 @@ class PairedSet:
         self.mean: MeanTriplane | None = None
         if subtract_mean:
             measured = islice(names, MEASURED)
-            self.mean = MeanTriplane.of((fitted.load(name) for name in measured), max(sizes))
+            largest = max(sizes)
+            shrunken = (shrink_planes(fitted.load(name), largest) for name in measured)
+            self.mean = MeanTriplane.of(shrunken, largest)
         half = cache_gib * 2**30 / 2
         self._planes = Cache(
             self._load_planes, lambda item: sum(tensor_bytes(t) for t in item), half
@@ -159,10 +161,10 @@ class PairedSet:
         self._features = Cache(features.load, feature_bytes, half)
 
     def _load_planes(self, name: str) -> tuple[Tensor, ...]:
-        planes = self.fitted.load(name)[None]
+        planes = self.fitted.load(name)
         if planes.abs().max() > 1:
             raise UserError(f"{self.fitted.path(name)} leaves the range -1..1: fit it again")
-        resized = (resize_planes(planes, size) for size in self.sizes)
+        resized = (shrink_planes(planes, size)[None] for size in self.sizes)
         if self.mean is not None:
             resized = map(self.mean.differences, resized)
         return tuple(map(rollout, resized))

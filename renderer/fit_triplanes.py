@@ -64,6 +64,9 @@ class FitTriplanesConfig:
     """Steps per subject."""
     fit: FitSettings = field(default_factory=FitSettings)
     """Settings shared with stage 1."""
+    storage: Literal["float16", "uint8"] = "float16"
+    """How triplanes are kept on disk; uint8 takes half the room, 8 bits a value with a scale for
+    each channel. Quality is judged on what is kept."""
     seed: int = 0
     """Fixes every random number."""
     device: str = field(default="auto", metadata={"resumable": True})
@@ -127,7 +130,9 @@ class _Stage2:
         self.device = select_device(config.device, shared=True)
         self.decoder = self.stage1.decoder().to(self.device)
         self.mean = _mean_planes(self.stage1) if config.init != "random" else None
-        self.fitted = FittedSet.create(config.output_dir, self.decoder, self.stage1.shape)
+        self.fitted = FittedSet.create(
+            config.output_dir, self.decoder, self.stage1.shape, config.storage
+        )
         self.jobs = SubjectJobs(self.folder, self.fitted, names, config.stale_after)
 
     def finish(self) -> None:
@@ -206,7 +211,7 @@ class _Stage2:
         return state["curve"]
 
     def _check(self, name: str) -> dict[str, float]:
-        """Held-out quality of what is on disk, fp16 and clamped, not of what was in memory."""
+        """Held-out quality of what is on disk, rounded and clamped, not of what was in memory."""
         frames = self.data.split_views("test", name)
         if not frames:
             return {}

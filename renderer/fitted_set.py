@@ -4,7 +4,8 @@
 
     <folder>/manifest.json                   shape, dtype, range, box, plane order, decoder hash
     <folder>/decoder/                        the shared decoder (config.json + safetensors)
-    <folder>/triplanes/<object>.safetensors  fp16 [P, C, H, W], one per subject
+    <folder>/triplanes/<object>.safetensors  [P, C, H, W], one per subject: fp16, or 8 bits a value
+                                             with a scale and an offset for each channel
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from runtime.files import load_tensors, read_json, write_json
 from runtime.version import VERSION
 
 FORMAT = "triavatar-triplanes"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = {"float16": 1, "uint8": 2}
+"""Version by dtype: programs that know fp16 alone shall not take codes for values."""
 
 
 class FittedSet:
@@ -38,24 +40,29 @@ class FittedSet:
 
     @classmethod
     def create(
-        cls, folder: Path | str, decoder: TriplaneDecoder, shape: tuple[int, int, int, int]
+        cls,
+        folder: Path | str,
+        decoder: TriplaneDecoder,
+        shape: tuple[int, int, int, int],
+        dtype: str = "float16",
     ) -> FittedSet:
-        """Make the folder, or open it again if decoder and shape are the same.
+        """Make the folder, or open it again if decoder, shape and dtype are the same.
 
         Args:
             decoder: saved beside the triplanes.
             shape: of each triplane, (3, C, H, W).
+            dtype: of its files, see :func:`renderer.triplane.save_triplane`.
 
         Raises:
-            UserError: if the folder already holds triplanes of another decoder or shape.
+            UserError: if the folder already holds triplanes of another decoder, shape or dtype.
         """
         folder = Path(folder)
         manifest = {
             "format": FORMAT,
-            "version": FORMAT_VERSION,
+            "version": FORMAT_VERSIONS[dtype],
             "axis_order": AXIS_ORDER,
             "shape": list(shape),
-            "dtype": "float16",
+            "dtype": dtype,
             "range": [-1.0, 1.0],
             "box": [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]],
             "plane_order": list(PLANE_ORDER),
@@ -64,7 +71,7 @@ class FittedSet:
         }
         if (folder / "manifest.json").exists():
             known = cls.open(folder)
-            for key in ("shape", "decoder_hash"):
+            for key in ("shape", "decoder_hash", "dtype"):
                 if known.manifest[key] != manifest[key]:
                     raise UserError(
                         f"{folder} already holds triplanes of another "
@@ -86,15 +93,21 @@ class FittedSet:
                 "fit-decoder, fit-triplanes, sample-base or sample-upsampler"
             )
         manifest = read_json(path)
-        if manifest.get("format") != FORMAT or manifest.get("version") != FORMAT_VERSION:
-            raise UserError(f"{path} is not a {FORMAT} version {FORMAT_VERSION} manifest")
+        known = list(FORMAT_VERSIONS.values())
+        if manifest.get("format") != FORMAT or manifest.get("version") not in known:
+            versions = " or ".join(map(str, known))
+            raise UserError(f"{path} is not a {FORMAT} manifest of version {versions}")
         expected = {"axis_order": AXIS_ORDER, "plane_order": list(PLANE_ORDER)}
         for key, value in expected.items():
             if manifest.get(key) != value:
                 raise UserError(f"{path}: {key} is {manifest.get(key)}, this version reads {value}")
-        for key in ("shape", "decoder_hash"):
+        for key in ("shape", "decoder_hash", "dtype"):
             if key not in manifest:
                 raise UserError(f"{path} lacks '{key}'")
+        if FORMAT_VERSIONS.get(manifest["dtype"]) != manifest["version"]:
+            raise UserError(
+                f"{path}: dtype {manifest['dtype']} is none of version {manifest['version']}'s"
+            )
         return cls(folder, manifest)
 
     @property
@@ -141,7 +154,8 @@ class FittedSet:
         """Write one triplane [3, C, H, W], clamped to [-1, 1], atomically."""
         if tuple(planes.shape) != self.shape:
             raise ValueError(f"planes must be {self.shape}, got {tuple(planes.shape)}")
-        save_triplane(self.path(name), planes, {"decoder_hash": self.manifest["decoder_hash"]})
+        metadata = {"decoder_hash": self.manifest["decoder_hash"]}
+        save_triplane(self.path(name), planes, metadata, self.manifest["dtype"])
 
 
 def load_decoder(folder: Path, expected_hash: str | None = None) -> TriplaneDecoder:

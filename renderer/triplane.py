@@ -22,6 +22,8 @@ from runtime.files import atomic_path, load_tensors, save_tensors
 
 PLANE_ORDER = ("xy", "xz", "yz")
 AXIS_ORDER = "P C H W"
+DTYPES = ("float16", "uint8")
+"""How a file may keep the values."""
 # Coordinates (W, H) of each plane, as indices into (x, y, z).
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 
@@ -145,17 +147,53 @@ class Triplane:
         return sample_planes(self.planes[index], points)
 
 
-def save_triplane(path: Path | str, planes: Tensor, metadata: dict[str, str] | None = None) -> None:
+def shrink_planes(planes: Tensor, size: int) -> Tensor:
+    """One triplane [3, C, H, W] at ``size``, rounded as a file keeps it, fp32.
+
+    Resizing while training and reading a set resized before (``triavatar triplanes downsample``)
+    thus give the same numbers.
+    """
+    check_planes(planes, batched=False)
+    return resize_planes(planes[None], size)[0].half().float()
+
+
+def quantize(planes: Tensor) -> dict[str, Tensor]:
+    """8 bits a value: [3, C, H, W] → ``planes`` uint8, ``scale`` and ``offset`` fp32 [3, C].
+
+    A value is offset + scale · code; every channel of every plane spreads its own range over the
+    256 codes, so the error is at most half of 1/255 of that range.
+    """
+    flat = planes.float().flatten(2)
+    offset, top = flat.amin(dim=2), flat.amax(dim=2)
+    scale = (top - offset) / 255
+    divisor = torch.where(scale > 0, scale, 1)[..., None, None]
+    codes = ((planes.float() - offset[..., None, None]) / divisor).round().clamp(0, 255)
+    return {"planes": codes.to(torch.uint8), "scale": scale, "offset": offset}
+
+
+def dequantize(codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Inverse of :func:`quantize`, fp32 [3, C, H, W]."""
+    return offset[..., None, None] + scale[..., None, None] * codes.float()
+
+
+def save_triplane(
+    path: Path | str,
+    planes: Tensor,
+    metadata: dict[str, str] | None = None,
+    dtype: str = "float16",
+) -> None:
     """Write one triplane [3, C, H, W], clamped to [-1, 1].
 
     A path ending in ``.npy`` writes the published layout [3, 1, C, H, W] in fp32, any other
-    writes safetensors in fp16. The write is atomic.
+    writes safetensors: ``dtype`` "float16", or "uint8" (:func:`quantize`). The write is atomic.
 
     Raises:
         UserError: if a value is NaN or infinite; nothing is written.
     """
     path = Path(path)
     check_planes(planes, batched=False)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}")
     if not torch.isfinite(planes).all():
         raise UserError(f"refusing to save a triplane with NaN or infinite values to {path}")
     planes = planes.detach().cpu().clamp(-1, 1)
@@ -163,14 +201,15 @@ def save_triplane(path: Path | str, planes: Tensor, metadata: dict[str, str] | N
         with atomic_path(path) as temporary:
             np.save(temporary, planes.float().numpy()[:, None])
         return
-    save_tensors(path, {"planes": planes.half().contiguous()}, metadata)
+    tensors = quantize(planes) if dtype == "uint8" else {"planes": planes.half()}
+    save_tensors(path, tensors, metadata)
 
 
 def load_triplane(path: Path | str) -> Tensor:
     """Read one triplane as fp32 [3, C, H, W] with values in [-1, 1].
 
-    Reads safetensors and the published ``.npy`` layout [3, 1, C, H, W] (whose files may be
-    unclamped: they are clamped as their renderer does).
+    Reads safetensors (fp16, or 8 bits with a scale) and the published ``.npy`` layout
+    [3, 1, C, H, W] (whose files may be unclamped: they are clamped as their renderer does).
 
     Raises:
         UserError: if the file is missing, unreadable, of another shape or holds NaN.
@@ -190,9 +229,24 @@ def load_triplane(path: Path | str) -> Tensor:
         tensors, _ = load_tensors(path)
         if "planes" not in tensors:
             raise UserError(f"{path} holds no tensor named 'planes'; it is not a triplane file")
-        planes = tensors["planes"].float()
+        planes = tensors["planes"]
+        if planes.dtype == torch.uint8:
+            planes = _dequantized(tensors, path)
+        planes = planes.float()
     if planes.ndim != 4 or planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2]:
         raise UserError(f"{path} holds shape {list(planes.shape)}, expected [3, C, H, H]")
     if not torch.isfinite(planes).all():
         raise UserError(f"{path} holds NaN or infinite values; fit or sample it again")
     return planes.clamp(-1, 1)
+
+
+def _dequantized(tensors: dict[str, Tensor], path: Path) -> Tensor:
+    codes = tensors["planes"]
+    scale, offset = tensors.get("scale"), tensors.get("offset")
+    fits = [x is not None and x.shape == codes.shape[:2] for x in (scale, offset)]
+    if scale is None or offset is None or not all(fits):
+        raise UserError(
+            f"{path} holds 8-bit planes without a scale and an offset for each channel; "
+            "make it again"
+        )
+    return dequantize(codes, scale, offset)

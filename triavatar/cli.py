@@ -79,6 +79,18 @@ STAGES: dict[str, Stage] = {
         "fit_triplanes",
         "Stage 2: fit one triplane per object with the decoder frozen.",
     ),
+    "triplanes downsample": Stage(
+        "renderer.triplane_sets",
+        "DownsampleConfig",
+        "downsample",
+        "Copy a triplane set with smaller planes, or with 8 bits a value.",
+    ),
+    "triplanes stats": Stage(
+        "renderer.triplane_stats",
+        "TriplaneStatsConfig",
+        "triplane_stats",
+        "Range, smoothness and statistics of a triplane set; dB lost to small errors.",
+    ),
     "train-base": Stage(
         "diffusion.train_base",
         "TrainBaseConfig",

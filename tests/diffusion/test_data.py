@@ -16,6 +16,7 @@ from diffusion.order import MicroBatches, ShuffledOrder
 from renderer.fitted_set import FittedSet
 from renderer.multiview import MultiViewSet
 from renderer.triplane import resize_planes, rollout
+from renderer.triplane_sets import DownsampleConfig, downsample
 from runtime.errors import UserError
 
 
@@ -60,7 +61,7 @@ def test_problems_depend_on_the_position_alone(
     assert a.names == b.names and torch.equal(a.noise, b.noise)
     assert torch.equal(a.timesteps, b.timesteps) and torch.equal(a.drop, b.drop)
     assert not torch.equal(a.noise, first[38].noise)
-    expected = rollout(resize_planes(tiny_fitted.load(a.names[0])[None], 8))
+    expected = rollout(resize_planes(tiny_fitted.load(a.names[0])[None], 8)).half().float()
     assert torch.equal(a.start, expected)
     assert torch.equal(a.features.latent, tiny_features.load(a.names[0]).latent)
     many = [first[i] for i in range(2000)]
@@ -72,6 +73,24 @@ def test_problems_depend_on_the_position_alone(
     assert abs(float(torch.cat([item.noise for item in many[:200]]).std()) - 1) < 0.01
     joined = DenoisingBatch.join(many[:3])
     assert joined.start.shape == (3, 8, 8, 24) and len(joined.features) == 3
+
+
+@pytest.mark.parametrize("subtract_mean", [False, True])
+def test_a_downsampled_set_gives_the_same_problems(
+    tiny_fitted: FittedSet, tiny_features: FeatureSet, tmp_path: Path, subtract_mean: bool
+) -> None:
+    """Resized while training or before: the same numbers, to the bit."""
+    downsample(DownsampleConfig(tiny_fitted.folder, tmp_path / "small", size=8))
+    sets = (tiny_fitted, FittedSet.open(tmp_path / "small"))
+    names = ["s0", "s2"]
+    pairs = [
+        PairedSet(fitted, tiny_features, names, (8,), subtract_mean=subtract_mean)
+        for fitted in sets
+    ]
+    a, b = (DenoisingDataset(pair, 100, 0.2, 5, "base") for pair in pairs)
+    for position in range(4):
+        assert torch.equal(a[position].start, b[position].start)
+    assert torch.equal(pairs[0].true_planes("s2"), pairs[1].true_planes("s2"))
 
 
 def test_held_out_identities_are_not_trained_on(

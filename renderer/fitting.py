@@ -5,7 +5,7 @@ Legend: R rays, C channels, H plane size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from renderer.occupancy import OccupancyGrid
 from renderer.plane_adam import PlaneAdam, fitting_copy
 from renderer.ray_pool import RayPool
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
+from renderer.tolerance import JitterSettings, jitter
 from runtime.seeds import generator
 
 # World units; long enough that the thin fog which a ray across free space would gather counts.
@@ -74,6 +75,8 @@ class FitSettings:
     the hull off and marches through all occupied cells."""
     free_space_points: int = 2000
     """Points per step of the free-space loss."""
+    jitter: JitterSettings = field(default_factory=JitterSettings)
+    """Small errors of the planes that pictures are rendered with, so that fits tolerate them."""
 
     def render_settings(self) -> RenderSettings:
         """The same marching for held-out views."""
@@ -142,17 +145,21 @@ class SubjectFit:
         s = self.settings
         random = generator(self.seed, stream, self.name, self.visit, step)
         batch = self.rays.draw(s.rays, s.near_fraction, random)
-        jitter = torch.rand(s.rays, generator=random).to(self.planes.device)
+        shift = torch.rand(s.rays, generator=random).to(self.planes.device)
         background = self.planes.new_full((3,), s.background)
+        planes = self.planes
+        if s.jitter.active:
+            key = (self.seed, f"{stream} jitter", self.name, self.visit, step)
+            planes = jitter(planes, s.jitter, *key)
         rendered = render_rays(
-            self.planes,
+            planes,
             self.decoder,
             self.grid,
             batch.origins,
             batch.directions,
             background,
             s.render_settings(),
-            jitter,
+            shift,
         )
         loss = (rendered.color - batch.target(background)).square().mean()
         if s.opacity_weight:

@@ -20,7 +20,10 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "."},
     packages=find_packages(include=[*packages, *(f"{name}.*" for name in packages)]),
-    package_data={"renderer.cuda": ["kernels/*.cu", "kernels/*.cuh"]},
+    package_data={
+        "renderer.cuda": ["kernels/*.cu", "kernels/*.cuh"],
+        "triavatar": ["web/*.html"],
+    },
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",

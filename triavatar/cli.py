@@ -121,6 +121,12 @@ STAGES: dict[str, Stage] = {
         "render",
         "Render a triplane: still views and a turntable.",
     ),
+    "view": Stage(
+        "triavatar.view",
+        "ViewerConfig",
+        "view",
+        "Look at triplanes in the browser: orbit, depth, opacity.",
+    ),
     "generate": Stage(
         "triavatar.generate",
         "GenerateConfig",

@@ -11,7 +11,7 @@ from renderer.render import RenderSettings
 from runtime.devices import select_device
 from runtime.errors import UserError
 from triavatar.pictures import save_picture
-from triavatar.video import write_video
+from triavatar.turntable import TurntableFormat, write_turntable
 from triavatar.views import (
     on_device,
     open_triplane,
@@ -33,6 +33,9 @@ class ViewConfig:
     """Views of the turntable, a full turn; 0 for none."""
     fps: int = 30
     """Frames of the turntable per second."""
+    turntable: tuple[TurntableFormat, ...] = ("mp4",)
+    """Files of the turntable: mp4, html (one page that holds all frames and turns by dragging,
+    without a network) and gif."""
     elevation: float = 5.0
     """Height of the camera above the horizon in degrees."""
     distance: float = 4.5
@@ -59,7 +62,7 @@ class RenderConfig:
     triplane: Path
     """Triplane file: .safetensors, or the .npy layout [3, 1, C, H, W]."""
     output_dir: Path
-    """Folder for view_*.png and turntable.mp4."""
+    """Folder for view_*.png and turntable.*."""
     decoder: Path | None = None
     """Decoder folder; found by itself for a file inside a triplane folder."""
     views: ViewConfig = field(default_factory=ViewConfig)
@@ -69,15 +72,20 @@ class RenderConfig:
 
 
 def write_views(
-    folder: Path, planes: Tensor, decoder: TriplaneDecoder, views: ViewConfig
+    folder: Path,
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    views: ViewConfig,
+    title: str | None = None,
 ) -> np.ndarray:
-    """Write ``view_<azimuth>.png`` and ``turntable.mp4`` into ``folder``.
+    """Write ``view_<azimuth>.png`` and ``turntable.*`` into ``folder``.
 
     Args:
         folder: made when missing.
         planes: [3, C, H, W] on the decoder's device.
         decoder: the shared decoder.
         views: what to render.
+        title: of the turntable's page; the folder's name without it.
 
     Returns:
         The still views, uint8 [N, H, W, 3].
@@ -89,7 +97,7 @@ def write_views(
     if views.frames:
         turn = turntable_cameras(views.frames, views.size, views.elevation, views.distance)
         frames = render_views(planes, decoder, turn, views.march, views.background)
-        write_video(folder / "turntable.mp4", frames, views.fps)
+        write_turntable(folder, frames, views.fps, views.turntable, title or folder.name)
     return stills
 
 
@@ -102,5 +110,11 @@ def render(config: RenderConfig) -> None:
     config.views.check()
     device = select_device(config.device)
     planes, decoder = open_triplane(config.triplane, config.decoder)
-    write_views(config.output_dir, planes.to(device), on_device(decoder, device), config.views)
+    write_views(
+        config.output_dir,
+        planes.to(device),
+        on_device(decoder, device),
+        config.views,
+        config.triplane.stem,
+    )
     print(f"views of {config.triplane} are in {config.output_dir}")

@@ -1,0 +1,192 @@
+"""``triavatar view``: look at triplanes in the browser, rendered here by the renderer itself.
+
+Python's own HTTP server and one page: the browser asks for the view it needs, small while the
+hand moves and full at rest.
+"""
+
+import json
+import math
+import webbrowser
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from renderer.render import RenderSettings
+from runtime.devices import select_device
+from runtime.errors import UserError
+from triavatar.turntable import encode_jpeg, page
+from triavatar.viewer_scene import LAYERS, Scene, Viewpoint, find_triplanes
+
+NEAREST = 1.8
+"""Distance below which the camera would stand inside the box."""
+
+
+@dataclass
+class ViewerConfig:
+    """Settings of ``triavatar view``."""
+
+    triplane: Path
+    """Triplane file (.safetensors, or .npy with --decoder), triplane folder, or the folder of a
+    generated avatar; of a folder, the page offers all."""
+    decoder: Path | None = None
+    """Decoder folder; found by itself for files inside a triplane folder."""
+    size: int = 512
+    """Width and height of the picture at rest, in pixels."""
+    elevation: float = 5.0
+    """Height of the camera above the horizon at the start, in degrees."""
+    distance: float = 4.5
+    """From the camera to the box's centre at the start, in world units (the box is [-1, 1]³)."""
+    march: RenderSettings = field(
+        default_factory=lambda: RenderSettings(steps=512, color_threshold=1e-3)
+    )
+    """How rays are marched at rest; while moving with half as many steps."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines look too."""
+    port: int = 8008
+    """Port to listen on; 0 takes a free one."""
+    browser: bool = False
+    """Open the page in this machine's browser."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+class ViewerServer(ThreadingHTTPServer):
+    """Serves the page and its pictures.
+
+    Args:
+        config: where to listen and what to show.
+
+    Raises:
+        UserError: there is nothing to show, it can't be read, or the port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, config: ViewerConfig):
+        if config.size < 16 or config.distance < NEAREST:
+            raise UserError(f"view needs size ≥ 16 and distance ≥ {NEAREST}.")
+        triplanes = find_triplanes(config.triplane)
+        self.config = config
+        self.scene = Scene(triplanes, config.decoder, config.march, select_device(config.device))
+        self.scene.load(next(iter(triplanes)))
+        # One thread renders for all: each would bring a set of compute threads of its own.
+        self.renderer = ThreadPoolExecutor(1, "render")
+        try:
+            super().__init__((config.host, config.port), Handler)
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"can't listen on {config.host} port {config.port} ({error}); give another --port "
+                "or --host."
+            ) from None
+
+    def server_close(self) -> None:
+        super().server_close()
+        self.renderer.shutdown()
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        host, port = self.server_address[:2]
+        return f"http://{'localhost' if host == '0.0.0.0' else host}:{port}/"
+
+    def describe(self) -> dict:
+        """What the page needs to know."""
+        return {
+            "avatars": list(self.scene.triplanes),
+            "size": self.config.size,
+            "elevation": self.config.elevation,
+            "distance": self.config.distance,
+            "nearest": NEAREST,
+        }
+
+    def picture(self, query: dict[str, list[str]]) -> bytes:
+        """The JPEG a query asks for.
+
+        Raises:
+            UserError: the query makes no sense, or the triplane can't be read.
+        """
+        name = query.get("avatar", [next(iter(self.scene.triplanes))])[0]
+        if name not in self.scene.triplanes:
+            raise UserError(f"there is no avatar '{name}'")
+        layer = query.get("layer", ["color"])[0]
+        if layer not in LAYERS:
+            raise UserError(f"layer '{layer}' is none of {', '.join(LAYERS)}")
+        viewpoint = Viewpoint(
+            _number(query, "azimuth", 0.0, -1e4, 1e4),
+            _number(query, "elevation", self.config.elevation, -85, 85),
+            _number(query, "distance", self.config.distance, NEAREST, 100),
+        )
+        size = int(_number(query, "size", self.config.size, 16, self.config.size))
+        background = _number(query, "background", 1.0, 0, 1)
+        moving = bool(_number(query, "moving", 0, 0, 1))
+        job = self.renderer.submit(
+            self.scene.render, name, viewpoint, size, layer, background, moving
+        )
+        return encode_jpeg(job.result(), 85 if moving else 95)
+
+
+def _number(query: dict[str, list[str]], key: str, default: float, low: float, high: float):
+    text = query.get(key, [str(default)])[0]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise UserError(f"{key} is '{text[:40]}', it must be a number from {low:g} to {high:g}")
+    return value
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET / (the page), /scene.json and /view?…; errors are one sentence of text."""
+
+    protocol_version = "HTTP/1.1"
+    server: ViewerServer
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        try:
+            if address.path == "/":
+                self._send(200, "text/html; charset=utf-8", page("viewer.html").encode())
+            elif address.path == "/scene.json":
+                content = json.dumps(self.server.describe()).encode()
+                self._send(200, "application/json", content)
+            elif address.path == "/view":
+                picture = self.server.picture(parse_qs(address.query))
+                self._send(200, "image/jpeg", picture)
+            else:
+                self._send(404, "text/plain; charset=utf-8", b"there is nothing here")
+        except UserError as error:
+            self._send(400, "text/plain; charset=utf-8", str(error).encode())
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the page was closed while its picture was on the way
+
+    def _send(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: one line per picture would hide the address."""
+
+
+def view(config: ViewerConfig) -> None:
+    """Serve the viewer until Ctrl-C.
+
+    Raises:
+        UserError: see :class:`ViewerServer`.
+    """
+    server = ViewerServer(config)
+    print(f"{len(server.scene.triplanes)} triplanes at {server.address} (Ctrl-C ends)", flush=True)
+    if config.browser:
+        webbrowser.open(server.address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print("\nviewer ended")
+    finally:
+        server.server_close()

@@ -128,7 +128,8 @@ class _Stage2:
         self.stage1 = FittedSet.open(config.decoder)
         self.folder = RunFolder(config.output_dir, config, "fit-triplanes", is_main=is_main)
         self.device = select_device(config.device, shared=True)
-        self.decoder = self.stage1.decoder().to(self.device)
+        self.decoder = self.stage1.decoder()
+        torch.nn.Module.to(self.decoder, self.device)
         self.mean = _mean_planes(self.stage1) if config.init != "random" else None
         self.fitted = FittedSet.create(
             config.output_dir, self.decoder, self.stage1.shape, config.storage

@@ -157,7 +157,8 @@ def _errors(config: TriplaneStatsConfig, fitted: FittedSet, names: list[str]) ->
     if not chosen:
         raise UserError(f"{config.root} has no held-out views of the subjects of {fitted.folder}")
     device = select_device(config.device)
-    decoder = fitted.decoder().to(device)
+    decoder = fitted.decoder()
+    torch.nn.Module.to(decoder, device)
     found: dict[str, dict[str, float]] = {}
     for name in progress(chosen, desc="held-out views", unit="subject"):
         frames = data.split_views("test", name)[: config.views]

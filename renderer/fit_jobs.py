@@ -81,11 +81,12 @@ class SubjectJobs:
         except FileNotFoundError:
             return 0
 
-    def run(self, fit: Callable[[str, Claim], bool], first: float, show: bool) -> None:
+    def run(self, fit: Fit, first: float, show: bool) -> None:
         """Fit subjects until all are finished, by whomever, or failed.
 
         Args:
             fit: fits one subject and writes its record; false when the claim was lost on the way.
+                It tells the bar how much of the subject is done.
             first: where in the list to begin, 0 to 1; processes that begin apart meet late.
             show: draw a bar of the whole job.
 
@@ -105,7 +106,7 @@ class SubjectJobs:
                 worked = False
                 for name, claim in self._claimed(left):
                     worked = True
-                    outcome = self._one(name, claim, fit)
+                    outcome = self._one(name, claim, fit, bar)
                     succeeded |= outcome is True
                     failures = failures + 1 if outcome is False else 0
                     if failures == HOPELESS and not succeeded:
@@ -140,7 +141,7 @@ class SubjectJobs:
         except FileNotFoundError:
             return ""
 
-    def _one(self, name: str, claim: Claim, fit: Callable[[str, Claim], bool]) -> bool | None:
+    def _one(self, name: str, claim: Claim, fit: Fit, bar: JobBar) -> bool | None:
         """Whether a claimed subject was fitted; None when there was nothing to do."""
         try:
             if self.record(name).exists() and self.fitted.path(name).exists():
@@ -152,7 +153,7 @@ class SubjectJobs:
                     f"{claim.deaths} processes in a row died on {name} without getting further; "
                     "look for lack of memory, then run the same command again"
                 )
-            if not fit(name, claim):
+            if not fit(name, claim, bar):
                 self.folder.log(f"{name} was taken over by another process")
                 return None
             self.failure(name).unlink(missing_ok=True)
@@ -222,6 +223,12 @@ class JobBar:
         self.bar.update(0)
         self._counted = time.monotonic()
 
+    def within(self, share: float) -> None:
+        """How much of the subject at hand is done, 0 to 1; counts again when the last is old."""
+        self.count_if_due()
+        self.bar.n = round(len(self._done | self._failed) + share, 2)
+        self.bar.update(0)
+
     def count_if_due(self) -> None:
         """Count again when the last count is old."""
         if time.monotonic() - self._counted > COUNT_AGAIN:
@@ -239,3 +246,6 @@ def _stems(folder: Path, suffix: str) -> set[str]:
     except FileNotFoundError:
         return set()
     return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+
+
+Fit = Callable[[str, Claim, JobBar], bool]

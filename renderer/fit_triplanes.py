@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 
 from renderer.fit_decoder import report_quality
-from renderer.fit_jobs import SubjectJobs
+from renderer.fit_jobs import JobBar, SubjectJobs
 from renderer.fit_workers import Share, supervise
 from renderer.fitted_set import FittedSet
 from renderer.fitting import FitSettings, SubjectFit, held_out_quality, new_planes
@@ -142,7 +142,7 @@ class _Stage2:
         report_quality(self.folder, {k: v for k, v in quality.items() if "psnr" in v})
         self.jobs.raise_failures()
 
-    def fit(self, name: str, claim: Claim) -> bool:
+    def fit(self, name: str, claim: Claim, bar: JobBar) -> bool:
         """Fit one subject and write its record; false when another process has taken over."""
         config, clock = self.config, _Clock()
         views = self.data.load(name, self.data.split_views("train", name), config.image_size)
@@ -162,11 +162,13 @@ class _Stage2:
         while fit.step_index < config.iterations:
             loss = fit.step()
             step = fit.step_index
-            if step % config.log_every == 0 and not torch.isfinite(loss):
-                raise UserError(
-                    f"the loss of {name} is not finite at step {step}; lower "
-                    "fit.learning_rate and start in a new output folder"
-                )
+            if step % config.log_every == 0:
+                if not torch.isfinite(loss):
+                    raise UserError(
+                        f"the loss of {name} is not finite at step {step}; lower "
+                        "fit.learning_rate and start in a new output folder"
+                    )
+                bar.within(step / config.iterations)
             if step * CURVE_POINTS // config.iterations > len(curve):
                 curve.append(float(loss))
             if step % config.save_every == 0 and step < config.iterations:
@@ -184,8 +186,9 @@ class _Stage2:
         clock.lap("check")
         write_json(self.jobs.record(name), record | {"seconds": clock.laps})
         self.jobs.state(name).unlink(missing_ok=True)
-        shown = {key: record[key] for key in ("psnr", "ssim") if key in record}
-        self.folder.scalars(len(self.jobs.done()), {"loss": curve[-1], **shown} if curve else shown)
+        if self.folder.is_main:
+            shown = {key: record[key] for key in ("psnr", "ssim") if key in record}
+            self.folder.scalars(len(self.jobs.done()), {"loss": curve[-1], **shown})
         return True
 
     def _start(self, name: str) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.launch import make_accelerator
+from runtime.launch import make_accelerator, place_in_job
 from runtime.seeds import generator, numpy_generator, seed_of
 
 
@@ -62,8 +62,6 @@ def test_trackers_that_are_not_there(monkeypatch):
     ],
 )
 def test_place_in_a_job_of_torchrun_or_slurm(monkeypatch, environment, expected):
-    from runtime.launch import place_in_job
-
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -4,6 +4,10 @@ RodinHD, Algorithm 1: after visiting identity s, Ω_s ← (∇_ω L_render)² an
 visiting it again the loss gains λ/2 · Σ Ω_s (ω − ω*_s)². Each identity owns one pair, from its
 own last visit. As in elastic weight consolidation (Kirkpatrick 2017), Ω is the diagonal of the
 Fisher matrix; one batch is a noisy estimate of it, so squares are averaged over several.
+
+:func:`accumulate` is the other way to use it, one running pair for all identities (online EWC,
+Schwarz et al. 2018): it holds the decoder near what *every* earlier identity needs, in the memory
+of one pair, where RodinHD's holds it near what the identity being visited needed last time.
 """
 
 from __future__ import annotations
@@ -67,3 +71,18 @@ def consolidate(decoder: nn.Module, losses: Iterable[Tensor]) -> Consolidation:
     importance = estimate_importance(decoder, losses)
     anchor = nn.utils.parameters_to_vector(decoder.parameters()).detach().clone()
     return Consolidation(importance, anchor)
+
+
+def accumulate(
+    running: Consolidation | None, importance: Tensor, decoder: nn.Module, decay: float
+) -> Consolidation:
+    """The running pair after a visit: Ω ← decay · Ω + Ω_s and ω* ← ω.
+
+    Args:
+        running: the pair before, None before the first visit.
+        importance: Ω_s of the identity just visited, or the sum over several, [parameters].
+        decay: share of the earlier importance that stays, in [0, 1].
+    """
+    anchor = nn.utils.parameters_to_vector(decoder.parameters()).detach().clone()
+    earlier = 0.0 if running is None else decay * running.importance
+    return Consolidation(earlier + importance, anchor)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from renderer.fit_decoder import report_quality
+from renderer.decoder_fit import report_quality
 from renderer.fit_jobs import JobBar, SubjectJobs
 from renderer.fit_workers import Share, supervise
 from renderer.fitted_set import FittedSet

@@ -197,16 +197,31 @@ class SubjectFit:
         density = query_density(self.planes, self.decoder, points)
         return -torch.expm1(-density * FREE_SPACE_STRETCH).mean()
 
-    def step(
-        self,
-        decoder_optimizer: torch.optim.Optimizer | None = None,
-        consolidation: Consolidation | None = None,
-        consolidation_weight: float = 0.0,
-    ) -> Tensor:
+    def step(self, decoder_optimizer: torch.optim.Optimizer | None = None) -> Tensor:
         """One optimisation step of the triplane and, when given its optimiser, the decoder.
 
         Returns:
             The render loss before the step, detached scalar.
+        """
+        if decoder_optimizer is not None:
+            decoder_optimizer.zero_grad()
+        loss = self.backward()
+        self.update()
+        if decoder_optimizer is not None:
+            decoder_optimizer.step()
+        return loss
+
+    def backward(
+        self, consolidation: Consolidation | None = None, consolidation_weight: float = 0.0
+    ) -> Tensor:
+        """First half of a step: set the triplane's gradient and add to the decoder's.
+
+        Args:
+            consolidation: what the decoder is held to, if anything.
+            consolidation_weight: λ/2 of its penalty.
+
+        Returns:
+            The render loss, detached scalar.
         """
         s, step = self.settings, self.step_index
         if step and step % s.grid_every == 0:
@@ -215,18 +230,17 @@ class SubjectFit:
         total = render_loss + self.regularisation(step)
         if consolidation is not None and consolidation_weight:
             total = total + consolidation_weight * consolidation.penalty(self.decoder)
-        rate = self.base_rate * s.decay ** (step / max(self.total, 1))
+        self.optimizer.zero_grad()
+        total.backward()
+        return render_loss.detach()
+
+    def update(self) -> None:
+        """Second half of a step: move the triplane along the gradient of :meth:`backward`."""
+        rate = self.base_rate * self.settings.decay ** (self.step_index / max(self.total, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        if decoder_optimizer is not None:
-            decoder_optimizer.zero_grad()
-        total.backward()
         self.optimizer.step()
-        if decoder_optimizer is not None:
-            decoder_optimizer.step()
         self.step_index += 1
-        return render_loss.detach()
 
     def state(self) -> dict:
         """Everything needed to go on at ``step_index``."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from renderer.fit_decoder import DecoderFit, FitDecoderConfig, fit_decoder
+from renderer.decoder_fit import DecoderFit
+from renderer.fit_decoder import FitDecoderConfig, fit_decoder
 from renderer.fit_triplanes import FitTriplanesConfig, fit_triplanes
 from renderer.fitted_set import FittedSet
 from renderer.fitting import FitSettings, SubjectFit, new_planes
@@ -72,12 +73,17 @@ def same_triplanes(a: Path, b: Path) -> bool:
 def test_replay_visits_every_identity_once_a_round(tmp_path):
     data = MultiViewSet(EXAMPLE)
     names = data.split("train")[:5]
-    fit = DecoderFit(decoder_config(tmp_path / "run", rounds=6), data, names)
-    visits = [fit.schedule(k) for k in range(6 * len(names))]
-    for turn in range(6):
-        assert Counter(name for r, name in visits if r == turn) == Counter(names)
-    orders = {tuple(name for r, name in visits if r == turn) for turn in range(6)}
-    assert len(orders) > 1
+    for together in (1, 2):
+        config = decoder_config(tmp_path / str(together), rounds=6, subjects_per_step=together)
+        fit = DecoderFit(config, data, names)
+        visits = [fit.schedule(k) for k in range(fit.visits)]
+        for turn in range(6):
+            groups = [members for r, members in visits if r == turn]
+            assert Counter(name for members in groups for name in members) == Counter(names)
+            # The last group has what is left.
+            assert [len(members) for members in groups] == {1: [1] * 5, 2: [2, 2, 1]}[together]
+        orders = {tuple(sum((m for r, m in visits if r == turn), [])) for turn in range(6)}
+        assert len(orders) > 1
 
 
 def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch):
@@ -85,9 +91,9 @@ def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch
         pass
 
     calls = 0
-    original = SubjectFit.step
+    original = SubjectFit.backward
 
-    def step(self, *args, **kwargs):
+    def backward(self, *args, **kwargs):
         nonlocal calls
         calls += 1
         if calls == 11:
@@ -96,7 +102,7 @@ def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch
 
     config = decoder_config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(SubjectFit, "step", step)
+        patch.setattr(SubjectFit, "backward", backward)
         with pytest.raises(Killed):
             fit_decoder(config)
     fit_decoder(config)
@@ -177,7 +183,7 @@ def test_stage1_starts_a_subject_from_those_before(tmp_path, monkeypatch):
             fits.append(self)
             starts.append(planes.clone())
 
-    monkeypatch.setattr("renderer.fit_decoder.SubjectFit", Recorded)
+    monkeypatch.setattr("renderer.decoder_fit.SubjectFit", Recorded)
     config = decoder_config(tmp_path / "run", init="mean", rounds=2, inner_steps=2)
     fit_decoder(config)
     first, second = fits[:2]
@@ -189,9 +195,9 @@ def test_stage1_starts_a_subject_from_those_before(tmp_path, monkeypatch):
     assert torch.equal(starts[fits.index(again)], first.planes.detach())
 
 
-def test_stage1_is_one_process(tmp_path, monkeypatch):
+def test_stage1_refuses_processes_it_cannot_share_with(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="start one process"):
+    with pytest.raises(UserError, match="multiple of the number of processes"):
         fit_decoder(decoder_config(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

@@ -1,0 +1,79 @@
+"""What stage 1 keeps of every subject between its visits: triplane and consolidation pair.
+
+A file per subject and version, the version being the number of the visit that wrote it. What a
+visit changes is written first under a new version; the state file that names the versions is
+replaced after that, and the old versions go last. Killed in between, a run finds the old ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from renderer.consolidation import Consolidation
+from runtime.files import load_tensors, save_tensors
+
+
+class SubjectStore:
+    """The subjects' files.
+
+    Args:
+        folder: where they lie.
+        names: the subjects.
+        device: where consolidation pairs are read to.
+
+    Attributes:
+        versions: version of each subject's file; 0 = not visited yet.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str], device: torch.device):
+        self.folder, self.device = folder, device
+        self.versions = dict.fromkeys(names, 0)
+
+    @property
+    def visited(self) -> list[str]:
+        """Subjects that have a triplane."""
+        return [name for name, version in self.versions.items() if version]
+
+    def path(self, name: str, version: int) -> Path:
+        return self.folder / f"{name}.{version}.safetensors"
+
+    def planes(self, name: str) -> Tensor:
+        """The triplane [3, C, H, H] of a visited subject, on the CPU."""
+        return load_tensors(self.path(name, self.versions[name]))[0]["planes"]
+
+    def pair(self, name: str) -> Consolidation | None:
+        """The consolidation pair of the subject's last visit, if that stored one."""
+        if not self.versions[name]:
+            return None
+        tensors, _ = load_tensors(self.path(name, self.versions[name]))
+        if "anchor" not in tensors:
+            return None
+        return Consolidation(
+            tensors["importance"].to(self.device), tensors["anchor"].to(self.device)
+        )
+
+    def mean_planes(self) -> Tensor | None:
+        """Mean of the stored triplanes [3, C, H, H]; None before the first."""
+        names = self.visited
+        if not names:
+            return None
+        return sum((self.planes(name) for name in names), torch.zeros(())) / len(names)
+
+    def save(self, name: str, version: int, planes: Tensor, pair: Consolidation | None) -> None:
+        """Write a new version beside the one in use."""
+        tensors = {"planes": planes}
+        if pair is not None:
+            tensors |= {"importance": pair.importance, "anchor": pair.anchor}
+        save_tensors(self.path(name, version), tensors)
+
+    def remove_others(self, names: Iterable[str] | None = None) -> None:
+        """Delete the versions of ``names`` (default: all) that are not in use."""
+        names = set(self.versions if names is None else names)
+        for file in self.folder.glob("*.safetensors"):
+            name, version = file.name.removesuffix(".safetensors").rsplit(".", 1)
+            if name in names and version != str(self.versions[name]):
+                file.unlink(missing_ok=True)

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from renderer.fit_decoder import FitDecoderConfig
 
 
+def visiting_order(names: list[str], seed: int, turn: int) -> list[str]:
+    """The subjects in the order a round visits them."""
+    order = torch.randperm(len(names), generator=generator(seed, "order", turn))
+    return [names[i] for i in order.tolist()]
+
+
 class DecoderFit:
     """The schedule of visits and what is kept between them.
 
@@ -86,11 +92,9 @@ class DecoderFit:
     def schedule(self, visit: int) -> tuple[int, list[str]]:
         """Round and subjects of a visit: every round visits every subject, in a drawn order."""
         turn, position = divmod(visit, self.visits_per_round)
-        order = torch.randperm(
-            len(self.names), generator=generator(self.config.seed, "order", turn)
-        ).tolist()
         first = position * self.config.subjects_per_step
-        return turn, [self.names[i] for i in order[first : first + self.config.subjects_per_step]]
+        order = visiting_order(self.names, self.config.seed, turn)
+        return turn, order[first : first + self.config.subjects_per_step]
 
     def run(self, after_visit: Callable[[DecoderFit], None] | None = None) -> None:
         """All remaining visits, then the triplane folder and the held-out quality.

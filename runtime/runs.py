@@ -20,6 +20,13 @@ from runtime.files import atomic_path, remove_stale, write_text
 _STEP = re.compile(r"step_(\d+)")
 
 
+def read_rows(file: Path) -> list[dict[str, float]]:
+    """The rows of a run's ``stats.jsonl``; none where there is no such file."""
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 class RunFolder:
     """``config.yaml``, ``log.txt``, ``stats.jsonl``, ``state/``, ``snapshots/``, ``images/``.
 
@@ -109,10 +116,7 @@ class RunFolder:
 
     def read_scalars(self) -> list[dict[str, float]]:
         """The rows of ``stats.jsonl`` so far."""
-        file = self.path / "stats.jsonl"
-        if not file.is_file():
-            return []
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return read_rows(self.path / "stats.jsonl")
 
     def rewind(self, step: int) -> None:
         """Drop the rows of ``stats.jsonl`` after ``step``; call it after loading a state."""

@@ -115,6 +115,12 @@ STAGES: dict[str, Stage] = {
         "sample_upsampler",
         "Sample full-resolution triplanes from low-resolution ones.",
     ),
+    "study forgetting": Stage(
+        "triavatar.study_forgetting",
+        "StudyForgettingConfig",
+        "study_forgetting",
+        "Compare ways of fitting the decoder: what it forgets of whom, and when.",
+    ),
     "render": Stage(
         "triavatar.render",
         "RenderConfig",

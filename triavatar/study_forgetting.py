@@ -99,8 +99,10 @@ def study_forgetting(config: StudyForgettingConfig) -> None:
         if read_run(path) is None:
             folder.log(f"{method}, seed {seed}")
             _run(run_config(config, method, seed, len(names)), config, data, names, measures)
-        # Whoever finishes last draws the complete report.
-        write_report(folder.path, config.methods, [seed for _, seed in runs])
+            # So that a report of what is there can be looked at; the last process draws it whole.
+            write_report(folder.path, config.methods, seeds)
+    if rank == 0:
+        write_report(folder.path, config.methods, seeds)
     folder.log(f"report: {folder.path / 'table.md'}, maps.png, curves.png")
 
 

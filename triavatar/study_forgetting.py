@@ -56,9 +56,10 @@ class StudyForgettingConfig(FitDecoderConfig):
     """Ways of fitting to compare, of naive, replay, consolidation, online and joint."""
     n_seeds: int = field(default=3, metadata={"resumable": True})
     """How often each is run, with the seeds seed, seed + 1, …; the table shows the spread."""
-    joint_subjects: int = 4
+    # The folders of finished joint runs refuse other settings of joint; the rest need not.
+    joint_subjects: int = field(default=4, metadata={"resumable": True})
     """Subjects in a mini-batch of the method joint."""
-    joint_split_rays: bool = False
+    joint_split_rays: bool = field(default=False, metadata={"resumable": True})
     """Whether joint divides fit.rays among the subjects of a step and takes as many more steps,
     or takes fit.rays of each and fewer steps. The total of rays is the same."""
     eval_views: int = 2
@@ -86,11 +87,8 @@ def study_forgetting(config: StudyForgettingConfig) -> None:
     _check(config, data, names)
     rank = process_index()
     folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
-    runs = [
-        (method, config.seed + index)
-        for index in range(config.n_seeds)
-        for method in config.methods
-    ]
+    seeds = range(config.seed, config.seed + config.n_seeds)
+    runs = [(method, seed) for seed in seeds for method in config.methods]
     measures: dict[str, Measure] = {}
     if config.lpips != "off":
         measures["lpips"] = Lpips(config.lpips, select_device(config.device))

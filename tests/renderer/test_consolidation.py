@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from renderer.consolidation import Consolidation, consolidate, estimate_importance
+from renderer.consolidation import Consolidation, accumulate, consolidate, estimate_importance
 
 
 def linear_model() -> nn.Linear:
@@ -54,3 +54,35 @@ def test_importance_of_an_unused_parameter_is_zero_and_anchor_is_a_copy():
         model[0].weight.add_(1.0)
     torch.testing.assert_close(pair.anchor, before)
     assert pair.penalty(model) > 0
+
+
+def test_more_batches_make_the_estimate_stable_as_one_over_their_root():
+    """The error of a mean of k independent squares falls as 1 over √k."""
+    torch.manual_seed(1)
+    model = linear_model()
+
+    def error(batches: int) -> float:
+        def losses():
+            for _ in range(batches):
+                x = torch.randn(1, 3, dtype=torch.float64)
+                y = x @ model.weight.detach().T + 0.3 * torch.randn(1, 1, dtype=torch.float64)
+                yield 0.5 * (model(x) - y).square().mean()
+
+        # E[g²] = s² for every weight here, and Var[g²] = (9 - 1) s⁴.
+        return float(estimate_importance(model, losses()).div(0.3**2).sub(1).square().mean())
+
+    few = sum(error(8) for _ in range(200)) / 200
+    many = sum(error(128) for _ in range(50)) / 50
+    assert 0.7 < few < 1.4 and 0.7 < many * 128 / 8 < 1.4
+
+
+def test_online_consolidation_is_a_decaying_sum_anchored_at_the_last_weights():
+    model = linear_model()
+    first = accumulate(None, torch.tensor([1.0, 2.0, 0.0]).double(), model, 0.5)
+    assert first.penalty(model) == 0
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    assert float(first.penalty(model)) == 3.0
+    second = accumulate(first, torch.tensor([0.0, 4.0, 8.0]).double(), model, 0.5)
+    assert second.importance.tolist() == [0.5, 5.0, 8.0]
+    assert second.penalty(model) == 0

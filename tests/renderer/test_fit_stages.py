@@ -86,6 +86,37 @@ def test_replay_visits_every_identity_once_a_round(tmp_path):
         assert len(orders) > 1
 
 
+@pytest.mark.parametrize("kind", ["identity", "online"])
+def test_visits_hold_the_decoder_to_what_was_stored(kind, tmp_path, monkeypatch):
+    """Visits as scheduled; what holds the decoder is the identity's own or the last pair."""
+    held: list[tuple[str, torch.Tensor | None]] = []
+    ends: list[torch.Tensor] = []
+    original = SubjectFit.backward
+
+    def backward(self, pair, weight):
+        weights = torch.nn.utils.parameters_to_vector(self.decoder.parameters()).detach()
+        if self.step_index == 0:
+            held.append((self.name, None if pair is None else pair.anchor.clone()))
+            ends.append(weights.clone())
+        return original(self, pair, weight)
+
+    monkeypatch.setattr(SubjectFit, "backward", backward)
+    config = decoder_config(
+        tmp_path / "run", rounds=3, consolidation=kind, consolidation_weight=100.0
+    )
+    data = MultiViewSet(EXAMPLE)
+    fit = DecoderFit(config, data, data.split("train")[:2])
+    fit.run()
+    assert [[name] for name, _ in held] == [fit.schedule(k)[1] for k in range(6)]
+    for visit, (name, anchor) in enumerate(held):
+        before = [k for k in range(visit) if kind == "online" or held[k][0] == name]
+        if not before:
+            assert anchor is None
+        else:
+            # The weights after visit k are those at the start of the next.
+            assert anchor is not None and torch.equal(anchor, ends[before[-1] + 1])
+
+
 def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch):
     class Killed(Exception):
         pass

@@ -58,6 +58,7 @@ def test_every_scale_has_every_configuration(scale, project, tmp_path):
     """Each file names only settings that exist, for the stage whose script reads it."""
     read_by = {
         "fit_decoder": "fit-decoder",
+        "study_forgetting": "study forgetting",
         "fit_triplanes": "fit-triplanes",
         "vae": "train-vae",
         "features": "encode-features",
@@ -73,6 +74,7 @@ def test_every_scale_has_every_configuration(scale, project, tmp_path):
         "train-vae": "--root r --output_dir o",
         "encode-features": "--root r --output_dir o --vae v",
         "fit-decoder": "--root r --output_dir o",
+        "study forgetting": "--root r --output_dir o",
         "fit-triplanes": "--root r --output_dir o --decoder d",
         "train-base": "--output_dir o --triplanes t --features f",
         "train-upsampler": "--root r --output_dir o --triplanes t --features f",
@@ -85,7 +87,7 @@ def test_every_scale_has_every_configuration(scale, project, tmp_path):
     folder = project / "configs" / scale
     for file, stage in read_by.items():
         config = ["--config", str(folder / f"{file}.yaml"), *shlex.split(required[stage])]
-        assert cli.main([stage, *config, "--dry-run"]) == 0, f"{scale}/{file}"
+        assert cli.main([*stage.split(), *config, "--dry-run"]) == 0, f"{scale}/{file}"
 
 
 def test_launch_counts_processes(project, tmp_path):

@@ -12,12 +12,48 @@ import numpy as np
 
 from runtime.errors import UserError
 
-# Columns are the file camera's axes in OpenCV camera axes (x right, y down, z forward).
+# In OpenCV camera axes (x right, y down, z forward).
+_DIRECTIONS = {
+    "right": (1.0, 0.0, 0.0), "left": (-1.0, 0.0, 0.0), "down": (0.0, 1.0, 0.0),
+    "up": (0.0, -1.0, 0.0), "forward": (0.0, 0.0, 1.0), "back": (0.0, 0.0, -1.0),
+}  # fmt: skip
+# Where the file camera's x, y and z point in the picture.
 CAMERA_AXES = {
-    "opencv": np.diag([1.0, 1.0, 1.0]),
-    "blender": np.diag([1.0, -1.0, -1.0]),  # x right, y up, looks down -z; OpenGL is the same
-    "opengl": np.diag([1.0, -1.0, -1.0]),
+    "opencv": "right down forward",
+    "blender": "right up back",
+    "opengl": "right up back",
+    "pytorch3d": "left up forward",
+    "unity": "right up forward",  # left-handed, and so is its world
 }
+
+
+def camera_axes_matrix(axes: str) -> np.ndarray:
+    """[3, 3] whose columns are the file camera's axes in OpenCV camera axes.
+
+    Args:
+        axes: one of :data:`CAMERA_AXES`, or three words such as "right up back" that say where
+            the file camera's x, y and z point. Determinant −1 for left-handed axes.
+
+    Raises:
+        UserError: unknown words, or axes that do not span space.
+    """
+    words = CAMERA_AXES.get(axes, axes).split() if isinstance(axes, str) else []
+    if len(words) != 3 or not set(words) <= _DIRECTIONS.keys():
+        raise UserError(
+            f"unknown camera axes '{axes}': choose one of {', '.join(CAMERA_AXES)}, or say where "
+            "x, y and z point with three of right, left, up, down, forward, back"
+        )
+    matrix = np.array([_DIRECTIONS[word] for word in words]).T
+    if abs(np.linalg.det(matrix)) < 0.5:
+        raise UserError(f"camera axes '{axes}' name one direction twice")
+    return matrix
+
+
+def name_camera_axes(matrix: np.ndarray) -> str:
+    """Inverse of :func:`camera_axes_matrix`; the shortest name ("opengl" for Blender's too)."""
+    words = {np.array(d).tobytes(): word for word, d in _DIRECTIONS.items()}
+    spelled = " ".join(words[(np.round(column) + 0.0).tobytes()] for column in matrix.T)
+    return {text: name for name, text in CAMERA_AXES.items()}.get(spelled, spelled)
 
 
 @dataclass(frozen=True)
@@ -26,8 +62,9 @@ class Convention:
 
     Attributes:
         world_from_file: similarity [4, 4] from the file's world to the house world (rotation
-            times one scale, plus translation).
-        camera_axes: "opencv", "blender" or "opengl".
+            times one scale, plus translation). It mirrors where the file's world is left-handed,
+            which needs left-handed camera axes too.
+        camera_axes: see :func:`camera_axes_matrix`.
     """
 
     world_from_file: np.ndarray
@@ -36,30 +73,35 @@ class Convention:
     def __post_init__(self) -> None:
         matrix = np.asarray(self.world_from_file, dtype=np.float64)
         object.__setattr__(self, "world_from_file", matrix)
-        if self.camera_axes not in CAMERA_AXES:
-            raise UserError(
-                f"unknown camera axes '{self.camera_axes}': choose one of {', '.join(CAMERA_AXES)}"
-            )
+        handed = np.linalg.det(camera_axes_matrix(self.camera_axes))
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise UserError("world_from_file must be a finite 4×4 matrix")
         linear = matrix[:3, :3]
         gram = linear.T @ linear
-        if self.scale <= 0 or not np.allclose(gram / self.scale**2, np.eye(3), atol=1e-4):
+        mirrors = np.linalg.det(linear) < 0
+        scale = self.scale
+        if scale <= 0 or not np.allclose(gram / scale**2, np.eye(3), atol=1e-4):
             raise UserError(
                 "world_from_file must be a rotation times one positive scale (a similarity that "
-                "keeps handedness); check its axes for a mirrored or stretched one"
+                "keeps handedness, or mirrors together with left-handed camera axes); check its "
+                "axes for a stretched or missing one"
+            )
+        if mirrors and handed > 0:
+            raise UserError(
+                "world_from_file mirrors, but the camera axes are right-handed; state left-handed "
+                'ones too (e.g. "unity") or a world_from_file that keeps handedness'
             )
 
     @property
     def scale(self) -> float:
-        """World units per file unit; 0 when the matrix mirrors or is singular."""
-        return float(max(np.linalg.det(self.world_from_file[:3, :3]), 0.0) ** (1 / 3))
+        """World units per file unit; 0 when the matrix is singular."""
+        return float(abs(np.linalg.det(self.world_from_file[:3, :3])) ** (1 / 3))
 
     def to_house(self, c2w: np.ndarray) -> np.ndarray:
         """File camera-to-world [..., 4, 4] → house c2w (OpenCV axes, unit rotation)."""
         rotation = self.world_from_file[:3, :3] / self.scale
         house = np.zeros_like(c2w, dtype=np.float64)
-        house[..., :3, :3] = rotation @ c2w[..., :3, :3] @ CAMERA_AXES[self.camera_axes]
+        house[..., :3, :3] = rotation @ c2w[..., :3, :3] @ camera_axes_matrix(self.camera_axes).T
         position = c2w[..., :3, 3] @ self.world_from_file[:3, :3].T
         house[..., :3, 3] = position + self.world_from_file[:3, 3]
         house[..., 3, 3] = 1.0
@@ -69,7 +111,7 @@ class Convention:
         """Inverse of :meth:`to_house`."""
         rotation = self.world_from_file[:3, :3] / self.scale
         out = np.zeros_like(c2w, dtype=np.float64)
-        out[..., :3, :3] = rotation.T @ c2w[..., :3, :3] @ CAMERA_AXES[self.camera_axes].T
+        out[..., :3, :3] = rotation.T @ c2w[..., :3, :3] @ camera_axes_matrix(self.camera_axes)
         out[..., :3, 3] = (c2w[..., :3, 3] - self.world_from_file[:3, 3]) @ rotation / self.scale
         out[..., 3, 3] = 1.0
         return out

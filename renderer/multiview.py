@@ -16,24 +16,29 @@ folder without it is read under a named convention (:mod:`renderer.conventions`)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from renderer.camera_files import CameraFormat, parse_camera
 from renderer.cameras import Cameras
 from renderer.conventions import CONVENTIONS, Convention, named_convention
+from renderer.pictures import PictureFormat, resize_rgba
+from renderer.pictures import read_rgba as read_rgba
 from runtime.errors import UserError
 from runtime.files import atomic_path, read_json, write_json
 
 FORMAT = "triavatar-multiview"
 VERSION = 1
+# Version 2 adds `cameras`, `pictures` and `exclude`, which older readers would not honour.
+VERSIONS = (1, 2)
 IMAGE_NAME = "img_proc_fg_{:06d}.png"
 METADATA_NAME = "metadata_{:06d}.json"
-_FRAME_PATTERN = re.compile(r"(?:img_proc_fg_|metadata_)(\d{6})\.(?:png|json)")
+FRAME_PATTERN = re.compile(r"(?:img_proc_fg_|metadata_)(\d{6})\.(?:png|json)")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class MultiViewSet:
         if not self.root.is_dir():
             raise UserError(f"no multi-view set at {self.root}: the folder does not exist")
         self._description: dict[str, Any] = {}
+        self.camera_format = CameraFormat()
+        self.pictures = PictureFormat()
         description = self.root / "dataset.json"
         if description.exists():
             if convention is not None:
@@ -86,6 +93,8 @@ class MultiViewSet:
                 )
             self._description = read_json(description)
             self.convention = self._read_convention(description)
+            self.camera_format = _read_part(CameraFormat, self._description, "cameras", description)
+            self.pictures = _read_part(PictureFormat, self._description, "pictures", description)
         elif convention is None:
             raise UserError(
                 f"{self.root} has no dataset.json; name its camera convention with --convention "
@@ -96,7 +105,8 @@ class MultiViewSet:
         self.names = sorted(
             folder.name
             for folder in self.root.iterdir()
-            if folder.is_dir() and (folder / METADATA_NAME.format(0)).exists()
+            if folder.is_dir()
+            and (folder / METADATA_NAME.format(self.pictures.portrait_frame)).exists()
         )
         if not self.names:
             raise UserError(
@@ -105,8 +115,9 @@ class MultiViewSet:
             )
 
     def _read_convention(self, path: Path) -> Convention:
-        if self._description.get("format") != FORMAT or self._description.get("version") != VERSION:
-            raise UserError(f"{path} is not a {FORMAT} version {VERSION} description")
+        found = self._description
+        if found.get("format") != FORMAT or found.get("version") not in VERSIONS:
+            raise UserError(f"{path} is not a {FORMAT} description of version 1 or 2")
         world = self._description.get("world")
         if not isinstance(world, dict) or not {"world_from_file", "camera_axes"} <= world.keys():
             raise UserError(f"{path}: 'world' must state world_from_file and camera_axes")
@@ -135,8 +146,13 @@ class MultiViewSet:
         A picture or its metadata is enough to be counted, so that a lost half is noticed.
         """
         self._require(name)
-        matches = (_FRAME_PATTERN.fullmatch(p.name) for p in (self.root / name).iterdir())
-        return sorted({int(m.group(1)) for m in matches if m})
+        matches = (FRAME_PATTERN.fullmatch(p.name) for p in (self.root / name).iterdir())
+        excluded = self.excluded(name)
+        return sorted({int(m.group(1)) for m in matches if m} - excluded)
+
+    def excluded(self, name: str) -> set[int]:
+        """Frames of a subject that ``dataset.json`` leaves out."""
+        return set(self._description.get("objects", {}).get(name, {}).get("exclude", []))
 
     def split_views(self, views: str, name: str) -> list[int]:
         """Frames of one subject in a split ("train", "validation", "test" or "all").
@@ -152,7 +168,8 @@ class MultiViewSet:
             chosen = {"train": set(frames) - held_out, "test": held_out}.get(views, set())
         else:
             # A subject may have fewer views than others, but a gap among its own is a lost file.
-            return [f for f in sorted(set(splits.get(views, []))) if frames and f <= frames[-1]]
+            listed = sorted(set(splits.get(views, [])) - self.excluded(name))
+            return [f for f in listed if frames and f <= frames[-1]]
         return [frame for frame in frames if frame in chosen]
 
     def attributes(self, name: str) -> dict[str, Any]:
@@ -175,7 +192,7 @@ class MultiViewSet:
             raise UserError(f"{self.root / name} has no pictures for the views asked for")
         images, cameras = [], []
         for frame in frames:
-            image = read_rgba(self.root / name / IMAGE_NAME.format(frame))
+            image = self.pictures.read(self.root / name / IMAGE_NAME.format(frame))
             camera = self._camera(self.root / name / METADATA_NAME.format(frame), image.size)
             if size is not None and image.size != (size, size):
                 image = resize_rgba(image, size)
@@ -196,9 +213,11 @@ class MultiViewSet:
         return Views(np.stack(images), merged, frames)
 
     def portrait(self, name: str, size: int | None = None) -> np.ndarray:
-        """Frame 0, the frontal portrait: RGBA uint8 [H, W, 4]."""
+        """The frontal portrait, frame 0 unless stated: RGBA uint8 [H, W, 4]."""
         self._require(name)
-        image = read_rgba(self.root / name / IMAGE_NAME.format(0))
+        image = self.pictures.read(
+            self.root / name / IMAGE_NAME.format(self.pictures.portrait_frame)
+        )
         if size is not None and image.size != (size, size):
             image = resize_rgba(image, size)
         return np.asarray(image)
@@ -208,58 +227,46 @@ class MultiViewSet:
             raise UserError(f"{self.root} has no subject '{name}'")
 
     def _camera(self, path: Path, image_size: tuple[int, int]) -> Cameras:
-        content = read_json(path)
+        stored = parse_camera(read_json(path), path)
         try:
-            entry = content["cameras"][0]
-            width, height = (int(v) for v in entry["resolution"])
-            focal = float(entry["focal_length"]) / float(entry["sensor_width"]) * width
-            c2w = np.asarray(entry["transformation"], dtype=np.float64)
-        except (KeyError, IndexError) as error:
-            raise UserError(f"{path}: cameras[0] lacks {error}") from None
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise UserError(f"{path}: cameras[0] is not a camera ({error})") from None
-        if c2w.shape != (4, 4) or not np.isfinite(c2w).all() or not 0 < focal < 1e9:
+            c2w = self.camera_format.c2w(stored.transformation)
+        except np.linalg.LinAlgError:
+            raise UserError(f"{path}: the world-to-camera matrix has no inverse") from None
+        width, height = stored.width, stored.height
+        if self.camera_format.resolution == "picture":
+            width, height = image_size
+        focal = self.camera_format.focal_widths(stored) * width
+        if not 0 < focal < 1e9:
             raise UserError(f"{path}: transformation must be a finite 4×4 matrix, focal > 0")
         if (width, height) != image_size:
             raise UserError(
                 f"{path} states {width}×{height} pixels but its picture has "
                 f"{image_size[0]}×{image_size[1]}"
             )
-        house = torch.from_numpy(self.convention.to_house(c2w)[None]).float()
+        rigid = self.convention.to_house(c2w)
+        rotation = rigid[:3, :3]
+        if np.linalg.det(rotation) < 0 or np.abs(rotation @ rotation.T - np.eye(3)).max() > 0.01:
+            raise UserError(
+                f"{path}: transformation is no rotation under the set's conventions (it mirrors or "
+                "stretches); triavatar doctor finds the right ones"
+            )
+        house = torch.from_numpy(rigid[None]).float()
         f, cx, cy = (torch.tensor([v]) for v in (focal, width / 2, height / 2))
         return Cameras(house, f, f, cx, cy, width, height)
 
 
-def read_rgba(path: Path) -> Image.Image:
-    """An RGBA picture; :class:`UserError` if it is missing, damaged or has no alpha."""
+def _read_part(kind: Any, description: dict[str, Any], key: str, path: Path) -> Any:
+    """An optional part of ``dataset.json`` as a dataclass."""
+    part = description.get(key, {})
+    if not isinstance(part, dict):
+        raise UserError(f"{path}: '{key}' must be a table of settings")
+    unknown = set(part) - {field.name for field in fields(kind)}
+    if unknown:
+        raise UserError(f"{path}: '{key}' has no setting {', '.join(sorted(unknown))}")
     try:
-        with Image.open(path) as image:
-            image.load()
-            if "A" not in image.getbands():
-                raise UserError(
-                    f"{path} has no alpha channel ({image.mode}); the set needs RGBA pictures "
-                    "with the background cut out"
-                )
-            return image.convert("RGBA")
-    except FileNotFoundError:
-        raise UserError(f"picture missing: {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} is not a readable picture ({error})") from None
-
-
-def resize_rgba(image: Image.Image, size: int) -> Image.Image:
-    """Resize with premultiplied alpha, so that hidden colours do not bleed over edges."""
-    rgba = np.asarray(image, dtype=np.float32) / 255
-    rgba = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], axis=-1)
-    filters = Image.Resampling
-    kind = filters.BOX if image.width % size == 0 else filters.LANCZOS
-    planes = [
-        np.asarray(Image.fromarray(rgba[..., k]).resize((size, size), kind)) for k in range(4)
-    ]
-    alpha = planes[3].clip(0, 1)
-    color = np.stack(planes[:3], axis=-1) / np.maximum(alpha, 1e-4)[..., None]
-    out = np.concatenate([color.clip(0, 1), alpha[..., None]], axis=-1)
-    return Image.fromarray((out * 255 + 0.5).astype(np.uint8), "RGBA")
+        return kind(**part)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def write_view(

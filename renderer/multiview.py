@@ -91,10 +91,9 @@ class MultiViewSet:
                 raise UserError(
                     f"{description} states the set's convention; remove --convention {convention}"
                 )
-            self._description = read_json(description)
-            self.convention = self._read_convention(description)
-            self.camera_format = _read_part(CameraFormat, self._description, "cameras", description)
-            self.pictures = _read_part(PictureFormat, self._description, "pictures", description)
+            self._description, self.convention, self.camera_format, self.pictures = (
+                read_description(description)
+            )
         elif convention is None:
             raise UserError(
                 f"{self.root} has no dataset.json; name its camera convention with --convention "
@@ -106,6 +105,7 @@ class MultiViewSet:
             folder.name
             for folder in self.root.iterdir()
             if folder.is_dir()
+            and self._objects.get(folder.name, {}).get("exclude") != "all"
             and (folder / METADATA_NAME.format(self.pictures.portrait_frame)).exists()
         )
         if not self.names:
@@ -113,19 +113,6 @@ class MultiViewSet:
                 f"{self.root} holds no subjects: expected folders with {IMAGE_NAME.format(0)} and "
                 f"{METADATA_NAME.format(0)}"
             )
-
-    def _read_convention(self, path: Path) -> Convention:
-        found = self._description
-        if found.get("format") != FORMAT or found.get("version") not in VERSIONS:
-            raise UserError(f"{path} is not a {FORMAT} description of version 1 or 2")
-        world = self._description.get("world")
-        if not isinstance(world, dict) or not {"world_from_file", "camera_axes"} <= world.keys():
-            raise UserError(f"{path}: 'world' must state world_from_file and camera_axes")
-        try:
-            matrix = np.asarray(world["world_from_file"], dtype=np.float64)
-        except (ValueError, TypeError):
-            raise UserError(f"{path}: world.world_from_file is not a 4×4 matrix") from None
-        return Convention(matrix, world["camera_axes"])
 
     def split(self, identities: str = "all") -> list[str]:
         """Names of the subjects of one split ("train", "validation", "test" or "all").
@@ -152,7 +139,7 @@ class MultiViewSet:
 
     def excluded(self, name: str) -> set[int]:
         """Frames of a subject that ``dataset.json`` leaves out."""
-        return set(self._description.get("objects", {}).get(name, {}).get("exclude", []))
+        return set(self._objects.get(name, {}).get("exclude", []))
 
     def split_views(self, views: str, name: str) -> list[int]:
         """Frames of one subject in a split ("train", "validation", "test" or "all").
@@ -174,7 +161,11 @@ class MultiViewSet:
 
     def attributes(self, name: str) -> dict[str, Any]:
         """Attribute labels of a subject; empty where the set has none."""
-        return self._description.get("objects", {}).get(name, {}).get("attributes", {})
+        return self._objects.get(name, {}).get("attributes", {})
+
+    @property
+    def _objects(self) -> dict[str, Any]:
+        return self._description.get("objects", {})
 
     def load(self, name: str, frames: list[int] | None = None, size: int | None = None) -> Views:
         """Pictures and cameras of one subject.
@@ -253,6 +244,34 @@ class MultiViewSet:
         house = torch.from_numpy(rigid[None]).float()
         f, cx, cy = (torch.tensor([v]) for v in (focal, width / 2, height / 2))
         return Cameras(house, f, f, cx, cy, width, height)
+
+
+def read_description(
+    path: Path,
+) -> tuple[dict[str, Any], Convention, CameraFormat, PictureFormat]:
+    """``dataset.json``: its content and the conventions it states.
+
+    Raises:
+        UserError: the file is damaged, of another format, or states what cannot be.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise UserError(f"{path} is not a {FORMAT} description")
+    if found.get("version") not in VERSIONS:
+        raise UserError(f"{path} is not a {FORMAT} description of version 1 or 2")
+    world = found.get("world")
+    if not isinstance(world, dict) or not {"world_from_file", "camera_axes"} <= world.keys():
+        raise UserError(f"{path}: 'world' must state world_from_file and camera_axes")
+    try:
+        matrix = np.asarray(world["world_from_file"], dtype=np.float64)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: world.world_from_file is not a 4×4 matrix") from None
+    return (
+        found,
+        Convention(matrix, world["camera_axes"]),
+        _read_part(CameraFormat, found, "cameras", path),
+        _read_part(PictureFormat, found, "pictures", path),
+    )
 
 
 def _read_part(kind: Any, description: dict[str, Any], key: str, path: Path) -> Any:

@@ -69,15 +69,19 @@ def read_rgba(path: Path) -> Image.Image:
         raise UserError(f"{path} is not a readable picture ({error})") from None
 
 
-def resize_rgba(image: Image.Image, size: int) -> Image.Image:
-    """Resize with premultiplied alpha, so that hidden colours do not bleed over edges."""
+def resize_rgba(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """Resize with premultiplied alpha, so that hidden colours do not bleed over edges.
+
+    Args:
+        size: side in pixels, or (width, height).
+    """
+    size = (size, size) if isinstance(size, int) else size
     rgba = np.asarray(image, dtype=np.float32) / 255
     rgba = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], axis=-1)
     filters = Image.Resampling
-    kind = filters.BOX if image.width % size == 0 else filters.LANCZOS
-    planes = [
-        np.asarray(Image.fromarray(rgba[..., k]).resize((size, size), kind)) for k in range(4)
-    ]
+    whole = image.width % size[0] == 0 and image.height % size[1] == 0
+    kind = filters.BOX if whole else filters.LANCZOS
+    planes = [np.asarray(Image.fromarray(rgba[..., k]).resize(size, kind)) for k in range(4)]
     alpha = planes[3].clip(0, 1)
     color = np.stack(planes[:3], axis=-1) / np.maximum(alpha, 1e-4)[..., None]
     out = np.concatenate([color.clip(0, 1), alpha[..., None]], axis=-1)

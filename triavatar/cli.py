@@ -23,8 +23,10 @@ class Stage:
     config: str
     function: str
     summary: str
+    first: str = ""
+    """The setting that an argument right after the subcommand, without a flag, means."""
 
-    def load(self) -> tuple[type, Callable[[Any], None]]:
+    def load(self) -> tuple[type, Callable[[Any], int | None]]:
         """Import the module; (dataclass, function)."""
         module = importlib.import_module(self.module)
         return getattr(module, self.config), getattr(module, self.function)
@@ -145,6 +147,13 @@ STAGES: dict[str, Stage] = {
         "evaluate",
         "Measure triplanes against the held-out views of a multi-view set.",
     ),
+    "doctor": Stage(
+        "triavatar.doctor",
+        "DoctorConfig",
+        "doctor",
+        "Find what makes training on a multi-view set look wrong, and cure it.",
+        first="root",
+    ),
     "report": Stage(
         "triavatar.report",
         "ReportConfig",
@@ -204,14 +213,14 @@ def find_stage(arguments: list[str]) -> tuple[str, list[str]]:
     raise UserError(f'unknown subcommand "{asked}"{nearest(asked, known)}')
 
 
-def run(arguments: list[str]) -> None:
-    """Run one subcommand; see ``main`` for what becomes of errors."""
+def run(arguments: list[str]) -> int:
+    """Run one subcommand; its exit status. See ``main`` for what becomes of errors."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
-        return
+        return 0
     if arguments[0] == "--version":
         print(VERSION)
-        return
+        return 0
     from runtime.arguments import parse
     from runtime.config import to_yaml
 
@@ -224,12 +233,14 @@ def run(arguments: list[str]) -> None:
     config_class, function = stage.load()
     dry_run = any(argument in DRY_RUN for argument in rest)
     rest = [argument for argument in rest if argument not in DRY_RUN]
+    if stage.first and rest and not rest[0].startswith("-"):
+        rest = [f"--{stage.first}", *rest]
     config = parse(config_class, rest, f"triavatar {name}", stage.summary)
     if dry_run:
         print(to_yaml(config), end="")
-        return
+        return 0
     _quiet_loading()
-    function(config)
+    return function(config) or 0
 
 
 def _quiet_loading() -> None:
@@ -255,11 +266,12 @@ def os_error_sentence(error: OSError) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit status.
 
-    0 done, 1 done but for some parts (listed on stderr), 2 a mistake in the input (one sentence on
-    stderr), 130 interrupted. Anything else is a fault of the program and shows its traceback.
+    0 done, 1 done but for some parts (listed on stderr) or a check found something (doctor), 2 a
+    mistake in the input (one sentence on stderr), 130 interrupted. Anything else is a fault of
+    the program and shows its traceback.
     """
     try:
-        run(sys.argv[1:] if arguments is None else arguments)
+        return run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         return _fail(str(error), 2)
     except PartialFailure as error:
@@ -282,7 +294,6 @@ def main(arguments: list[str] | None = None) -> int:
         if sentence is None:
             raise
         return _fail(sentence, 2)
-    return 0
 
 
 def _fail(sentence: str, status: int) -> int:

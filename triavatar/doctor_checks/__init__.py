@@ -1,0 +1,1 @@
+"""What ``triavatar doctor`` looks at; each module finds one family of faults."""

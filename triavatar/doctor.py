@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from renderer.camera_files import CameraFormat
-from renderer.conventions import CONVENTIONS, camera_axes_matrix
+from renderer.conventions import CONVENTIONS, camera_axes_matrix, name_camera_axes
 from renderer.multiview import FORMAT, VERSIONS
 from runtime.errors import UserError
 from runtime.files import atomic_path, read_json, write_json
@@ -59,7 +59,10 @@ class DoctorConfig:
     n_subjects: int = 24
     """Subjects looked at, evenly spread; every file of theirs is. 0 for all."""
     n_views: int = 24
-    """Pictures decoded of each of these subjects, evenly spread; 0 for all."""
+    """Views of each subject that space is carved with, evenly spread; 0 for all."""
+    n_decoded: int = 1000
+    """Pictures decoded over all subjects, evenly spread, to find damaged and empty ones; those
+    carved with come on top."""
     n_search: int = 2
     """Subjects that the search for the cameras' meaning tries everything on."""
     n_carved: int = 10
@@ -105,6 +108,10 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     names = find_folders(root)
     reading = read_conventions(root, config.convention)
     kept = [name for name in names if reading.excluded(name) is not None]
+    if not kept:
+        nothing = "dataset.json leaves every subject out (objects.….exclude)"
+        cure = f"cure the subjects' files and put the description back from {BACKUP}"
+        return Diagnosis([Finding("nothing-left", nothing, cure)], len(names))
     chosen = spread(kept, config.n_subjects)
     many = len(chosen) > 50
     subjects = [
@@ -115,9 +122,9 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     out.n_views = sum(len(subject.views) for subject in subjects)
     if len(chosen) < len(kept):
         out.notes.append(f"{len(kept) - len(chosen)} subjects not looked at (--n_subjects 0: all)")
-    tally = AlphaTally()
+    tally, decoded_each = AlphaTally(), config.n_decoded // len(subjects)
     sightings = [
-        look(subject, reading, config.n_views, config.size, tally)
+        look(subject, reading, config.n_views, decoded_each, config.size, tally)
         for subject in progress(subjects, desc="pictures", unit="subject", disable=not many)
     ]
     out.n_decoded = tally.pictures
@@ -141,7 +148,8 @@ def _check_geometry(
     seen: list[Sightings], reading: Reading, config: DoctorConfig, out: Diagnosis
 ) -> None:
     """Cameras, then the world; without a usable ``dataset.json`` both make one finding."""
-    stated = Meaning(reading.cameras, reading.convention.camera_axes)
+    axes = name_camera_axes(camera_axes_matrix(reading.convention.camera_axes))
+    stated = Meaning(reading.cameras, axes)
     portrait = reading.pictures.portrait_frame
     coarse = [shrink(sighting, COARSE[0]) for sighting in seen[: config.n_search]]
     verdict = search(stated, coarse, seen, config.grid)

@@ -241,3 +241,25 @@ def unknown_split(root: Path) -> None:
 
 def no_description(root: Path) -> None:
     (root / "dataset.json").unlink()
+
+
+def drifting_cameras(root: Path) -> None:
+    """Every camera turned about the subject by an angle of its own."""
+    draw = np.random.default_rng(5)
+
+    def change(matrix: np.ndarray) -> np.ndarray:
+        angle = np.radians(draw.uniform(-30, 30))
+        turn = np.eye(4)
+        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        return turn @ matrix
+
+    edit_matrices(root, change)
+
+
+def foreign_subject(root: Path) -> None:
+    """One subject's cameras come from another program: world-to-camera, OpenCV."""
+    for path in sorted(folders(root)[1].glob("metadata_*.json")):
+        content = json.loads(path.read_text())
+        matrix = np.array(content["cameras"][0]["transformation"])
+        content["cameras"][0]["transformation"] = np.linalg.inv(matrix).tolist()
+        path.write_text(json.dumps(content))

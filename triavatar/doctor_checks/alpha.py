@@ -38,8 +38,8 @@ class AlphaTally:
     inverted: list[tuple[str, int]] = field(default_factory=list)
     pictures: int = 0
 
-    def add(self, view: tuple[str, int], rgba: np.ndarray) -> None:
-        """Look at one picture, uint8 [H, W, 4]."""
+    def add(self, view: tuple[str, int], rgba: np.ndarray, edges: bool = True) -> None:
+        """Look at one picture, uint8 [H, W, 4]; at its edges' colours too where ``edges``."""
         self.pictures += 1
         alpha = rgba[..., 3].astype(np.float32) / 255
         border = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
@@ -50,7 +50,7 @@ class AlphaTally:
         elif border.mean() > 0.7 and alpha.mean() < border.mean() - 0.1:
             # A bust is cut by the lower border at most, so a mostly opaque frame is background.
             self.inverted.append(view)
-        else:
+        elif edges:
             self._weigh_edges(rgba[..., :3].astype(np.float32) / 255, alpha)
 
     def _weigh_edges(self, color: np.ndarray, alpha: np.ndarray) -> None:

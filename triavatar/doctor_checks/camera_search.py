@@ -17,6 +17,7 @@ import numpy as np
 from renderer.camera_files import FOCAL_UNITS, MATRICES, CameraFormat
 from renderer.conventions import camera_axes_matrix, name_camera_axes
 from triavatar.doctor_checks.silhouettes import (
+    Hull,
     Pinholes,
     Sightings,
     aim,
@@ -30,13 +31,14 @@ from triavatar.doctor_checks.silhouettes import (
 _COLOUR_WEIGHT = 0.25
 # What a rival must gain (in shares of silhouettes) to be believed against what the set states.
 MARGIN = 0.03
-FOCAL_MARGIN = 0.012
+# Half of what even the best focal length leaves uncovered, within these bounds.
+FOCAL_MARGIN = (0.004, 0.012)
 # A score that right cameras reach (0.9 to 1) and wrong axes do not (below 0.7).
 _CONVINCING = 0.8
 # A field of view between 4° and 127°.
 _FOCAL_RANGE = (0.25, 15.0)
 COARSE = (32, 24)  # picture side in pixels, grid
-FACTORS = tuple(float(f) for f in 2 ** (np.arange(-8, 9) / 4))
+FACTORS = tuple(float(f) for f in 2 ** (np.arange(-4, 5) / 2))
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Verdict:
 
     Attributes:
         stated, best: how the set says its cameras are meant, and what fits best.
-        stated_fit, best_fit: mean share of the silhouettes that the hull fills, in [0, 1].
+        stated_fit, best_fit: median share of the silhouettes that the hull fills, in [0, 1].
+        fits: subject → its own share under ``best``.
         spread: colours' disagreement under ``best``.
         outliers: subject → frames whose cameras fit no other view under ``best``.
     """
@@ -83,6 +86,7 @@ class Verdict:
     best: Meaning
     stated_fit: float
     best_fit: float
+    fits: dict[str, float]
     spread: float
     outliers: dict[str, list[int]]
 
@@ -97,13 +101,23 @@ def all_axes() -> list[str]:
 
 def fit(meaning: Meaning, seen: Sightings, grid: int, tolerance: int = 0) -> tuple[float, float]:
     """(share of the silhouettes that the hull fills, colour spread); (0, 1) for nonsense."""
-    pinholes = meaning.pinholes(seen)
-    if pinholes is None or not aim(pinholes, seen.masks).plausible:
-        return 0.0, 1.0
-    hull = carve(pinholes, seen.masks, grid, tolerance)
-    if not hull.inside.any():
+    hull = _hull(meaning, seen, grid, tolerance)
+    if hull is None:
         return 0.0, 1.0
     return float(coverage(hull, seen.masks).mean()), colour_spread(hull, seen.images)
+
+
+def _hull(meaning: Meaning, seen: Sightings, grid: int, tolerance: int = 0) -> Hull | None:
+    pinholes = meaning.pinholes(seen)
+    if pinholes is None or not aim(pinholes, seen.masks).plausible:
+        return None
+    hull = carve(pinholes, seen.masks, grid, tolerance)
+    return hull if hull.inside.any() else None
+
+
+def _filled(meaning: Meaning, seen: Sightings, grid: int) -> float:
+    hull = _hull(meaning, seen, grid)
+    return 0.0 if hull is None else float(coverage(hull, seen.masks).mean())
 
 
 def search(stated: Meaning, coarse: list[Sightings], fine: list[Sightings], grid: int) -> Verdict:
@@ -123,13 +137,15 @@ def search(stated: Meaning, coarse: list[Sightings], fine: list[Sightings], grid
         wrong = _outliers(best, fine, grid)
         kept = [_without(seen, wrong.get(seen.name, [])) for seen in fine]
     scores = [fit(best, seen, grid) for seen in kept]
-    before = [fit(stated, seen, grid)[0] for seen in kept] if best != stated else None
-    best_fit = float(np.mean([score[0] for score in scores]))
+    before = [_filled(stated, seen, grid) for seen in kept] if best != stated else None
+    fits = {seen.name: score[0] for seen, score in zip(fine, scores, strict=True)}
+    best_fit = float(np.median(list(fits.values())))
     return Verdict(
         stated,
         best,
-        best_fit if before is None else float(np.mean(before)),
+        best_fit if before is None else float(np.median(before)),
         best_fit,
+        fits,
         float(np.mean([score[1] for score in scores])),
         {
             seen.name: sorted(seen.frames[i] for i in wrong[seen.name])
@@ -196,7 +212,7 @@ def _search_focal(meaning: Meaning, subjects: list[Sightings], grid: int) -> Mea
     """Named units first; a free factor only where no unit explains the silhouettes."""
 
     def score(cameras: CameraFormat) -> float:
-        fits = [fit(replace(meaning, cameras=cameras), seen, grid)[0] for seen in subjects]
+        fits = [_filled(replace(meaning, cameras=cameras), seen, grid) for seen in subjects]
         return float(np.mean(fits))
 
     first = subjects[0]
@@ -206,15 +222,17 @@ def _search_focal(meaning: Meaning, subjects: list[Sightings], grid: int) -> Mea
     free = {c: score(c) for c in scanned if _plausible(c, first)}
     named = {c: score(c) for c in _other_units(stated, first)}
     top = max([own, *free.values(), *named.values()])
-    if top < own + FOCAL_MARGIN:
+    margin = float(np.clip((1 - top) / 2, *FOCAL_MARGIN))
+    if top < own + margin:
         return meaning
-    close = {c: value for c, value in named.items() if value > top - FOCAL_MARGIN / 2}
+    close = {c: value for c, value in named.items() if value > top - margin / 2}
     if close:
         return replace(meaning, cameras=max(close, key=lambda c: close[c]))
     best = max(free, key=lambda c: free[c]) if free else stated
-    for _ in range(2):  # narrow the factor down around the best of the scan
-        near = [replace(best, focal_factor=round(best.focal_factor * f, 4)) for f in (0.92, 1.08)]
+    for step in (1.19, 1.09, 1.04):  # narrow the factor down around the best of the scan
+        near = [replace(best, focal_factor=best.focal_factor * f) for f in (1 / step, step)]
         best = max([best, *near], key=score)
+    best = replace(best, focal_factor=round(best.focal_factor, 4))
     return replace(meaning, cameras=best)
 
 

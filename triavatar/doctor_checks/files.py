@@ -75,12 +75,12 @@ def _truncated_cameras(subjects: list[Subject], reading: Reading) -> Finding | N
 
 
 def _lost(subjects: list[Subject], reading: Reading) -> Finding | None:
-    """Halves of views, and gaps among the frames that most subjects have."""
+    """Halves of views, and gaps among the frames that half the subjects have."""
     lost: list[tuple[str, int]] = []
     files: list[str] = []
     counts = Counter(frame for subject in subjects for frame in subject.views)
     portrait = reading.pictures.portrait_frame
-    usual = {frame for frame, count in counts.items() if 2 * count > len(subjects)} | {portrait}
+    usual = {frame for frame, count in counts.items() if 2 * count >= len(subjects)} | {portrait}
     for subject in subjects:
         excluded = reading.excluded(subject.name) or set()
         last = max(subject.views, default=-1)

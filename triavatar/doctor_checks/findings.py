@@ -25,6 +25,15 @@ class Finding:
     where: list[str] = field(default_factory=list)
     fix: dict[str, Any] | None = None
 
+    @property
+    def effect(self) -> str:
+        """What applying the fix does, in a few words."""
+        if self.fix is None:
+            return "dataset.json cannot express it"
+        if self.fix.keys() == {"objects"}:
+            return "--fix leaves them out"
+        return "--fix does it"
+
 
 def merge(description: dict[str, Any], fix: dict[str, Any]) -> dict[str, Any]:
     """``description`` with ``fix`` in it: tables are merged, lists of excluded views are joined."""

@@ -138,7 +138,7 @@ def read_subject(folder: Path, excluded: set[int]) -> Subject:
             try:
                 view.camera = parse_camera(read_json(path), path)
             except UserError as error:
-                view.camera_fault = str(error)
+                view.camera_fault = str(error).replace(str(path), "").strip(" :")
         subject.views[frame] = view
     return subject
 

@@ -48,10 +48,11 @@ def print_report(root: Path, diagnosis: Diagnosis, cured: list[Finding], seconds
     for note in diagnosis.notes:
         print(f"note: {note}")
     for finding in cured:
-        print(f"cured: {finding.check}: {finding.message}\n       done: {finding.cure}")
+        done = "left out" if "leaves" in finding.effect else finding.cure
+        print(f"cured: {finding.check}: {finding.message}\n       done: {done}")
     for finding in diagnosis.findings:
-        by = "--fix does it" if finding.fix is not None else "not expressible in dataset.json"
-        print(f"found: {finding.check}: {finding.message}\n       cure: {finding.cure} ({by})")
+        print(f"found: {finding.check}: {finding.message}")
+        print(f"       cure: {finding.cure} ({finding.effect})")
     if not diagnosis.findings:
         print("nothing is wrong" + (" any more" if cured else ""))
 

@@ -13,11 +13,18 @@ from triavatar.doctor_checks.silhouettes import Sightings
 
 
 def look(
-    subject: Subject, reading: Reading, n_views: int, side: int, tally: AlphaTally
+    subject: Subject,
+    reading: Reading,
+    n_views: int,
+    n_decoded: int,
+    side: int,
+    tally: AlphaTally,
 ) -> Sightings | None:
-    """Decode ``n_views`` spread views (all for 0), the portrait among them.
+    """Decode spread views, the portrait among them.
 
     Args:
+        n_views: views to return; all for 0.
+        n_decoded: least number of pictures decoded, to find damaged and empty ones.
         side: width of the small pictures.
         tally: takes what the full-size pictures say about alpha.
 
@@ -31,13 +38,18 @@ def look(
     if portrait is not None and portrait.usable and portrait not in chosen:
         chosen = sorted([portrait, *chosen[1:]], key=lambda view: view.frame)
     frames, images, stored = [], [], []
-    for view in chosen:
+    carved = {view.frame for view in chosen}
+    extra = [view for view in spread(usable, max(n_decoded, 1)) if view.frame not in carved]
+    for view in [*chosen, *extra]:
         try:
             image = reading.pictures.read(subject.picture_path(view.frame))
         except UserError as error:
             view.picture_fault = str(error)
             continue
-        tally.add((subject.name, view.frame), np.asarray(image))
+        weigh = view.frame in carved
+        tally.add((subject.name, view.frame), np.asarray(image), weigh)
+        if not weigh:
+            continue
         small = _small(image, view, side)
         alpha = small[..., 3]
         if view.camera is None or (alpha > 127).sum() < 8 or (alpha > 127).mean() > 0.995:

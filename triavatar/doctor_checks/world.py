@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from triavatar.doctor_checks.camera_search import Meaning
-from triavatar.doctor_checks.findings import Finding
+from triavatar.doctor_checks.findings import Finding, listed
 from triavatar.doctor_checks.silhouettes import Pinholes, Sightings, aim, carve
 
 # The axes (right, down, forward as columns) of a camera that sees the face from the front.
@@ -224,7 +224,8 @@ def check_extent(world: np.ndarray, placed: list[Placed]) -> tuple[np.ndarray, l
     if not placed:
         return world, []
     bounds = np.stack([_bounds(world, subject) for subject in placed])  # [subjects, 2, 3]
-    size = float(np.median((bounds[:, 1] - bounds[:, 0]).max(axis=-1)))
+    sizes = (bounds[:, 1] - bounds[:, 0]).max(axis=-1)
+    size = float(np.median(sizes))
     low, high = np.percentile(bounds[:, 0], 10, axis=0), np.percentile(bounds[:, 1], 90, axis=0)
     centre = (low + high) / 2
     slack = 1.5 if any(subject.cut for subject in placed) else 1.0
@@ -257,6 +258,18 @@ def check_extent(world: np.ndarray, placed: list[Placed]) -> tuple[np.ndarray, l
         )
     for finding in found:
         finding.fix = {"world": {"world_from_file": _as_list(new)}}
+    shares = sizes / np.median(sizes)
+    odd = [p.seen.name for p, s in zip(placed, shares, strict=True) if not 0.6 < s < 1.6]
+    if odd:
+        found.append(
+            Finding(
+                "subject-size",
+                f"{len(odd)} subject(s) are far larger or smaller than the rest: {listed(odd)}",
+                "one set has one scale: import them again with their own, or leave them out",
+                odd,
+                {"objects": {name: {"exclude": "all"} for name in odd}},
+            )
+        )
     return new, found
 
 

@@ -60,7 +60,7 @@ def _meet(origins: Tensor, directions: Tensor, centre: tuple, radius: float):
     return inside > 0, -along - inside.clamp(min=0).sqrt()
 
 
-def write_heads(root: Path, size: int = 40) -> None:
+def write_heads(root: Path, size: int = 64) -> None:
     """Two subjects in the RodinHD convention, as the studio writes them."""
     cameras = head_rig(N_VIEWS, size)
     for name, stretch in zip(COLOURS, (1.0, 1.08), strict=True):

@@ -56,6 +56,9 @@ class DoctorConfig:
     """File to write the findings to as JSON."""
     convention: str | None = None
     """Camera convention of a set without dataset.json, e.g. rodinhd; searched for without."""
+    geometry: bool = True
+    """Carve the subjects out of space to check cameras, front, scale and centre; without, only
+    files, splits and alpha are checked."""
     n_subjects: int = 24
     """Subjects looked at, evenly spread; every file of theirs is. 0 for all."""
     n_views: int = 24
@@ -132,6 +135,8 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     out.findings += check_alpha(tally, reading)
     out.findings += check_splits(reading.description, names, subjects)
     seen = [sighting for sighting in sightings if sighting is not None]
+    if not config.geometry:
+        return out
     if not seen:
         out.notes.append("cameras not checked: fewer than four usable silhouettes of any subject")
         if reading.fault:

@@ -15,7 +15,7 @@ from renderer.multiview import MultiViewSet
 from tests.triavatar import faults, heads
 from triavatar import cli
 
-QUICK = ["--n_views", "12", "--size", "48", "--grid", "28", "--n_search", "1"]
+QUICK = ["--n_views", "11", "--size", "40", "--grid", "24", "--n_search", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,13 @@ def test_a_freshly_made_set_is_clean(clean, capsys):
     assert {path: path.read_bytes() for path in clean.rglob("*") if path.is_file()} == before
 
 
-def test_the_example_is_clean(project, tmp_path):
+@pytest.mark.parametrize(
+    "flags", [["--n_views", "9", "--n_carved", "4"], pytest.param([], marks=pytest.mark.slow)]
+)
+def test_the_example_is_clean(flags, project, tmp_path):
     report = tmp_path / "report.json"
-    assert cli.main(["doctor", str(project / "data/example"), "--json", str(report)]) == 0
+    arguments = [str(project / "data/example"), "--json", str(report), *flags]
+    assert cli.main(["doctor", *arguments]) == 0
     found = json.loads(report.read_text())
     assert found["clean"] and found["n_subjects"] == 10 and found["agreement"] > 0.96
 
@@ -120,7 +124,7 @@ FILE_FAULTS = [
 )
 def test_broken_files_are_found_and_left_out(plant, check, name, frame, planted):
     plant(planted)
-    status, report = examine(planted, "--fix")
+    status, report = examine(planted, "--fix", "--no-geometry")
     assert checks(report["cured"]) == {check}
     assert status == 0
     data = MultiViewSet(planted)
@@ -199,7 +203,7 @@ def test_subjects_are_put_into_the_box(plant, check, planted, clean):
 
 def test_an_unnamed_focal_factor_is_estimated(planted, clean):
     faults.wrong_sensor(planted)
-    status, report = examine(planted, "--fix", "--grid", "36")
+    status, report = examine(planted, "--fix", "--grid", "36", "--size", "64")
     assert "focal-factor" in checks(report["cured"]) and status == 0
     assert float(cameras(planted).fx[0] / cameras(clean).fx[0]) == pytest.approx(1, abs=0.2)
 
@@ -221,7 +225,7 @@ def test_flipped_pictures_are_mirrored_together_with_the_world(planted, clean):
 )
 def test_splits(plant, check, planted):
     plant(planted)
-    status, report = examine(planted, "--fix")
+    status, report = examine(planted, "--fix", "--no-geometry")
     assert checks(report["cured"]) == {check} and status == 0
     data = MultiViewSet(planted)
     assert not set(data.split("train")) & set(data.split("test"))

@@ -20,7 +20,7 @@ def look(
     side: int,
     tally: AlphaTally,
 ) -> Sightings | None:
-    """Decode spread views, the portrait among them.
+    """Decode spread views, and besides the portrait and the view whose camera is most frontal.
 
     Args:
         n_views: views to return; all for 0.
@@ -34,9 +34,9 @@ def look(
     """
     usable = [view for view in subject.views.values() if view.usable]
     chosen = spread(usable, n_views)
-    portrait = subject.views.get(reading.pictures.portrait_frame)
-    if portrait is not None and portrait.usable and portrait not in chosen:
-        chosen = sorted([portrait, *chosen[1:]], key=lambda view: view.frame)
+    wanted = {reading.pictures.portrait_frame, most_frontal(usable, reading)}
+    chosen += [view for view in usable if view.frame in wanted and view not in chosen]
+    chosen.sort(key=lambda view: view.frame)
     frames, images, stored = [], [], []
     carved = {view.frame for view in chosen}
     extra = [view for view in spread(usable, max(n_decoded, 1)) if view.frame not in carved]
@@ -62,6 +62,24 @@ def look(
     if len(frames) < 4:
         return None
     return Sightings(subject.name, frames, np.stack(images), stored)
+
+
+def most_frontal(views: list[View], reading: Reading) -> int | None:
+    """The frame whose camera, as the set is read, sees the front best; None without cameras."""
+    best: tuple[float, int] | None = None
+    for view in views:
+        if view.camera is None:
+            continue
+        try:
+            c2w = reading.cameras.c2w(view.camera.transformation)
+        except np.linalg.LinAlgError:
+            continue
+        house = reading.convention.to_house(c2w)
+        # Facing -z and upright: both entries are -1 for the frontal camera.
+        turned = float(house[2, 2] + house[1, 1])
+        if best is None or turned < best[0]:
+            best = (turned, view.frame)
+    return None if best is None else best[1]
 
 
 def _small(image: Image.Image, view: View, side: int) -> np.ndarray:

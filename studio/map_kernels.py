@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from studio.kernels import jit
+from studio.kernels.jit import jit
 
 
 @jit

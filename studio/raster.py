@@ -9,7 +9,7 @@ import numpy as np
 from renderer.cameras import Cameras
 from runtime.errors import UserError
 from studio.scene import Scene
-from studio.textures import SRGB_TO_LINEAR, encode
+from studio.textures import LINEAR_TO_SRGB, SRGB_TO_LINEAR
 
 
 @dataclass
@@ -67,6 +67,25 @@ def _screen(scene: Scene, camera: Camera, factor: int) -> np.ndarray:
     )
 
 
+def _covered(screen: np.ndarray, camera: Camera, factor: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels that the projected vertices [V, 3] span."""
+    seen = screen[screen[:, 2] > 0, :2] / factor
+    if not len(seen):
+        return slice(0, 0), slice(0, 0)
+    size = (camera.width, camera.height)
+    low = np.clip(np.floor(seen.min(0)), 0, size).astype(int)
+    high = np.clip(np.ceil(seen.max(0)), low, size).astype(int)
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def _front_to_back(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Indices of `triangles` by their nearest corner, roughly (16 bits), near first."""
+    nearest = screen[triangles, 2].max(1)
+    span = max(float(np.ptp(nearest)), 1e-12) if len(nearest) else 1.0
+    key = (nearest.max(initial=0.0) - nearest) * (65535 / span)
+    return np.argsort(np.clip(key, 0, 65535).astype(np.uint16), kind="stable")
+
+
 def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     """Draws `scene`.
 
@@ -80,70 +99,37 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
         [H, W, 4] uint8, sRGB with straight alpha; colour is 0 where alpha is 0.
     """
     kernels = load_kernels()
-    h, w = camera.height * supersampling, camera.width * supersampling
+    picture = np.zeros((camera.height, camera.width, 4), dtype=np.uint8)
     screen = _screen(scene, camera, supersampling)
-    zbuf = np.zeros((h, w), dtype=np.float32)
-    ids = np.full((h, w), -1, dtype=np.int32)
-    textured = (
-        scene.triangle_texture,
-        scene.uv,
-        scene.shade,
-        scene.texels,
-        scene.table,
-        scene.n_levels,
-    )
-    n_all = len(scene.triangles)
-    kernels.visible(screen, scene.triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
-    kernels.visible(
-        screen, scene.triangles, scene.n_solid, n_all, *textured, kernels._SOLID_ALPHA, zbuf, ids
-    )
-    room = h * w
+    rows, columns = _covered(screen, camera, supersampling)
+    out = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 4), dtype=np.uint8)
+    if not out.size:
+        return picture
+    screen[:, :2] -= np.float32(supersampling) * np.array([columns.start, rows.start], np.float32)
+    shape = (out.shape[0] * supersampling, out.shape[1] * supersampling)
+    triangles, texture_of = scene.triangles, scene.triangle_texture
+    levels = kernels.mip_levels(screen, triangles, 0, texture_of, scene.texel_area, scene.n_levels)
+    order = _front_to_back(screen, triangles[scene.n_solid :]) + scene.n_solid
+    textures = (scene.texels, scene.table, levels)
+    textured = (texture_of, scene.uv, scene.shade, *textures)
+    room = 2 * shape[0] * shape[1] if len(order) else 0
     while True:
-        head = np.full((h, w), -1, dtype=np.int32)
-        link = np.empty(room, dtype=np.int32)
-        depth = np.empty(room, dtype=np.float32)
-        colour = np.empty((room, 4), dtype=np.float32)
-        owner = np.empty(room, dtype=np.int32)
-        shading = (
-            scene.triangle_texture,
-            scene.uv,
-            scene.paint,
-            scene.shade,
-            scene.texels,
-            scene.table,
-            scene.n_levels,
-            SRGB_TO_LINEAR,
-        )
-        n = kernels.layers(
-            screen,
-            scene.triangles,
-            scene.n_solid,
-            *shading,
-            zbuf,
-            ids,
-            head,
-            link,
-            depth,
-            colour,
-            owner,
-        )
-        if n <= room:
+        zbuf = np.zeros(shape, dtype=np.float32)
+        ids = np.full(shape, -1, dtype=np.int32)
+        head = np.full(shape, -1, dtype=np.int32)
+        link, owner = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int32)
+        depth, alpha = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.float32)
+        kernels.visible(screen, triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
+        lists = (head, link, depth, alpha, owner)
+        if kernels.collect(screen, triangles, order, *textured, zbuf, ids, *lists):
             break
-        room = n
-    out = np.empty((camera.height, camera.width, 4), dtype=np.float32)
-    kernels.resolve(
-        screen, scene.triangles, *shading, ids, head, link, depth, colour, supersampling, out
-    )
-    return straight(out)
-
-
-def straight(premultiplied: np.ndarray) -> np.ndarray:
-    """Premultiplied linear [H, W, 4] → sRGB uint8 with straight alpha."""
-    alpha = premultiplied[..., 3:]
-    level = np.round(alpha * 255).astype(np.uint8)
-    colour = encode(premultiplied[..., :3] / np.maximum(alpha, 1e-6))
-    colour[level[..., 0] == 0] = 0
-    return np.concatenate([colour, level], -1)
+        room *= 2
+    shading = (texture_of, scene.uv, scene.paint, scene.shade, *textures)
+    tables = (SRGB_TO_LINEAR, LINEAR_TO_SRGB)
+    lists = (head, link, alpha, owner)
+    kernels.resolve(screen, triangles, *shading, *tables, ids, *lists, supersampling, out)
+    picture[rows, columns] = out
+    return picture
 
 
 def inverse_depth(scene: Scene, camera: Camera, alpha_cut: float = 0.5) -> np.ndarray:
@@ -164,9 +150,12 @@ def visible_surface(
     zbuf = np.zeros((camera.height, camera.width), dtype=np.float32)
     ids = np.full(zbuf.shape, -1, dtype=np.int32)
     screen = _screen(scene, camera, 1)
-    textured = (scene.triangle_texture, scene.uv, scene.shade, scene.texels, scene.table)
-    textured = (*textured, scene.n_levels)
-    n_all = len(scene.triangles)
-    kernels.visible(screen, scene.triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
-    kernels.visible(screen, scene.triangles, scene.n_solid, n_all, *textured, alpha_cut, zbuf, ids)
+    triangles, texture_of = scene.triangles, scene.triangle_texture
+    n_solid, n_all = scene.n_solid, len(triangles)
+    levels = kernels.mip_levels(
+        screen, triangles, n_solid, texture_of, scene.texel_area, scene.n_levels
+    )
+    textured = (texture_of, scene.uv, scene.shade, scene.texels, scene.table, levels)
+    kernels.visible(screen, triangles, 0, n_solid, *textured, 0.0, zbuf, ids)
+    kernels.visible(screen, triangles, n_solid, n_all, *textured, alpha_cut, zbuf, ids)
     return screen, zbuf, ids

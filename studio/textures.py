@@ -27,7 +27,7 @@ def linear_to_srgb(x: np.ndarray) -> np.ndarray:
 
 SRGB_TO_LINEAR = srgb_to_linear(np.arange(256, dtype=np.float32) / 255).astype(np.float32)
 _ENCODE_STEPS = 4096
-_LINEAR_TO_SRGB = np.round(
+LINEAR_TO_SRGB = np.round(
     linear_to_srgb(np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS) * 255
 ).astype(np.uint8)
 
@@ -39,7 +39,7 @@ _STEPS_TO_SRGB = np.round(linear_to_srgb(np.arange(65536) / 65535) * 255).astype
 def encode(linear: np.ndarray) -> np.ndarray:
     """Linear light → sRGB uint8, by table (error below one level except in near-black)."""
     steps = np.clip(linear, 0, 1) * _ENCODE_STEPS + 0.5
-    return _LINEAR_TO_SRGB[steps.astype(np.int32)]
+    return LINEAR_TO_SRGB[steps.astype(np.int32)]
 
 
 @lru_cache(maxsize=24)

@@ -27,18 +27,22 @@ from renderer.decoder import GRADIENT_EXPONENT, MAX_EXPONENT
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
-def cache_folder() -> Path:
+def cache_folder(sources: Path = Path(__file__).parent, marker: bytes = b"@kernel") -> Path:
     """A writable folder for compiled kernels; a change of any source or constant changes its name.
 
     (numba itself looks only at the file of a function, not at what the function calls.)
+
+    Args:
+        sources: folder of the sources, with what lies below it.
+        marker: what a file that counts contains.
 
     ``NUMBA_CACHE_DIR`` names the parent; otherwise the user's cache folder, or a private folder
     among the temporary files where home is read-only.
     """
     digest = hashlib.sha256(repr((MAX_OPTICAL_DEPTH, MAX_EXPONENT, GRADIENT_EXPONENT)).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(sources.rglob("*.py")):
         content = source.read_bytes()
-        if b"@kernel" in content:
+        if marker in content:
             digest.update(content)
     name = f"triavatar-{digest.hexdigest()[:12]}"
     named = os.environ.get("NUMBA_CACHE_DIR")

@@ -1,0 +1,152 @@
+"""Projection, mip levels and the solid surface."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from studio.kernels.jit import jit
+from studio.kernels.sampling import nearest_alpha
+
+# Barycentric slack: samples on the edge between two triangles belong to one of them at least.
+_SLACK = 1e-10
+
+
+@jit
+def project(positions, rotation, origin, fx, fy, cx, cy):
+    """World [V, 3] → pixel x, y and 1/z [V, 3] float32; 1/z is 0 behind the near limit."""
+    out = np.zeros((positions.shape[0], 3), dtype=np.float32)
+    for i in range(positions.shape[0]):
+        dx = positions[i, 0] - origin[0]
+        dy = positions[i, 1] - origin[1]
+        dz = positions[i, 2] - origin[2]
+        x = rotation[0, 0] * dx + rotation[1, 0] * dy + rotation[2, 0] * dz
+        y = rotation[0, 1] * dx + rotation[1, 1] * dy + rotation[2, 1] * dz
+        z = rotation[0, 2] * dx + rotation[1, 2] * dy + rotation[2, 2] * dz
+        if z > 1e-3:
+            out[i, 0] = fx * x / z + cx
+            out[i, 1] = fy * y / z + cy
+            out[i, 2] = 1.0 / z
+    return out
+
+
+@jit
+def mip_levels(screen, triangles, first, texture_of, texel_area, n_levels):
+    """Levels [T] float32 (fractional) at which a texel covers about one sample.
+
+    Args:
+        first: levels of triangles before it are left 0.
+        texel_area: [T] twice the area of each triangle in texels of level 0.
+    """
+    out = np.zeros(triangles.shape[0], dtype=np.float32)
+    for t in range(first, triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        area = abs(
+            (screen[b, 0] - screen[a, 0]) * (screen[c, 1] - screen[a, 1])
+            - (screen[c, 0] - screen[a, 0]) * (screen[b, 1] - screen[a, 1])
+        )
+        if texel_area[t] > area and area > 0.0:
+            level = 0.5 * math.log2(texel_area[t] / area)
+            out[t] = min(level, n_levels[texture_of[t]] - 1.0)
+    return out
+
+
+@jit
+def planes(screen, a, b, c, inv):
+    """Barycentric weights on the screen: b0 = d0x (px - bx) + d0y (py - by), b1 likewise from c."""
+    ax, ay = float(screen[a, 0]), float(screen[a, 1])
+    bx, by = float(screen[b, 0]), float(screen[b, 1])
+    cx, cy = float(screen[c, 0]), float(screen[c, 1])
+    return (by - cy) * inv, (cx - bx) * inv, (cy - ay) * inv, (ax - cx) * inv
+
+
+@jit
+def doubled_area(screen, a, b, c):
+    """Signed twice the area on the screen; 0 where a corner is behind the near limit."""
+    if screen[a, 2] <= 0 or screen[b, 2] <= 0 or screen[c, 2] <= 0:
+        return 0.0
+    ax, ay = float(screen[a, 0]), float(screen[a, 1])
+    bx, by = float(screen[b, 0]), float(screen[b, 1])
+    cx, cy = float(screen[c, 0]), float(screen[c, 1])
+    return (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+
+
+@jit
+def box(screen, a, b, c, w, h):
+    """First and end column, first and end row of the samples a triangle may cover."""
+    ax, ay = screen[a, 0], screen[a, 1]
+    bx, by = screen[b, 0], screen[b, 1]
+    cx, cy = screen[c, 0], screen[c, 1]
+    # Sample x lies at x + 0.5; a little slack, so that rounding loses none.
+    return (
+        int(max(math.ceil(min(ax, bx, cx) - 0.501), 0.0)),
+        int(min(math.floor(max(ax, bx, cx) - 0.499) + 1.0, float(w))),
+        int(max(math.ceil(min(ay, by, cy) - 0.501), 0.0)),
+        int(min(math.floor(max(ay, by, cy) - 0.499) + 1.0, float(h))),
+    )
+
+
+@jit
+def span(r, d, low, high):
+    """Narrows [low, high) to the samples x with r + d x >= -slack; (low, high)."""
+    if d > 0.0:
+        low = max(low, int(math.ceil(min((-_SLACK - r) / d, 1e9))))
+    elif d < 0.0:
+        high = min(high, int(math.floor(max((-_SLACK - r) / d, -1e9))) + 1)
+    elif r < -_SLACK:
+        high = low
+    return low, high
+
+
+@jit
+def visible(
+    screen, triangles, first, last, texture_of, uv, shade, texels, table, levels, cut, zbuf, ids
+):
+    """Draws triangles [first, last) into the depth buffer and the id buffer.
+
+    Args:
+        levels: [T] mip levels; read only with a `cut`.
+        cut: alpha from which a texel is solid; 0 draws everything without looking at alpha.
+        zbuf: [H, W] float32, 1/z of the nearest fragment so far (0: none), updated.
+        ids: [H, W] int32, its triangle (-1: none), updated.
+    """
+    h, w = zbuf.shape
+    for t in range(first, last):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        area = doubled_area(screen, a, b, c)
+        if area == 0.0:
+            continue
+        x_min, x_max, y_min, y_max = box(screen, a, b, c, w, h)
+        if x_min >= x_max or y_min >= y_max:
+            continue
+        d0x, d0y, d1x, d1y = planes(screen, a, b, c, 1.0 / area)
+        za, zb, zc = float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2])
+        bx, by = float(screen[b, 0]), float(screen[b, 1])
+        cx, cy = float(screen[c, 0]), float(screen[c, 1])
+        for y in range(y_min, y_max):
+            py = y + 0.5
+            r0 = d0y * (py - by) + d0x * (0.5 - bx)
+            r1 = d1y * (py - cy) + d1x * (0.5 - cx)
+            low, high = span(r0, d0x, x_min, x_max)
+            low, high = span(r1, d1x, low, high)
+            low, high = span(1.0 - r0 - r1, -d0x - d1x, low, high)
+            for x in range(low, high):
+                b0 = r0 + d0x * x
+                b1 = r1 + d1x * x
+                b2 = 1.0 - b0 - b1
+                iz = b0 * za + b1 * zb + b2 * zc
+                if iz <= zbuf[y, x]:
+                    continue
+                if cut > 0.0:
+                    q0 = b0 * za / iz
+                    q1 = b1 * zb / iz
+                    q2 = b2 * zc / iz
+                    u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
+                    v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
+                    fade = q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3]
+                    alpha = nearest_alpha(texels, table, texture_of[t], levels[t], u, v)
+                    if fade * alpha < cut:
+                        continue
+                zbuf[y, x] = iz
+                ids[y, x] = t

@@ -69,13 +69,13 @@ def _screen(scene: Scene, camera: Camera, factor: int) -> np.ndarray:
 
 def _covered(screen: np.ndarray, camera: Camera, factor: int) -> tuple[slice, slice]:
     """Rows and columns of the pixels that the projected vertices [V, 3] span."""
-    seen = screen[screen[:, 2] > 0, :2] / factor
-    if not len(seen):
-        return slice(0, 0), slice(0, 0)
-    size = (camera.width, camera.height)
-    low = np.clip(np.floor(seen.min(0)), 0, size).astype(int)
-    high = np.clip(np.ceil(seen.max(0)), low, size).astype(int)
-    return slice(low[1], high[1]), slice(low[0], high[0])
+    x_min, x_max, y_min, y_max = load_kernels().bounds(screen)
+    out = []
+    for low, high, size in ((y_min, y_max, camera.height), (x_min, x_max, camera.width)):
+        # Written so that infinite bounds, where nothing is seen, give an empty slice.
+        start = int(max(min(low / factor, size), 0))
+        out.append(slice(start, int(max(min(np.ceil(high / factor), size), start))))
+    return out[0], out[1]
 
 
 def _front_to_back(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     order = _front_to_back(screen, triangles[scene.n_solid :]) + scene.n_solid
     textures = (scene.texels, scene.table, levels)
     textured = (texture_of, scene.uv, scene.shade, *textures)
-    room = 2 * shape[0] * shape[1] if len(order) else 0
+    room = 4 * shape[0] * shape[1] if len(order) else 0
     while True:
         zbuf = np.zeros(shape, dtype=np.float32)
         ids = np.full(shape, -1, dtype=np.int32)

@@ -10,7 +10,7 @@ from studio.kernels.surface import box, doubled_area, planes, span
 
 SOLID_ALPHA = 250.0 / 255.0
 CLEAR_ALPHA = 2.0 / 255.0
-SPENT = 1.0 / 1024.0  # what lies behind this transmittance is not drawn
+SPENT = 1.0 / 512.0  # what lies behind this transmittance is not drawn
 
 
 @jit

@@ -32,8 +32,22 @@ def project(positions, rotation, origin, fx, fy, cx, cy):
 
 
 @jit
+def bounds(screen):
+    """Least and greatest x, least and greatest y of the vertices before the near limit."""
+    x_min, x_max, y_min, y_max = np.inf, -np.inf, np.inf, -np.inf
+    for i in range(screen.shape[0]):
+        if screen[i, 2] > 0:
+            x_min, x_max = min(x_min, screen[i, 0]), max(x_max, screen[i, 0])
+            y_min, y_max = min(y_min, screen[i, 1]), max(y_max, screen[i, 1])
+    return x_min, x_max, y_min, y_max
+
+
+@jit
 def mip_levels(screen, triangles, first, texture_of, texel_area, n_levels):
     """Levels [T] float32 (fractional) at which a texel covers about one sample.
+
+    A level within a quarter of a whole one is rounded to it and the span between stretched, so
+    that half of the triangles need one level only; the blend stays continuous.
 
     Args:
         first: levels of triangles before it are left 0.
@@ -48,7 +62,9 @@ def mip_levels(screen, triangles, first, texture_of, texel_area, n_levels):
         )
         if texel_area[t] > area and area > 0.0:
             level = 0.5 * math.log2(texel_area[t] / area)
-            out[t] = min(level, n_levels[texture_of[t]] - 1.0)
+            whole = math.floor(level)
+            part = min(max(2.0 * (level - whole) - 0.5, 0.0), 1.0)
+            out[t] = min(whole + part, n_levels[texture_of[t]] - 1.0)
     return out
 
 

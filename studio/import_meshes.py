@@ -12,7 +12,7 @@ from renderer.conventions import named_convention
 from renderer.multiview import write_description, write_view
 from runtime.errors import UserError
 from runtime.progress import progress
-from studio.import_transforms import AXES
+from studio.captures import AXES
 from studio.scene import Part, flatten
 from studio.textures import Texture, build_mips, solid_texture
 

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from renderer.cameras import Cameras
-from renderer.conventions import Convention, named_convention, similarity
-from renderer.multiview import read_rgba, write_description, write_view
+from renderer.conventions import Convention, named_convention
+from renderer.multiview import read_rgba
 from runtime.errors import UserError
 from runtime.files import read_json
 from runtime.progress import progress
-
-AXES = {
-    "+x": (1, 0, 0), "-x": (-1, 0, 0), "+y": (0, 1, 0), "-y": (0, -1, 0), "+z": (0, 0, 1),
-    "-z": (0, 0, -1),
-}  # fmt: skip
+from studio.captures import (
+    AXES,
+    axes_from_up_and_front,
+    check_test_subjects,
+    convention_about,
+    describe_import,
+    most_frontal,
+    write_captured_view,
+)
 
 
 @dataclass
@@ -41,6 +43,10 @@ class ImportTransformsConfig:
     """House units per file unit; the subject must fit the box [-1, 1]³."""
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The file's point that becomes the origin, in file units."""
+    test_subjects: int = 0
+    """How many objects, the last ones, are held out as test identities."""
+    test_view_every: int = 6
+    """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
     license: str = "unknown"
     """SPDX identifier of the pictures' licence."""
 
@@ -56,9 +62,8 @@ def import_convention(config: ImportTransformsConfig) -> Convention:
         raise UserError(f"up '{config.up}' and front '{config.front}' are parallel")
     if not config.scale > 0:
         raise UserError(f"scale is {config.scale}; it must be positive")
-    axes = np.stack([np.cross(up, front), up, front])  # rows: the file's axes that become x, y, z
-    offset = -config.scale * axes @ np.array(config.centre)
-    return Convention(similarity(axes, config.scale, tuple(offset)), config.camera_axes)
+    axes = axes_from_up_and_front(up, front)
+    return convention_about(np.array(config.centre), axes, config.scale, config.camera_axes)
 
 
 def import_transforms(config: ImportTransformsConfig) -> None:
@@ -70,26 +75,27 @@ def import_transforms(config: ImportTransformsConfig) -> None:
     convention = import_convention(config)
     folders = _objects(config.source)
     target = named_convention("house")
+    check_test_subjects(config.test_subjects, len(folders))
+    n_frames = 0
     for name, folder in progress(folders.items(), desc="import", unit="object"):
         frames = _frames(folder / "transforms.json", convention)
         frames.sort(key=lambda frame: frame[0])
-        front, rest = frames[_most_frontal(frames)], list(frames)
+        n_frames = max(n_frames, len(frames))
+        front = frames[most_frontal(np.stack([frame[2][:3, 3] for frame in frames]))]
+        rest = list(frames)
         rest.remove(front)
         for index, (_, path, c2w, focal) in enumerate([front, *rest]):
             image = np.asarray(read_rgba(path))
-            h, w = image.shape[:2]
-            f, cx, cy = (torch.tensor([v]) for v in (focal * w, w / 2, h / 2))
-            camera = Cameras(torch.from_numpy(c2w)[None].float(), f, f, cx, cy, w, h)
-            write_view(config.output_dir / name, index, image, camera, 0, target)
-    names = list(folders)
-    write_description(
+            write_captured_view(config.output_dir / name, index, image, c2w, focal, target)
+    describe_import(
         config.output_dir,
         target,
-        identities={"train": names, "validation": [], "test": []},
-        views={"train": [], "validation": [], "test": []},
-        objects={name: {"attributes": {}} for name in names},
-        provenance={"imported_from": "transforms.json"},
+        list(folders),
+        n_frames,
+        source="transforms.json",
         license=config.license,
+        test_subjects=config.test_subjects,
+        test_view_every=config.test_view_every,
     )
 
 
@@ -139,9 +145,3 @@ def _focal(path: Path, values: dict[str, Any]) -> float:
             raise UserError(f"{path}: fl_x and fl_y differ; resize to square pixels")
         return values["fl_x"] / width
     return 0.5 / math.tan(0.5 * values["camera_angle_x"])
-
-
-def _most_frontal(frames: list[Frame]) -> int:
-    """The view that stands closest to straight ahead (+z) of the origin."""
-    eyes = np.stack([frame[2][:3, 3] for frame in frames])
-    return int(np.argmax(eyes[:, 2] / np.linalg.norm(eyes, axis=1)))

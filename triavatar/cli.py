@@ -57,6 +57,18 @@ STAGES: dict[str, Stage] = {
         "import_transforms",
         "Turn NeRF-style transforms.json folders into a multi-view set.",
     ),
+    "studio import-colmap": Stage(
+        "studio.import_colmap",
+        "ImportColmapConfig",
+        "import_colmap",
+        "Turn COLMAP captures (pictures, masks, sparse model) into a multi-view set.",
+    ),
+    "studio import-views": Stage(
+        "studio.import_views",
+        "ImportViewsConfig",
+        "import_views",
+        "Check a RodinHD-layout folder and write its dataset.json.",
+    ),
     "train-vae": Stage(
         "diffusion.train_vae",
         "TrainVaeConfig",

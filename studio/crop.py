@@ -14,7 +14,11 @@ def clip_part(part: Part, normal: np.ndarray, offset: float) -> tuple[Part, np.n
     Returns:
         The clipped part (attributes interpolated) and the cut's segments [S, 2, 3].
     """
-    distance = part.positions @ normal - offset
+    return clip_at(part, part.positions @ normal - offset)
+
+
+def clip_at(part: Part, distance: np.ndarray) -> tuple[Part, np.ndarray]:
+    """Keeps where `distance` [V] <= 0; as `clip_part`, for any level set."""
     inside = distance <= 0
     count = inside[part.triangles].sum(1)
     kept = part.triangles[count == 3]

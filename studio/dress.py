@@ -10,7 +10,7 @@ from studio.assets import Proxy, diffuse_texture
 from studio.scene import Part, part_from_mesh
 from studio.subdivide import subdivision
 from studio.subject import Subject
-from studio.textures import build_mips, read_texture, shift_hue
+from studio.textures import build_mips, read_texture, shift_hue, solid_texture
 
 
 def clothes_parts(
@@ -28,7 +28,9 @@ def clothes_parts(
         return []
     refined, matrix, _ = subdivision(garment.mesh.select(near))
     texture = diffuse_texture(garment.material)
-    assert texture is not None  # only textured garments are chosen
+    if texture is None:
+        plain = solid_texture(subject.clothes_colour)
+        return [part_from_mesh(refined, matrix @ points, "clothes", plain)]
     image = _dyed(read_texture(texture, size), subject)
     return [part_from_mesh(refined, matrix @ points, "clothes", build_mips(image))]
 

@@ -13,6 +13,7 @@ from studio.bust import bust
 from studio.crop import crop
 from studio.dress import clothes_parts
 from studio.face import eye_parts, finish_eyes, glasses_parts, hair_cards, mouth_parts
+from studio.garments import CUTS, carried_share, garment_parts
 from studio.hair import (
     BEARD_STYLES,
     SHELL_STYLES,
@@ -23,6 +24,7 @@ from studio.hair import (
     opaque_samples,
     shell_parts,
 )
+from studio.hats import HATS, HatShape, hat_parts
 from studio.lighting import bake_light
 from studio.pose import Pose, expression_units, turn_head
 from studio.scene import Part, Scene, flatten
@@ -62,23 +64,36 @@ def build_parts(
     def fit(proxy: Proxy) -> np.ndarray:
         return proxy.fit(points)
 
-    garment = assets.proxy(assets.proxies("clothes")[subject.clothes])
+    own = subject.clothes in CUTS
+    garment = None if own else assets.proxy(assets.proxies("clothes")[subject.clothes])
     small = texture_size // 2
     skin = skin_part(assets, subject, points, garment, texture_size)
     eyes = eye_parts(assets, subject, fit(assets.proxy(assets.eyes())), pose, small)
-    low = _CHIN - (CUT_BELOW_CHIN + 0.3) * HEAD_HEIGHT
-    clothes = clothes_parts(subject, garment, fit(garment), low, 1.15, small)
+    pivot = joint(assets, points, "neck")
+    share = (template.matrix @ template.head_share)[skin.source]
+    if garment is None:
+        clothes, hidden = garment_parts(subject, skin, pivot, share, small)
+    else:
+        low = _CHIN - (CUT_BELOW_CHIN + 0.3) * HEAD_HEIGHT
+        clothes = clothes_parts(subject, garment, fit(garment), low, 1.15, small)
+        hidden = np.zeros(len(skin.positions), dtype=bool)
+    hat = None
+    if subject.hat != "none":
+        hat = HatShape(HATS[subject.hat], skin, template.ears)
     on_head = [
-        *_hair(assets, subject, points, skin, texture_size),
+        *_hair(assets, subject, points, skin, hat, texture_size),
+        *(hat_parts(subject, hat, small) if hat else []),
         *_beard(assets, subject, skin, texture_size),
         *eyes,
         *hair_cards(assets, subject, fit),
         *mouth_parts(assets, fit, texture_size // 4),
         *glasses_parts(subject, skin, eyes, template.ears),
     ]
-    share = (template.matrix @ template.head_share)[skin.source]
-    pivot = joint(assets, points, "neck")
-    _turn([(skin, share)] + [(part, _rigid_share(part)) for part in on_head], pivot, pose)
+    bound = [(skin, share)] + [(part, _rigid_share(part)) for part in on_head]
+    if own:
+        bound += [(part, carried_share(part)) for part in clothes]
+    _turn(bound, pivot, pose)
+    skin.triangles = skin.triangles[~hidden[skin.triangles].all(1)]
     parts = [skin, *clothes, *on_head]
     bake_light(parts)
     finish_eyes(parts)
@@ -124,7 +139,9 @@ def _turn(bound: list[tuple[Part, np.ndarray]], pivot: np.ndarray, pose: Pose) -
         part.positions = turn_head(part.positions, share, pivot, pose)
 
 
-def _hair(assets, subject: Subject, points: np.ndarray, skin: Part, size: int) -> list[Part]:
+def _hair(
+    assets, subject: Subject, points: np.ndarray, skin: Part, hat: HatShape | None, size: int
+) -> list[Part]:
     """Hair of the subject's style; paints the scalp of `skin` under it."""
     colour = srgb_to_linear(np.array(subject.hair_colour))
     ears = bust(assets).ears
@@ -148,6 +165,9 @@ def _hair(assets, subject: Subject, points: np.ndarray, skin: Part, size: int) -
         fitted = fit_cards(assets, proxy, points, subject.hair_mirrored)
         out = [card_part(proxy, lift_off_skin(fitted, skin, ears), colour, size // 2)]
         under = opaque_samples(out[0])
+    if hat is not None:
+        for part in out:
+            part.positions = hat.flatten(part.positions)
     paint_scalp(skin, under, ears, subject)
     return out
 

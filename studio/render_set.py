@@ -16,7 +16,8 @@ from runtime.seeds import numpy_generator
 from runtime.version import VERSION
 from studio.assets import AssetFolder
 from studio.pose import Pose, sample_pose
-from studio.subject import rounded, sample_subject
+from studio.sampling import sample_subject
+from studio.subject import rounded
 from studio.words import labels, sentence
 
 CONVENTION = "rodinhd"

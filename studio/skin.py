@@ -13,8 +13,9 @@ from runtime.seeds import numpy_generator
 from studio.assets import AssetFolder, Proxy
 from studio.bust import Bust, bust
 from studio.hair import hairline
+from studio.palette import skin_tone
 from studio.scene import Part, part_from_mesh, vertex_normals
-from studio.subject import Subject, skin_tone
+from studio.subject import Subject
 from studio.textures import (
     SRGB_TO_LINEAR,
     Texture,
@@ -27,9 +28,9 @@ from studio.textures import (
 
 
 def skin_part(
-    assets: AssetFolder, subject: Subject, points: np.ndarray, garment: Proxy, size: int
+    assets: AssetFolder, subject: Subject, points: np.ndarray, garment: Proxy | None, size: int
 ) -> Part:
-    """The bust's skin without the faces hidden by `garment`.
+    """The bust's skin without the faces hidden by `garment`, if any.
 
     Args:
         points: [V, 3] base-mesh vertices in the house world.
@@ -37,7 +38,8 @@ def skin_part(
     """
     template = bust(assets)
     hidden = np.zeros(len(points), dtype=bool)
-    hidden[garment.delete] = True
+    if garment is not None:
+        hidden[garment.delete] = True
     keep = ~hidden[template.coarse.faces].all(1)
     positions = template.matrix @ points
     texture = _texture(assets, template, subject, positions, size)

@@ -76,7 +76,7 @@ def test_same_seed_same_bytes_whatever_shard_threads_or_interruption(assets, tmp
 @pytest.mark.assets
 def test_subjects_differ_and_repeat(assets):
     from studio.assets import AssetFolder
-    from studio.subject import sample_subject
+    from studio.sampling import sample_subject
 
     folder = AssetFolder(assets)
     subjects = [sample_subject(folder, 5, i).attributes() for i in range(12)]
@@ -91,7 +91,7 @@ def test_subjects_differ_and_repeat(assets):
 def test_a_subject_is_whole(assets):
     from studio.assets import AssetFolder
     from studio.figure import build_parts
-    from studio.subject import sample_subject
+    from studio.sampling import sample_subject
 
     pytest.importorskip("numba", reason="the rasteriser needs numba")
     folder = AssetFolder(assets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from studio.assets import AssetFolder, diffuse_texture
+from studio.cards import opaque_samples
 from studio.pose import Pose, rotation_matrix
 from studio.scene import Part, part_from_mesh
 from studio.subdivide import subdivision
@@ -59,7 +60,7 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit) -> list[Part]:
     """Brows and lashes; `fit` puts a proxy in its place in the house world."""
     out = []
     brow = srgb_to_linear(np.array(subject.hair_colour)) * 0.55
-    light = 0.5 if subject.is_man or subject.shape.age < 15 else 1.0
+    light = 0.5 if subject.is_man or subject.shape.age < 15 else 0.9
     for kind, name, colour, strength in (
         ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 1.0),
         ("eyelashes", subject.eyelashes, np.array([0.006, 0.005, 0.005]), light),
@@ -74,8 +75,24 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit) -> list[Part]:
             proxy.mesh, fit(proxy), "hair", build_mips(image), blended=True, casts=False
         )
         part.fade[:] = strength
+        if kind == "eyebrows":
+            _unfrown(part)
         out.append(part)
     return out
+
+
+def _unfrown(part: Part, steepest: float = 0.1) -> None:
+    """Shears both brows so that they rise outwards by no more than `steepest`: none looks stern."""
+    seen = opaque_samples(part, 60)
+    if len(seen) < 10:
+        return
+    across = np.abs(seen[:, 0])
+    # The inner two thirds decide the look; the tails fall anyhow.
+    inner = across < np.quantile(across, 0.66)
+    slope = np.polyfit(across[inner], seen[inner, 1], 1)[0]
+    if slope > steepest:
+        pivot = across.mean()
+        part.positions[:, 1] -= (slope - steepest) * (np.abs(part.positions[:, 0]) - pivot)
 
 
 def mouth_parts(assets: AssetFolder, fit, size: int) -> list[Part]:

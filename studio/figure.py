@@ -10,20 +10,20 @@ from runtime.seeds import numpy_generator
 from studio.assets import AssetFolder, Proxy
 from studio.body import joint, shaped_vertices
 from studio.bust import bust
+from studio.cards import (
+    card_part,
+    clear_face,
+    cover_of,
+    fit_cards,
+    lift_off,
+    opaque_samples,
+    style_cards,
+)
 from studio.crop import crop
 from studio.dress import clothes_parts
 from studio.face import eye_parts, finish_eyes, glasses_parts, hair_cards, mouth_parts
 from studio.garments import CUTS, carried_share, garment_parts
-from studio.hair import (
-    BEARD_STYLES,
-    SHELL_STYLES,
-    card_part,
-    fit_cards,
-    hairline,
-    lift_off_skin,
-    opaque_samples,
-    shell_parts,
-)
+from studio.hair import BEARD_STYLES, SHELL_STYLES, hairline, shell_parts
 from studio.hats import HATS, HatShape, hat_parts
 from studio.lighting import bake_light
 from studio.pose import Pose, expression_units, turn_head
@@ -81,7 +81,7 @@ def build_parts(
     if subject.hat != "none":
         hat = HatShape(HATS[subject.hat], skin, template.ears)
     on_head = [
-        *_hair(assets, subject, points, skin, hat, texture_size),
+        *_hair(assets, subject, points, (skin, clothes, eyes, hat), texture_size),
         *(hat_parts(subject, hat, small) if hat else []),
         *_beard(assets, subject, skin, texture_size),
         *eyes,
@@ -140,16 +140,21 @@ def _turn(bound: list[tuple[Part, np.ndarray]], pivot: np.ndarray, pose: Pose) -
 
 
 def _hair(
-    assets, subject: Subject, points: np.ndarray, skin: Part, hat: HatShape | None, size: int
+    assets: AssetFolder,
+    subject: Subject,
+    points: np.ndarray,
+    around: tuple[Part, list[Part], list[Part], HatShape | None],
+    size: int,
 ) -> list[Part]:
-    """Hair of the subject's style; paints the scalp of `skin` under it."""
+    """Hair of the subject's style among skin, clothes, eyes and hat; paints the scalp under it."""
+    skin, clothes, eyes, hat = around
     colour = srgb_to_linear(np.array(subject.hair_colour))
     ears = bust(assets).ears
     if subject.hair == "bald":
         return []
     if subject.hair in SHELL_STYLES:
         style = SHELL_STYLES[subject.hair]
-        height = hairline(skin.positions)
+        height = hairline(skin.positions, subject.receding)
         region = np.clip(0.5 + height / 0.09, 0, 1)
         region[np.isin(skin.source, ears)] = 0.0
         rise = np.clip(height / (0.05 + 0.8 * style.height), 0, 1)
@@ -157,13 +162,18 @@ def _hair(
         sag = np.clip(0.45 + 0.9 * (skin.positions[:, 1] + 0.05), 0.3, 1.0)
         rng = numpy_generator(subject.seed, "hair", subject.index)
         out = shell_parts(
-            skin, region, (0.3 + 0.7 * rise) * sag, style, colour, rng, min(size, 1024)
+            skin, region, (0.3 + 0.7 * rise) * sag, style, colour, rng, min(size, 768)
         )
         under = out[0].positions[out[0].fade > 0.5]
     else:
         proxy = assets.proxy(assets.proxies("hair")[subject.hair])
-        fitted = fit_cards(assets, proxy, points, subject.hair_mirrored)
-        out = [card_part(proxy, lift_off_skin(fitted, skin, ears), colour, size // 2)]
+        fitted = style_cards(fit_cards(assets, proxy, points, subject.hair_mirrored), subject)
+        if hat is not None:
+            fitted = hat.flatten(fitted)
+        fitted = lift_off(fitted, *cover_of(skin, ears, clothes))
+        out = [card_part(proxy, fitted, colour, size // 2)]
+        centres = [0.5 * (eye.positions.min(0) + eye.positions.max(0)) for eye in eyes]
+        out = [clear_face(part, centres) for part in out]
         under = opaque_samples(out[0])
     if hat is not None:
         for part in out:

@@ -51,7 +51,7 @@ CUTS = {
     "scoop": Cut(-0.03, 0.45, dip=0.1, narrow=2.2),
     "tank": Cut(-0.04, 0.45, dip=0.12, narrow=2.0, arm=0.5),
     "rollneck": Cut(0.17, 0.3),
-    "boat": Cut(-0.1, 0.12),
+    "boat": Cut(-0.06, 0.28),
 }
 
 

@@ -1,4 +1,4 @@
-"""Hair: the assets' card styles fitted and coloured, and procedural shells (buzz cut, curls, afro).
+"""Procedural hair in shells: buzz cut, crop, curls, afro, beards.
 
 A shell style is a stack of copies of the scalp, each a little further out. Their texture is a
 field of strand cross-sections that thin out towards the tips, so the stack reads as short fur.
@@ -7,19 +7,14 @@ field of strand cross-sections that thin out towards the tips, so the stack read
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
-from studio.assets import AssetFolder, Proxy, diffuse_texture
-from studio.scene import Part, part_from_mesh
-from studio.subdivide import subdivision
-from studio.textures import Texture, build_mips, encode, read_texture, tint_by_luminance
+from studio.scene import Part
+from studio.textures import Texture, build_mips, encode
 
 _GAP = 0.006  # hair stays this far above the skin, house units
-_COARSE = 2500  # card styles with fewer faces are subdivided once
 
 
 @dataclass(frozen=True)
@@ -60,65 +55,27 @@ BEARD_STYLES = {
 }
 
 
-def fit_cards(assets: AssetFolder, hair: Proxy, base: np.ndarray, mirrored: bool) -> np.ndarray:
-    """Hair cards fitted to the base mesh; mirrored hair is fitted to the mirrored person."""
-    if not mirrored:
-        return hair.fit(base)
-    flip = np.array([-1.0, 1.0, 1.0])
-    return hair.fit(base[_mirror_of(assets)] * flip) * flip
+# The hairline from the side: depth of its front edge at these heights, relative to the forehead.
+_LINE_HEIGHT = (-0.06, 0.02, 0.1, 0.18, 0.26, 0.36, 0.43, 0.475, 0.52)
+_LINE_DEPTH = (0.17, 0.23, 0.31, 0.5, 0.6, 0.69, 0.8, 0.98, 1.4)
 
 
-@lru_cache(maxsize=2)
-def _mirror_of(assets: AssetFolder) -> np.ndarray:
-    """For every base-mesh vertex the vertex on the other side of the midplane."""
-    vertices = assets.base_mesh().vertices
-    return cKDTree(vertices).query(vertices * np.array([-1.0, 1.0, 1.0]))[1]
+def hairline(points: np.ndarray, receding: float = 0.0) -> np.ndarray:
+    """Signed height [V] of points of the head above the hairline, house units (positive: hair).
 
+    The line runs level over the forehead, down the temples, round short sideburns and over the
+    ears to the nape.
 
-def lift_off_skin(points: np.ndarray, skin: Part, ears: np.ndarray) -> np.ndarray:
-    """Pushes hair that lies just under the skin out of it; `ears` (source indices) don't push."""
-    usable = ~np.isin(skin.source, ears)
-    surface, normals = skin.positions[usable], skin.normals[usable]
-    _, nearest = cKDTree(surface).query(points)
-    height = ((points - surface[nearest]) * normals[nearest]).sum(1)
-    push = np.where((height < _GAP) & (height > -0.06), _GAP - height, 0.0)
-    return points + push[:, None] * normals[nearest]
-
-
-def card_part(hair: Proxy, points: np.ndarray, colour: np.ndarray, size: int) -> Part:
-    """Hair cards at `points` [V, 3] in `colour` (linear)."""
-    texture = diffuse_texture(hair.material)
-    assert texture is not None  # only textured styles are chosen
-    image = tint_by_luminance(read_texture(texture, size), colour, contrast=0.65)
-    mesh = hair.mesh
-    if len(mesh.faces) < _COARSE:  # its outline would show corners
-        mesh, matrix, _ = subdivision(mesh)
-        points = matrix @ points
-    return part_from_mesh(mesh, points, "hair", build_mips(image), blended=True)
-
-
-def opaque_samples(part: Part) -> np.ndarray:
-    """Points [K, 3] of a part where its texture is not transparent."""
-    t = part.triangles
-    places, uvs = [], []
-    for weights in ((1, 1, 1), (4, 1, 1), (1, 4, 1), (1, 1, 4), (1, 1, 0), (0, 1, 1), (1, 0, 1)):
-        w = np.array(weights, dtype=float)[:, None] / sum(weights)
-        places.append((part.positions[t] * w).sum(1))
-        uvs.append((part.uv[t] * w).sum(1))
-    uv = np.concatenate(uvs)
-    level = part.texture.levels[min(1, len(part.texture.levels) - 1)]
-    h, w = level.shape[:2]
-    x = np.clip((uv[:, 0] * w).astype(int), 0, w - 1)
-    y = np.clip(((1 - uv[:, 1]) * h).astype(int), 0, h - 1)
-    return np.concatenate(places)[level[y, x, 3] > 110]
-
-
-def hairline(points: np.ndarray) -> np.ndarray:
-    """Signed height [V] of points of the head above the hairline, house units (positive: hair)."""
-    y, z = points[:, 1], points[:, 2]
-    front = 0.1 + 0.85 * z
-    back = 0.1 + 0.6 * z
-    return y - np.where(z > 0, front, back)
+    Args:
+        receding: how far the hair over the forehead has gone back, house units.
+    """
+    x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+    brow = (y > 0.25) & (y < 0.4) & (x < 0.1)
+    forehead = z[brow].max() if brow.any() else 0.47
+    corners = receding * (0.5 + np.exp(-(((x - 0.24) / 0.1) ** 2)))
+    front = 0.8 * (np.interp(y, _LINE_HEIGHT, _LINE_DEPTH) * forehead - z - corners * (y > 0.2))
+    nape = y - np.where(z < 0, 0.1 + 0.6 * z, 0.1 - 1.2 * z)
+    return np.where(z > 0, np.minimum(front, np.maximum(nape, y + 0.04)), nape)
 
 
 def shell_parts(

@@ -41,12 +41,12 @@ class HatStyle:
 
 
 HATS = {
-    "beanie": HatStyle(0.36, -0.02, 0.05, cuff=0.12),
+    "beanie": HatStyle(0.36, -0.02, 0.05, cuff=0.17),
     "cap": HatStyle(0.37, 0.1, 0.045, upright=0.2, brim=0.3, drop=0.05, visor=True),
-    "bucket": HatStyle(0.38, 0.1, 0.05, upright=0.75, brim=0.17, drop=0.13),
+    "bucket": HatStyle(0.38, 0.1, 0.04, upright=0.55, brim=0.17, drop=0.13),
     "sunhat": HatStyle(0.39, 0.12, 0.05, upright=0.35, brim=0.38, drop=0.05),
-    "fedora": HatStyle(0.39, 0.14, 0.05, upright=0.65, brim=0.24, drop=-0.01),
-    "headband": HatStyle(0.4, 0.05, 0.022, cuff=0.1, open_top=True),
+    "fedora": HatStyle(0.39, 0.14, 0.04, upright=0.6, brim=0.24, drop=-0.01),
+    "headband": HatStyle(0.42, 0.08, 0.022, cuff=0.13, open_top=True),
 }
 
 
@@ -94,12 +94,12 @@ class HatShape:
         r = np.linalg.norm(local, axis=1)
         azimuth = np.arctan2(local[:, 0], local[:, 2])
         elevation = np.arcsin(np.clip(local[:, 1] / np.maximum(r, 1e-9), -1, 1))
-        if self.style.open_top:
-            return points
-        room = 0.55 * self.style.gap
+        room = (0.2 if self.style.open_top else 0.55) * self.style.gap
         most = self.radius(azimuth, elevation) + room
         height = points[:, 1] - self.edge(points)
         share = np.clip((height + 0.16) / 0.16, 0, 1)
+        if self.style.open_top:  # only what lies under the band
+            share = share * np.clip((self.style.cuff + 0.1 - height) / 0.1, 0, 1)
         share = share * share * (3 - 2 * share)
         limit = np.where(r > most, most, r)
         return _MIDDLE + local * ((r + share * (limit - r)) / np.maximum(r, 1e-9))[:, None]
@@ -150,11 +150,11 @@ def _crown(shape: HatShape, a: np.ndarray, e: np.ndarray, t: np.ndarray) -> np.n
     if style.upright:
         # Blend towards a wall that rises from the edge to a flat, slightly rounded top.
         foot = p[:1] - _MIDDLE
-        top = p[..., 1].max() + 0.02
+        top = p[..., 1].max() + 0.005
         rise = np.clip(t / 0.62, 0, 1)
         inward = np.clip((t - 0.55) / 0.45, 0, 1)
         wall = foot.copy().repeat(len(t), 0)
-        wall[..., [0, 2]] *= ((1 - 0.16 * rise) * (1 - inward))[..., None]
+        wall[..., [0, 2]] *= ((1 - 0.2 * rise) * (1 - inward))[..., None]
         wall[..., 1] = (
             foot[..., 1] + (top - _MIDDLE[1] - foot[..., 1]) * np.sin(0.5 * np.pi * rise) ** 1.2
         )
@@ -229,7 +229,7 @@ def _brim(shape: HatShape, a: np.ndarray, low: np.ndarray, cloth) -> list[Part]:
     reach = np.full(len(a), style.brim)
     if style.visor:
         side = np.abs((a + np.pi) % (2 * np.pi) - np.pi)
-        reach = style.brim * np.clip(np.cos(side * 1.25), 0, 1) ** 0.6 * (side < 1.25)
+        reach = style.brim * np.clip(np.cos(side * 1.4), 0, 1) ** 0.6 * (side < 1.12)
         flat = np.stack([0.45 * flat[:, 0], 0 * flat[:, 1], flat[:, 2]], -1)
     s = np.array([-0.06, 0.25, 0.5, 0.75, 0.95, 1.0, 1.0, 0.95, 0.5, -0.06])[:, None]
     lift = 0.012 * np.array([1, 1, 1, 1, 1, 0.5, -0.5, -1, -1, -1])[:, None]

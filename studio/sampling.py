@@ -56,6 +56,32 @@ LEFT_OUT = (
     "eyebrows-angle",
     "eyebrows-trans-down",
 )
+# How much more children's and women's faces lean towards the "incr", "up", "out" side.
+WHEN_YOUNG = {
+    "eyes/eye-scale-decr": 0.45,
+    "eyes/eye-height2-decr": 0.2,
+    "nose/nose-scale-vert-decr": -0.35,
+    "nose/nose-hump-decr": -0.3,
+    "nose/nose-volume-decr": -0.25,
+    "nose/nose-base-down": 0.2,
+    "chin/chin-height-decr": -0.4,
+    "chin/chin-width-decr": -0.3,
+    "chin/chin-prominent-decr": -0.25,
+    "chin/chin-bones-decr": -0.4,
+    "cheek/cheek-volume-decr": 0.45,
+    "cheek/cheek-bones-decr": -0.3,
+    "forehead/forehead-nubian-decr": 0.3,
+    "mouth/mouth-scale-horiz-decr": -0.25,
+}
+WHEN_FEMALE = {
+    "chin/chin-width-decr": -0.25,
+    "chin/chin-bones-decr": -0.3,
+    "chin/chin-height-decr": -0.15,
+    "eyes/eye-scale-decr": 0.12,
+    "nose/nose-scale-horiz-decr": -0.15,
+    "mouth/mouth-lowerlip-volume-decr": 0.15,
+    "mouth/mouth-upperlip-volume-decr": 0.15,
+}
 HEAD_SHAPES = (
     "diamond",
     "invertedtriangular",
@@ -77,7 +103,7 @@ def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
         weight=float(np.clip(0.5 + 0.17 * rng.standard_normal(), 0.1, 0.95)),
         muscle=float(np.clip(0.5 + 0.15 * rng.standard_normal(), 0.1, 0.9)),
     )
-    shape.face = _face(assets, shape.age, rng)
+    shape.face = _face(assets, shape, rng)
     shape.expression = _resting_face(rng)
     subject = Subject(seed, index, shape)
     choose_skin(assets, subject, rng)
@@ -94,9 +120,11 @@ def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
 def _age(rng: np.random.Generator) -> float:
     group = rng.random()
     if group < 0.1:
-        return float(rng.uniform(8, 14))
+        return float(rng.uniform(6, 13))
+    if group < 0.14:
+        return float(rng.uniform(13, 18))
     if group < 0.8:
-        return float(rng.uniform(17, 50))
+        return float(rng.uniform(18, 50))
     return float(rng.uniform(50, 82))
 
 
@@ -105,9 +133,15 @@ def _ancestry(rng: np.random.Generator) -> dict[str, float]:
     return dict(zip(ANCESTRIES, map(float, weights), strict=True))
 
 
-def _face(assets: AssetFolder, age: float, rng: np.random.Generator) -> dict[str, float]:
+def _face(assets: AssetFolder, shape: Shape, rng: np.random.Generator) -> dict[str, float]:
     out: dict[str, float] = {}
-    youth = float(np.interp(age, [8, 18], [0.55, 1.0]))  # children's faces differ less
+    youth = float(np.interp(shape.age, [6, 18], [0.45, 1.0]))  # children's faces differ less
+    child = float(np.interp(shape.age, [9, 16], [1.0, 0.0]))
+    woman = float(np.clip(1 - 2 * shape.gender, 0, 1)) * (1 - child)
+    leaning = {  # the mean is moved; keyed by the target that a positive value opposes
+        name: child * WHEN_YOUNG.get(name, 0.0) + woman * WHEN_FEMALE.get(name, 0.0)
+        for name in {**WHEN_YOUNG, **WHEN_FEMALE}
+    }
     for folder, adult_spread in FACE_SPREAD.items():
         spread = adult_spread * youth
         names = assets.target_names(folder)
@@ -128,11 +162,15 @@ def _face(assets: AssetFolder, age: float, rng: np.random.Generator) -> dict[str
                 value = shared[both_sides]
                 if both_sides != name:
                     value += 0.15 * spread * rng.standard_normal()
+                value += leaning.get(both_sides, 0.0)
                 value = float(np.clip(value, -0.75, 0.75))
                 out[other if value > 0 else name] = abs(value)
     kind = HEAD_SHAPES[int(rng.integers(len(HEAD_SHAPES)))]
     if f"head/head-{kind}" in assets.target_names("head"):
-        out[f"head/head-{kind}"] = float(rng.uniform(0, 0.6))
+        most = 0.6 if shape.gender > 0.5 or kind not in ("square", "rectangular") else 0.2
+        out[f"head/head-{kind}"] = float(rng.uniform(0, most))
+    if child and "head/head-age-decr" in assets.target_names("head"):
+        out["head/head-age-decr"] = 0.6 * child
     for name in assets.target_names("asym"):
         if "breast" not in name and "trunk" not in name and name.endswith("-l"):
             value = float(np.clip(0.1 * rng.standard_normal(), -0.25, 0.25))

@@ -65,7 +65,7 @@ def lay(part: Part, colour: np.ndarray, cover: np.ndarray) -> None:
 def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: Subject) -> None:
     """Colours the skin right under the hair, so that gaps between cards show no bare scalp."""
     distance, _ = cKDTree(hair_points).query(part.positions)
-    above = np.clip(hairline(part.positions) / 0.1 + 0.5, 0, 1)
+    above = np.clip(hairline(part.positions, subject.receding) / 0.1 + 0.5, 0, 1)
     cover = np.clip(1.4 - distance / 0.05, 0, 1) * above * 0.9
     cover[np.isin(part.source, ears)] = 0.0
     lay(part, srgb_to_linear(np.array(subject.hair_colour)) * 0.7, cover)

@@ -16,6 +16,7 @@ class Subject:
         shape: body and face.
         skin: skin texture's name; tone: 0 light .. 1 dark.
         hair: hair style's name; hair_mirrored; hair_colour: sRGB; hair_name: its name.
+        receding: how far a procedural hairline has gone back, house units.
         eyebrows, eyelashes, eyes: names of those.
         hair_length, hair_wave, hair_volume: of card styles: factor on what hangs, amplitude of
             its waves (0..1), lift off the head (0..1).
@@ -40,6 +41,7 @@ class Subject:
     hair_colour: tuple[float, float, float] = (0.2, 0.15, 0.1)
     hair_name: str = "brown"
     hair_length: float = 1.0
+    receding: float = 0.0
     hair_wave: float = 0.0
     hair_volume: float = 0.0
     eyebrows: str = ""

@@ -1,0 +1,115 @@
+"""The assets' card hair: fitted, styled, kept out of skin, clothes and eyes, and coloured."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from studio.assets import AssetFolder, Proxy, diffuse_texture
+from studio.crop import clip_at
+from studio.scene import Part, part_from_mesh
+from studio.subdivide import subdivision
+from studio.subject import Subject
+from studio.textures import build_mips, read_texture, tint_by_luminance
+
+_GAP = 0.006  # hair stays this far above the skin, house units
+_COARSE = 2500  # card styles with fewer faces are subdivided once
+_HANGS_FROM = 0.08  # height below which hair hangs
+
+
+def fit_cards(assets: AssetFolder, hair: Proxy, base: np.ndarray, mirrored: bool) -> np.ndarray:
+    """Hair cards fitted to the base mesh; mirrored hair is fitted to the mirrored person."""
+    if not mirrored:
+        return hair.fit(base)
+    flip = np.array([-1.0, 1.0, 1.0])
+    return hair.fit(base[_mirror_of(assets)] * flip) * flip
+
+
+@lru_cache(maxsize=2)
+def _mirror_of(assets: AssetFolder) -> np.ndarray:
+    """For every base-mesh vertex the vertex on the other side of the midplane."""
+    vertices = assets.base_mesh().vertices
+    return cKDTree(vertices).query(vertices * np.array([-1.0, 1.0, 1.0]))[1]
+
+
+def style_cards(points: np.ndarray, subject: Subject) -> np.ndarray:
+    """Lengthens, waves and lifts fitted hair at `points` [V, 3] as the subject wears it."""
+    middle = np.array([0.0, 0.2, -0.05])
+    out = points.copy()
+    below = np.maximum(_HANGS_FROM - out[:, 1], 0)
+    out[:, 1] -= (subject.hair_length - 1) * below
+    around = np.arctan2(out[:, 0], out[:, 2] - middle[2])
+    loose = np.clip((0.3 - out[:, 1]) / 0.45, 0, 1) * np.clip(below / 0.1 + 0.3, 0, 1)
+    swing = subject.hair_wave * loose
+    phase = 2 * np.pi * out[:, 1] / 0.24
+    side = 0.022 * swing * np.sin(phase + 4 * around)
+    away = 0.03 * swing * (1 + np.sin(phase + 2 + 6 * around))
+    out[:, 0] += side * np.cos(around) + away * np.sin(around)
+    out[:, 2] += away * np.cos(around) - side * np.sin(around)
+    lifted = 0.09 * subject.hair_volume * np.clip((out[:, 1] + 0.25) / 0.5, 0, 1)
+    return out + lifted[:, None] * (out - middle)
+
+
+def clear_face(part: Part, eyes: list[np.ndarray]) -> Part:
+    """Cuts hair that would hang over the face: a fringe ends at the brows.
+
+    Args:
+        eyes: centres [3] of both eyes.
+    """
+    level = 0.5 * (eyes[0][1] + eyes[1][1])
+    reach = 0.5 * abs(eyes[0][0] - eyes[1][0]) + 0.17
+    top, bottom = level + 0.09, level - 0.75
+    p = part.positions
+    x = p[:, 0] / reach
+    y = (p[:, 1] - 0.5 * (top + bottom)) / (0.5 * (top - bottom))
+    # Strands end at slightly different heights.
+    jitter = 0.02 * np.sin(61 * p[:, 0]) * np.sin(143 * p[:, 0] + 1)
+    window = 1 + jitter - (x**6 + np.abs(y) ** 6) ** (1 / 6)
+    front = (p[:, 2] - 0.2) / 0.3
+    return clip_at(part, np.minimum(window, front))[0]
+
+
+def lift_off(points: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Pushes hair that lies just under `surface` [S, 3] with unit `normals` out of it."""
+    _, nearest = cKDTree(surface).query(points)
+    height = ((points - surface[nearest]) * normals[nearest]).sum(1)
+    push = np.where((height < _GAP) & (height > -0.06), _GAP - height, 0.0)
+    return points + push[:, None] * normals[nearest]
+
+
+def cover_of(skin: Part, ears: np.ndarray, clothes: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [S, 3] and normals of what hair lies on: the skin but for `ears`, and the clothes."""
+    usable = ~np.isin(skin.source, ears)
+    points = [skin.positions[usable], *(part.positions for part in clothes)]
+    normals = [skin.normals[usable], *(part.normals for part in clothes)]
+    return np.concatenate(points), np.concatenate(normals)
+
+
+def card_part(hair: Proxy, points: np.ndarray, colour: np.ndarray, size: int) -> Part:
+    """Hair cards at `points` [V, 3] in `colour` (linear)."""
+    texture = diffuse_texture(hair.material)
+    assert texture is not None  # only textured styles are chosen
+    image = tint_by_luminance(read_texture(texture, size), colour, contrast=0.65)
+    mesh = hair.mesh
+    if len(mesh.faces) < _COARSE:  # its outline would show corners
+        mesh, matrix, _ = subdivision(mesh)
+        points = matrix @ points
+    return part_from_mesh(mesh, points, "hair", build_mips(image), blended=True)
+
+
+def opaque_samples(part: Part, threshold: int = 110) -> np.ndarray:
+    """Points [K, 3] of a part where its texture's alpha exceeds `threshold` (of 255)."""
+    t = part.triangles
+    places, uvs = [], []
+    for weights in ((1, 1, 1), (4, 1, 1), (1, 4, 1), (1, 1, 4), (1, 1, 0), (0, 1, 1), (1, 0, 1)):
+        w = np.array(weights, dtype=float)[:, None] / sum(weights)
+        places.append((part.positions[t] * w).sum(1))
+        uvs.append((part.uv[t] * w).sum(1))
+    uv = np.concatenate(uvs)
+    level = part.texture.levels[min(1, len(part.texture.levels) - 1)]
+    h, w = level.shape[:2]
+    x = np.clip((uv[:, 0] * w).astype(int), 0, w - 1)
+    y = np.clip(((1 - uv[:, 1]) * h).astype(int), 0, h - 1)
+    return np.concatenate(places)[level[y, x, 3] > threshold]

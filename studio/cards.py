@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from runtime.seeds import numpy_generator
 from studio.assets import AssetFolder, Proxy, diffuse_texture
 from studio.crop import clip_at
 from studio.scene import Part, part_from_mesh
@@ -90,13 +92,25 @@ def cover_of(skin: Part, ears: np.ndarray, clothes: list[Part]) -> tuple[np.ndar
 def card_part(hair: Proxy, points: np.ndarray, colour: np.ndarray, size: int) -> Part:
     """Hair cards at `points` [V, 3] in `colour` (linear)."""
     texture = diffuse_texture(hair.material)
-    assert texture is not None  # only textured styles are chosen
-    image = tint_by_luminance(read_texture(texture, size), colour, contrast=0.65)
+    image = painted_strands(size) if texture is None else read_texture(texture, size)
+    image = tint_by_luminance(image, colour, contrast=0.65)
     mesh = hair.mesh
     if len(mesh.faces) < _COARSE:  # its outline would show corners
         mesh, matrix, _ = subdivision(mesh)
         points = matrix @ points
     return part_from_mesh(mesh, points, "hair", build_mips(image), blended=True)
+
+
+@lru_cache(maxsize=2)
+def painted_strands(size: int) -> np.ndarray:
+    """Opaque strands along v, uint8 RGBA [size, size], for styles whose texture is missing."""
+    noise = numpy_generator(0, "strands").standard_normal((size, size))
+    light = 0.0
+    for across, along, share in ((0.7, size / 6, 0.5), (size / 160, size / 4, 0.5)):
+        field = gaussian_filter(noise, (along, across), mode="wrap")
+        light = light + share * field / field.std()
+    grey = np.round(np.clip(128 + 26 * light, 20, 250)).astype(np.uint8)
+    return np.stack([grey, grey, grey, np.full_like(grey, 255)], -1)
 
 
 def opaque_samples(part: Part, threshold: int = 110) -> np.ndarray:

@@ -11,8 +11,8 @@ from studio.palette import CLOTH, GREY, HAIR_COLOURS, TONE_OF_ANCESTRY
 from studio.patterns import PATTERNS
 from studio.subject import Subject
 
-# Garments that show seams without their missing normal maps, or are too plain on a bust.
-LEFT_OUT_GARMENTS = ()
+# Tags of card styles that strands can be painted for when their texture is missing.
+_PAINTABLE = frozenset({"bob"})
 
 
 def pick(rng: np.random.Generator, names: list[str], what: str) -> str:
@@ -47,12 +47,16 @@ def choose_skin(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
 
 
 def choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator) -> None:
-    usable = []
+    usable, borrowed = [], []
     for name, path in assets.proxies("hair").items():
         proxy = read_proxy(path)
-        fits = ("male" if subject.is_man else "female") in proxy.tags
-        if fits and diffuse_texture(proxy.material) is not None:
-            usable.append(name)
+        if proxy.tags & _PAINTABLE or diffuse_texture(proxy.material) is not None:
+            own = ("male" if subject.is_man else "female") in proxy.tags
+            # Some women wear their hair short, a few men wear it long.
+            if own:
+                usable.append(name)
+            elif "short" in proxy.tags if not subject.is_man else "bob" not in proxy.tags:
+                borrowed.append(name)
     if subject.is_man:
         shells = {"buzz": 0.16, "crop": 0.14, "curls": 0.1, "afro": 0.02}
     else:
@@ -60,7 +64,8 @@ def choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
     coiled = subject.shape.ancestry.get("african", 0.0)
     shares = [share * (1 + 2.5 * coiled * (name != "crop")) for name, share in shells.items()]
     drawn = float(rng.random())
-    subject.hair = pick(rng, sorted(usable), "hair")
+    often = rng.random() > (0.08 if subject.is_man else 0.16)
+    subject.hair = pick(rng, sorted(usable if often or not borrowed else borrowed), "hair")
     for name, end in zip(shells, np.cumsum(shares), strict=True):
         if drawn < end:
             subject.hair = name
@@ -100,7 +105,7 @@ def choose_clothes(assets: AssetFolder, subject: Subject, rng: np.random.Generat
     for name, path in assets.proxies("clothes").items():
         proxy = read_proxy(path)
         fits = "female" not in proxy.tags if subject.is_man else "male" not in proxy.tags
-        if fits and "hats" not in proxy.tags and name not in LEFT_OUT_GARMENTS:
+        if fits and "hats" not in proxy.tags:
             usable.append(name)
     subject.clothes = pick(rng, sorted(usable), "clothes")
     if rng.random() < 0.5:
@@ -121,6 +126,10 @@ def choose_clothes(assets: AssetFolder, subject: Subject, rng: np.random.Generat
     shares = np.array([0.34, 0.16, 0.05, 0.08, 0.06, 0.07, 0.04, 0.04, 0.05, 0.07, 0.04])
     subject.pattern = PATTERNS[int(rng.choice(len(PATTERNS), p=shares / shares.sum()))]
     subject.pattern_scale = float(rng.uniform(0.55, 1.3))
+    if subject.clothes not in CUTS:
+        material = read_proxy(assets.proxies("clothes")[subject.clothes]).material
+        if diffuse_texture(material) is not None:
+            subject.pattern = "plain"
 
 
 def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:

@@ -7,30 +7,35 @@ import colorsys
 import numpy as np
 
 from studio.assets import Proxy, diffuse_texture
+from studio.garments import fabric_halves
 from studio.scene import Part, part_from_mesh
 from studio.subdivide import subdivision
 from studio.subject import Subject
 from studio.textures import build_mips, read_texture, shift_hue, solid_texture
 
+_WIDEST = 1.15  # |x| beyond which nothing is needed, house units
+
 
 def clothes_parts(
-    subject: Subject, garment: Proxy, points: np.ndarray, lowest: float, widest: float, size: int
+    subject: Subject, garment: Proxy, points: np.ndarray, neck: np.ndarray, lowest: float, size: int
 ) -> list[Part]:
-    """The garment at `points` [V, 3], without what lies below `lowest` or beyond `widest`.
+    """The garment at `points` [V, 3], without what lies far below the neck or beyond the arms.
 
     Args:
-        lowest, widest: house units; the cut proper comes later.
+        neck: [3] the neck joint.
+        lowest: height below which nothing is needed, house units; the cut proper comes later.
         size: texture side.
     """
     corners = points[np.maximum(garment.mesh.faces, 0)]
-    near = (corners[..., 1].max(1) > lowest) & (np.abs(corners[..., 0]).min(1) < widest)
+    near = (corners[..., 1].max(1) > lowest) & (np.abs(corners[..., 0]).min(1) < _WIDEST)
     if not near.any():
         return []
     refined, matrix, _ = subdivision(garment.mesh.select(near))
     texture = diffuse_texture(garment.material)
     if texture is None:
         plain = solid_texture(subject.clothes_colour)
-        return [part_from_mesh(refined, matrix @ points, "clothes", plain)]
+        cloth = part_from_mesh(refined, matrix @ points, "clothes", plain)
+        return fabric_halves(subject, cloth, neck, size)
     image = _dyed(read_texture(texture, size), subject)
     return [part_from_mesh(refined, matrix @ points, "clothes", build_mips(image))]
 

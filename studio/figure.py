@@ -75,7 +75,7 @@ def build_parts(
         clothes, hidden = garment_parts(subject, skin, pivot, share, small)
     else:
         low = _CHIN - (CUT_BELOW_CHIN + 0.3) * HEAD_HEIGHT
-        clothes = clothes_parts(subject, garment, fit(garment), low, 1.15, small)
+        clothes = clothes_parts(subject, garment, fit(garment), pivot, low, small)
         hidden = np.zeros(len(skin.positions), dtype=bool)
     hat = None
     if subject.hat != "none":

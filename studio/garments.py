@@ -99,10 +99,21 @@ def garment_parts(
     body, _ = clip_at(cloth, -inside + _BAND)
     band, _ = clip_at(cloth, -inside)
     band, _ = clip_at(band, level(cut, _unlifted(band, skin), neck) - _BAND - 0.006)
-    parts = []
+    parts = fabric_halves(subject, body, neck, size)
+    band.texture = _ribs(subject.clothes_trim)
+    around = np.arctan2(band.positions[:, 0], band.positions[:, 2] - neck[2])
+    band.uv = np.stack([np.abs(around) / np.pi, np.full(len(around), 0.5)], -1)
+    band.positions = band.positions + 0.004 * band.normals
+    parts += [band, _rim(band)]
+    return parts, inside > _BAND + 0.05
+
+
+def fabric_halves(subject: Subject, cloth: Part, neck: np.ndarray, size: int) -> list[Part]:
+    """Front and back of `cloth` in the subject's fabric, which is cut and printed flat."""
     middle = neck[2] - 0.02
+    out = []
     for front in (True, False):
-        half = _half(body, middle, front)
+        half = _half(cloth, middle, front)
         if not len(half.triangles):
             continue
         away = half.positions[:, 2] - middle
@@ -111,13 +122,8 @@ def garment_parts(
         half.uv = np.stack([u, (unrolled - BOTTOM) / (TOP - BOTTOM)], -1)
         rng = numpy_generator(subject.seed, "fabric", subject.index)
         half.texture = build_mips(fabric(subject, rng, size, front))
-        parts.append(half)
-    band.texture = _ribs(subject.clothes_trim)
-    around = np.arctan2(band.positions[:, 0], band.positions[:, 2] - middle)
-    band.uv = np.stack([np.abs(around) / np.pi, np.full(len(around), 0.5)], -1)
-    band.positions = band.positions + 0.004 * band.normals
-    parts += [band, _rim(band)]
-    return parts, inside > _BAND + 0.05
+        out.append(half)
+    return out
 
 
 def carried_share(part: Part) -> np.ndarray:

@@ -182,7 +182,7 @@ def _resting_face(rng: np.random.Generator) -> dict[str, float]:
     """A friendly resting face: the neutral mesh's brows hang and its mouth corners droop."""
     smile = float(rng.uniform(0.25, 0.6))
     lifted = float(rng.uniform(0.15, 0.4))
-    inner = float(rng.uniform(0.45, 0.8))
+    inner = float(rng.uniform(0.1, 0.35))
     opened = float(rng.uniform(0.0, 0.2))
     out = {"mouth-corner-puller": smile}
     for side in ("left", "right"):

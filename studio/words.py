@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from studio.palette import cloth_name
 from studio.pose import Pose
 from studio.subject import Subject
 
@@ -16,6 +17,25 @@ _HAIR = {
     "ponytail": "ponytailed",
     "braid": "braided",
 }
+_CUTS = {
+    "crew": "T-shirt",
+    "vneck": "V-neck",
+    "scoop": "scoop-neck top",
+    "tank": "tank top",
+    "rollneck": "roll-neck",
+    "boat": "boat-neck top",
+}
+_MOTIFS = {"printed": "print", "logo": "emblem"}
+# Parts of the names of the assets' garments.
+_GARMENTS = {
+    "female_elegant": "striped blouse",
+    "elegant": "suit",
+    "sport": "sportswear",
+    "work": "overalls",
+    "male_casualsuit05": "hooded jacket",
+    "male_casualsuit01": "polo shirt",
+}
+_HATS = {"bucket": "bucket hat", "sunhat": "sun hat"}
 _EYES = {
     "brownlight": "light brown",
     "deepblue": "deep blue",
@@ -52,7 +72,9 @@ def labels(subject: Subject, pose: Pose | None = None) -> dict[str, str]:
         "eyes": _EYES.get(subject.eyes, subject.eyes),
         "beard": subject.beard,
         "glasses": {"sun": "sunglasses", "none": "none"}.get(subject.glasses, subject.glasses),
-        "clothes": _clothes(subject.clothes),
+        "clothes": clothes_words(subject),
+        "pattern": subject.pattern,
+        "hat": hat_words(subject),
         "expression": pose.name if pose else "resting",
     }
 
@@ -62,14 +84,32 @@ def hair_words(subject: Subject) -> str:
     if subject.hair == "bald":
         return "bald"
     style = _HAIR.get(subject.hair.rstrip("0123456789").lower(), subject.hair)
+    if style in ("long", "bobbed", "ponytailed") and subject.hair_wave > 0.35:
+        style = f"{style} wavy"
     return f"{style} {subject.hair_name}"
 
 
-def _clothes(name: str) -> str:
-    for key, word in (("elegant", "suit"), ("sport", "sportswear"), ("work", "work clothes")):
+def clothes_words(subject: Subject) -> str:
+    """E.g. "navy and white striped V-neck", "suit"."""
+    name = subject.clothes
+    if name in _CUTS:
+        first, second = cloth_name(subject.clothes_colour), cloth_name(subject.clothes_colour2)
+        if subject.pattern == "plain":
+            return f"{first} {_CUTS[name]}"
+        if subject.pattern in ("printed", "logo"):
+            return f"{first} {_CUTS[name]} with a {second} {_MOTIFS[subject.pattern]}"
+        return f"{first} and {second} {subject.pattern} {_CUTS[name]}"
+    for key, word in _GARMENTS.items():
         if key in name:
             return word
     return "casual clothes"
+
+
+def hat_words(subject: Subject) -> str:
+    """E.g. "red cap", "none"."""
+    if subject.hat == "none":
+        return "none"
+    return f"{cloth_name(subject.hat_colour)} {_HATS.get(subject.hat, subject.hat)}"
 
 
 def sentence(subject: Subject, pose: Pose | None = None) -> str:
@@ -93,7 +133,10 @@ def sentence(subject: Subject, pose: Pose | None = None) -> str:
         text += (
             ", sunglasses" if words["glasses"] == "sunglasses" else f", {words['glasses']} glasses"
         )
-    text += f", wearing {_a(words['clothes'])}"
+    worn = [_a(words["clothes"])]
+    if words["hat"] != "none":
+        worn.append(_a(words["hat"]))
+    text += f", wearing {' and '.join(worn)}"
     if words["expression"] != "resting":
         text += f"; expression: {words['expression']}"
     return text + "."
@@ -103,5 +146,8 @@ def _article(noun: str) -> str:
     return "An" if noun[0] in "aeiou" else "A"
 
 
-def _a(clothes: str) -> str:
-    return "a suit" if clothes == "suit" else clothes
+def _a(thing: str) -> str:
+    """With its article, unless it is a plural."""
+    if thing.endswith(("clothes", "sportswear", "overalls")):
+        return thing
+    return f"{_article(thing).lower()} {thing}"

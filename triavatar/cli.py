@@ -45,6 +45,12 @@ STAGES: dict[str, Stage] = {
         "draw_sheet",
         "Draw a contact sheet of a set and histograms of its attributes.",
     ),
+    "studio diversity": Stage(
+        "studio.diversity",
+        "StudioDiversityConfig",
+        "report_diversity",
+        "Measure how different a set's synthetic subjects are.",
+    ),
     "studio import-meshes": Stage(
         "studio.import_meshes",
         "ImportMeshesConfig",

@@ -88,7 +88,7 @@ def choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
     colour = (1 - grey) * np.array(HAIR_COLOURS[name][0]) + grey * GREY
     colour = np.clip(colour * (1 + 0.12 * rng.standard_normal()), 0.03, 0.9)
     subject.hair_colour = tuple(float(c) for c in colour)
-    subject.hair_name = "grey" if grey > 0.55 else name
+    subject.hair_name = "grey" if grey > 0.4 else name
 
 
 def choose_eyes(assets: AssetFolder, subject: Subject, rng: np.random.Generator) -> None:

@@ -28,7 +28,7 @@ from studio.hats import HATS, HatShape, hat_parts
 from studio.lighting import bake_light
 from studio.pose import Pose, expression_units, turn_head
 from studio.scene import Part, Scene, flatten
-from studio.skin import beard_region, paint_scalp, skin_part
+from studio.skin import beard_region, lay, paint_scalp, skin_part
 from studio.subject import Subject
 from studio.textures import srgb_to_linear
 
@@ -37,6 +37,7 @@ HEAD_MIDDLE = 0.17  # height of the head's middle in house units
 CUT_BELOW_CHIN = 0.46  # in head heights
 CUT_ASIDE = 0.8  # in head heights
 _CHIN = HEAD_MIDDLE - HEAD_HEIGHT / 2
+_LOWEST = _CHIN - CUT_BELOW_CHIN * HEAD_HEIGHT
 
 
 def build_scene(
@@ -72,9 +73,9 @@ def build_parts(
     pivot = joint(assets, points, "neck")
     share = (template.matrix @ template.head_share)[skin.source]
     if garment is None:
-        clothes, hidden = garment_parts(subject, skin, pivot, share, small)
+        clothes, hidden = garment_parts(subject, skin, pivot, share, _LOWEST, small)
     else:
-        low = _CHIN - (CUT_BELOW_CHIN + 0.3) * HEAD_HEIGHT
+        low = _LOWEST - 0.3 * HEAD_HEIGHT
         clothes = clothes_parts(subject, garment, fit(garment), pivot, low, small)
         hidden = np.zeros(len(skin.positions), dtype=bool)
     hat = None
@@ -100,7 +101,7 @@ def build_parts(
     planes = [
         (np.array([1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
         (np.array([-1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
-        (np.array([0.0, -1.0, 0.0]), -(_CHIN - CUT_BELOW_CHIN * HEAD_HEIGHT)),
+        (np.array([0.0, -1.0, 0.0]), -_LOWEST),
     ]
     return crop(parts, planes)
 
@@ -189,4 +190,5 @@ def _beard(assets, subject: Subject, skin: Part, size: int) -> list[Part]:
     colour = srgb_to_linear(np.array(subject.hair_colour)) * 0.85
     rng = numpy_generator(subject.seed, "beard", subject.index)
     style = BEARD_STYLES[subject.beard]
+    lay(skin, colour, 0.55 * np.clip(1.3 * region - 0.2, 0, 1))
     return shell_parts(skin, region, region, style, colour, rng, min(size, 1024))

@@ -6,7 +6,7 @@ neckline carries a band of its own, and every open edge is turned in to the skin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -20,6 +20,7 @@ from studio.textures import Texture, build_mips, solid_texture
 
 _BAND = 0.04  # height of the neckband, house units
 _GAP = 0.016  # cloth stands this far off the skin at the neckline
+_SHOWN = 0.13  # so much cloth shows in front above the bust's cut
 _LOOSE = 0.05  # and so much farther on the chest
 HALF_WIDTH = 1.2  # the fabric's picture covers x in ±HALF_WIDTH …
 TOP, BOTTOM = 0.15, -1.05  # … and this range of unrolled height
@@ -49,7 +50,7 @@ CUTS = {
     "crew": Cut(0.0, 0.4),
     "vneck": Cut(0.0, 0.4, dip=0.2, narrow=1.25, pointed=True),
     "scoop": Cut(-0.03, 0.45, dip=0.1, narrow=2.2),
-    "tank": Cut(-0.04, 0.45, dip=0.12, narrow=2.0, arm=0.5),
+    "tank": Cut(-0.04, 0.45, dip=0.12, narrow=2.0, arm=0.54),
     "rollneck": Cut(0.17, 0.3),
     "boat": Cut(-0.06, 0.28),
 }
@@ -79,7 +80,12 @@ def level(cut: Cut, points: np.ndarray, neck: np.ndarray) -> np.ndarray:
 
 
 def garment_parts(
-    subject: Subject, skin: Part, neck: np.ndarray, head_share: np.ndarray, size: int
+    subject: Subject,
+    skin: Part,
+    neck: np.ndarray,
+    head_share: np.ndarray,
+    lowest: float,
+    size: int,
 ) -> tuple[list[Part], np.ndarray]:
     """The subject's own-cut garment over the whole skin of the bust.
 
@@ -87,12 +93,16 @@ def garment_parts(
         skin: the bust's skin, nothing hidden.
         neck: [3] the neck joint.
         head_share: [V] share of the head's turning that each skin vertex follows.
+        lowest: height at which the bust is cut, house units.
         size: side of the fabric's picture.
 
     Returns:
         Parts, and a mask [V] of the skin's vertices that are well hidden.
     """
     cut = CUTS[subject.clothes]
+    # However long the neck, the neckline stays in the picture.
+    front_edge = neck[1] + cut.rise - 0.33 * cut.slope - cut.dip
+    cut = replace(cut, rise=cut.rise + max(0.0, lowest + _SHOWN - front_edge))
     inside = level(cut, skin.positions, neck)
     cloth = _ease(skin, inside)
     cloth.fade = head_share.copy()  # carried through the cuts, read by `carried_share`

@@ -41,7 +41,7 @@ class HatStyle:
 
 
 HATS = {
-    "beanie": HatStyle(0.36, -0.02, 0.05, cuff=0.17),
+    "beanie": HatStyle(0.35, -0.02, 0.036, cuff=0.17),
     "cap": HatStyle(0.37, 0.1, 0.045, upright=0.2, brim=0.3, drop=0.05, visor=True),
     "bucket": HatStyle(0.38, 0.1, 0.04, upright=0.55, brim=0.17, drop=0.13),
     "sunhat": HatStyle(0.39, 0.12, 0.05, upright=0.35, brim=0.38, drop=0.05),

@@ -40,7 +40,7 @@ def fabric(subject: Subject, rng: np.random.Generator, size: int, front: bool) -
     colour = colour * (1 - tint[..., None]) + third * tint[..., None]
     weave = 1 + 0.035 * rng.standard_normal((h, w))
     folds = gaussian_filter(rng.standard_normal((h, w)), (size / 36, size / 60))
-    light = weave * (1 + 0.05 * folds / folds.std())
+    light = weave * (1 + 0.03 * folds / folds.std())
     rgb = encode(colour * light[..., None])
     return np.concatenate([rgb, np.full((h, w, 1), 255, dtype=np.uint8)], -1)
 

@@ -58,9 +58,9 @@ def choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
             elif "short" in proxy.tags if not subject.is_man else "bob" not in proxy.tags:
                 borrowed.append(name)
     if subject.is_man:
-        shells = {"buzz": 0.16, "crop": 0.14, "curls": 0.1, "afro": 0.02}
+        shells = {"buzz": 0.16, "crop": 0.14, "curls": 0.07, "afro": 0.03}
     else:
-        shells = {"buzz": 0.02, "crop": 0.04, "curls": 0.1, "afro": 0.04}
+        shells = {"buzz": 0.02, "crop": 0.04, "curls": 0.08, "afro": 0.04}
     coiled = subject.shape.ancestry.get("african", 0.0)
     shares = [share * (1 + 2.5 * coiled * (name != "crop")) for name, share in shells.items()]
     drawn = float(rng.random())
@@ -116,7 +116,9 @@ def choose_clothes(assets: AssetFolder, subject: Subject, rng: np.random.Generat
         subject.clothes = list(cuts)[int(rng.choice(len(cuts), p=share / share.sum()))]
     subject.clothes_hue = float(rng.random())
     subject.clothes_saturation = float(rng.uniform(0.2, 0.85))
-    subject.clothes_value = float(rng.uniform(0.8, 1.15))
+    subject.clothes_value = float(rng.uniform(0.75, 1.1))
+    if "work" in subject.clothes:  # its texture is a saturated one
+        subject.clothes_saturation *= 0.5
     names = list(CLOTH)
     first, second, trim = (CLOTH[names[int(k)]] for k in rng.choice(len(names), 3, replace=False))
     if contrast(first, second) < 0.25:  # a pattern nobody would see

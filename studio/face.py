@@ -81,7 +81,7 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit) -> list[Part]:
     return out
 
 
-def _unfrown(part: Part, steepest: float = 0.1) -> None:
+def _unfrown(part: Part, steepest: float = 0.18) -> None:
     """Shears both brows so that they rise outwards by no more than `steepest`: none looks stern."""
     seen = opaque_samples(part, 60)
     if len(seen) < 10:

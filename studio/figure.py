@@ -163,7 +163,7 @@ def _hair(
         sag = np.clip(0.45 + 0.9 * (skin.positions[:, 1] + 0.05), 0.3, 1.0)
         rng = numpy_generator(subject.seed, "hair", subject.index)
         out = shell_parts(
-            skin, region, (0.3 + 0.7 * rise) * sag, style, colour, rng, min(size, 768)
+            skin, region, (0.3 + 0.7 * rise) * sag, style, colour, rng, min(size, 1024)
         )
         under = out[0].positions[out[0].fade > 0.5]
     else:
@@ -190,5 +190,5 @@ def _beard(assets, subject: Subject, skin: Part, size: int) -> list[Part]:
     colour = srgb_to_linear(np.array(subject.hair_colour)) * 0.85
     rng = numpy_generator(subject.seed, "beard", subject.index)
     style = BEARD_STYLES[subject.beard]
-    lay(skin, colour, 0.55 * np.clip(1.3 * region - 0.2, 0, 1))
+    lay(skin, colour, 0.75 * np.clip(1.3 * region - 0.2, 0, 1))
     return shell_parts(skin, region, region, style, colour, rng, min(size, 1024))

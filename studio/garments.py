@@ -101,8 +101,10 @@ def garment_parts(
     """
     cut = CUTS[subject.clothes]
     # However long the neck, the neckline stays in the picture.
-    front_edge = neck[1] + cut.rise - 0.33 * cut.slope - cut.dip
-    cut = replace(cut, rise=cut.rise + max(0.0, lowest + _SHOWN - front_edge))
+    collar = neck[1] + cut.rise - 0.33 * cut.slope
+    missing = max(0.0, lowest + _SHOWN - (collar - cut.dip))
+    shallower = min(missing, cut.dip)
+    cut = replace(cut, dip=cut.dip - shallower, rise=cut.rise + missing - shallower)
     inside = level(cut, skin.positions, neck)
     cloth = _ease(skin, inside)
     cloth.fade = head_share.copy()  # carried through the cuts, read by `carried_share`

@@ -41,14 +41,14 @@ class ShellStyle:
 
 
 SHELL_STYLES = {
-    "buzz": ShellStyle(0.016, 4, 0.0, 0.8, 0.6, 0.0, 0.1),
+    "buzz": ShellStyle(0.016, 4, 0.0, 0.88, 0.6, 0.0, 0.1),
     "crop": ShellStyle(0.05, 9, 1.2, 0.85, 0.55, 0.2, 0.3),
     "curls": ShellStyle(0.12, 16, 5.0, 0.9, 0.5, 0.5, 0.45),
     "afro": ShellStyle(0.22, 24, 4.0, 0.95, 0.35, 0.85, 0.2),
 }
 
 BEARD_STYLES = {
-    "short": ShellStyle(0.014, 4, 0.0, 0.62, 0.5, 0.0, 0.2),
+    "short": ShellStyle(0.014, 4, 0.0, 0.7, 0.5, 0.0, 0.2),
     "full": ShellStyle(0.05, 9, 1.0, 0.8, 0.5, 0.0, 0.3),
     "goatee": ShellStyle(0.025, 6, 0.4, 0.72, 0.5, 0.0, 0.25),
     "moustache": ShellStyle(0.02, 5, 0.4, 0.72, 0.5, 0.0, 0.25),
@@ -93,8 +93,9 @@ def shell_parts(
         region: [V] density at each vertex of the skin, 0..1.
         rise: [V] share of the style's height at each vertex.
         colour: linear.
-        size: texture side.
+        size: texture side for styles of 8 layers; finer for fewer, coarser for more.
     """
+    size = max(8, int(size * (8 / style.layers) ** 0.5))
     triangles = skin.triangles[(region[skin.triangles] > 0).any(1)]
     if not len(triangles):
         return []

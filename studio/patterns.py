@@ -95,18 +95,22 @@ def _print(x: np.ndarray, y: np.ndarray, size: float, index: int) -> np.ndarray:
     """One of several emblems of half-width `size` around the origin."""
     radius, angle = np.hypot(x, y), np.arctan2(x, y)
     kind = index % 6
-    if kind == 0:  # star
-        wedge = np.abs(((angle + np.pi / 5) % (2 * np.pi / 5)) - np.pi / 5)
-        return _edge(
-            size * 0.42 - radius * np.cos(wedge - 0.0) * 0.62 + 0.0 - 0.42 * radius * wedge
+    if kind == 0:  # star: two lines meet at each tip and at each notch
+        wedge = np.abs((angle + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
+        tip, notch = (
+            np.array([size, 0.0]),
+            0.4 * size * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)]),
         )
+        along = notch - tip
+        px, py = radius * np.cos(wedge) - tip[0], radius * np.sin(wedge)
+        return _edge((along[1] * px - along[0] * py) / -np.hypot(*along))
     if kind == 1:  # ring and disc
         return np.maximum(
             _edge(0.16 * size - np.abs(radius - 0.84 * size)), _edge(0.5 * size - radius)
         )
     if kind == 2:  # heart
         u, v = x / size * 1.15, y / size * 1.15 + 0.1
-        return _edge(-((u**2 + v**2 - 0.8) ** 3 - u**2 * v**3), 0.05)
+        return _edge(u**2 * v**3 - (u**2 + v**2 - 0.8) ** 3, 0.006)
     if kind == 3:  # mountains
         peaks = np.maximum(
             0.9 * size - 1.4 * np.abs(x + 0.3 * size), 0.4 * size - np.abs(x - 0.5 * size)

@@ -58,8 +58,8 @@ LEFT_OUT = (
 )
 # How much more children's and women's faces lean towards the "incr", "up", "out" side.
 WHEN_YOUNG = {
-    "eyes/eye-scale-decr": 0.45,
-    "eyes/eye-height2-decr": 0.2,
+    "eyes/eye-scale-decr": 0.3,
+    "eyes/eye-height2-decr": 0.1,
     "nose/nose-scale-vert-decr": -0.35,
     "nose/nose-hump-decr": -0.3,
     "nose/nose-volume-decr": -0.25,

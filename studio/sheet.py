@@ -15,6 +15,7 @@ from runtime.files import atomic_path
 
 _BAR = (70, 120, 180)
 _INK = (20, 20, 20)
+_BACKGROUND = (214, 218, 223)  # light and dark hair stand out
 
 
 @dataclass
@@ -24,7 +25,8 @@ class StudioSheetConfig:
     root: Path = Path("data/example")
     """Folder of the set."""
     output: Path = Path("sheet.png")
-    """Picture to write; the histogram lies beside it as NAME_attributes.png."""
+    """Picture to write, PNG or JPEG by its suffix; the histogram lies beside it as
+    NAME_attributes.png."""
     n_subjects: int = 24
     """Most subjects on the sheet."""
     frames: tuple[int, ...] = (0,)
@@ -49,7 +51,7 @@ def draw_sheet(config: StudioSheetConfig) -> None:
     columns = min(config.columns, len(names))
     rows = -(-len(names) // columns)
     cell, wide = config.size, config.size * len(config.frames)
-    sheet = Image.new("RGB", (columns * wide, rows * cell), "white")
+    sheet = Image.new("RGB", (columns * wide, rows * cell), _BACKGROUND)
     for k, name in enumerate(names):
         loaded = views.load(name, frames=list(config.frames))
         for j in range(len(config.frames)):
@@ -68,7 +70,10 @@ def draw_sheet(config: StudioSheetConfig) -> None:
 def _save(picture: Image.Image, path: Path) -> None:
     try:
         with atomic_path(path) as temporary:
-            picture.save(temporary, format="PNG", optimize=True)
+            if path.suffix.lower() in (".jpg", ".jpeg"):
+                picture.save(temporary, format="JPEG", quality=88, optimize=True)
+            else:
+                picture.save(temporary, format="PNG", optimize=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another output") from error
 

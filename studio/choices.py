@@ -74,7 +74,9 @@ def choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
     length, wave, volume, receding = rng.random(4)
     subject.hair_length = float(0.8 + 0.6 * length)
     subject.hair_wave = float(max(0.0, 1.7 * wave - 0.7))
-    subject.hair_volume = float(0.9 * volume**1.5)
+    # Lift opens holes where hair is tied.
+    tied = subject.hair.startswith(("braid", "ponytail"))
+    subject.hair_volume = float((0.2 if tied else 0.9) * volume**1.5)
     if subject.is_man:
         subject.receding = float(receding**2 * np.interp(subject.shape.age, [25, 65], [0.03, 0.14]))
     fair = subject.shape.ancestry.get("caucasian", 0.0) ** 2

@@ -43,6 +43,8 @@ setup(
     ],
     extras_require={
         "lpips": ["lpips>=0.1.4"],
+        # OpenCV 5 no longer brings the face cascades.
+        "portraits": ["opencv-python-headless>=4.9,<5"],
         "meshes": ["trimesh>=4"],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "pyright>=1.1.380"],

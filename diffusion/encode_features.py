@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffusion.feature_set import FeatureSet
 from diffusion.features import PortraitEncoder, PortraitFeatures, portrait_tensor, vae_hash
 from renderer.multiview import MultiViewSet, select_names
 from runtime.devices import select_device
 from runtime.errors import UserError
+from runtime.pictures import PICTURE_SUFFIXES, read_picture
 from runtime.progress import progress
 from runtime.version import VERSION
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass
@@ -46,21 +44,6 @@ class EncodeFeaturesConfig:
     """Portraits encoded at once."""
     device: str = field(default="auto", metadata={"resumable": True})
     """Device: auto, cpu, cuda or cuda:N."""
-
-
-def read_portrait(path: Path) -> np.ndarray:
-    """A picture file, upright, as uint8 [H, W, 3 | 4]; :class:`UserError` if it can't be read."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            transparent = "A" in image.getbands() or "transparency" in image.info
-            # Phones store pictures as the sensor lay and note the turn.
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGBA" if transparent else "RGB"))
-    except FileNotFoundError:
-        raise UserError(f"there is no portrait {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} is not a readable picture ({error})") from None
 
 
 def feature_manifest(encoder: PortraitEncoder, features: PortraitFeatures) -> dict[str, object]:
@@ -114,7 +97,9 @@ class _Sources:
         self.names, self.views, self.files = names, views, files
 
     def read(self, name: str) -> np.ndarray:
-        return self.views.portrait(name) if self.views else read_portrait(self.files[name])
+        return (
+            self.views.portrait(name) if self.views else read_picture(self.files[name], "portrait")
+        )
 
     def describe(self, name: str) -> str:
         if self.views:
@@ -142,11 +127,11 @@ def _picture_files(folder: Path) -> dict[str, Path]:
         raise UserError(f"there is no folder of portraits {folder}")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
             continue
         if path.stem in found:
             raise UserError(f"{path} and {found[path.stem]} have the same name: rename one")
         found[path.stem] = path
     if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     return found

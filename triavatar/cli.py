@@ -75,6 +75,12 @@ STAGES: dict[str, Stage] = {
         "import_views",
         "Check a RodinHD-layout folder and write its dataset.json.",
     ),
+    "portrait": Stage(
+        "studio.portrait",
+        "PortraitConfig",
+        "make_portraits",
+        "Find the face in photographs, frame it as in a set and cut it out.",
+    ),
     "train-vae": Stage(
         "diffusion.train_vae",
         "TrainVaeConfig",

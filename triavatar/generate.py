@@ -4,21 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffusion.encode_features import read_portrait
+import numpy as np
+
 from renderer.fitted_set import FittedSet
 from renderer.multiview import MultiViewSet, select_names
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json, write_json
+from runtime.pictures import PICTURE_SUFFIXES, read_picture
 from runtime.progress import progress
 from runtime.runs import RunFolder
-from triavatar.pictures import (
-    PICTURE_SUFFIXES,
-    Cell,
-    Row,
-    draw_sheet,
-    save_picture,
-)
+from studio.portrait import PortraitMaker, PortraitSettings, is_photograph
+from triavatar.pictures import Cell, Row, draw_sheet, save_picture
 from triavatar.pipeline import AvatarPipeline, SamplingConfig
 from triavatar.render import ViewConfig, write_views
 
@@ -38,7 +35,13 @@ class GenerateConfig:
     output_dir: Path
     """Run folder: triplanes/<name>.safetensors and avatars/<name>/."""
     portraits: tuple[Path, ...] = ()
-    """Square portraits, or folders of them; transparent or on white, the head as in the data."""
+    """Photographs of faces, or square portraits, transparent or on white, with the head as in the
+    data; files or folders of them."""
+    prepare: bool = True
+    """Find, frame and cut out the face of portraits that have a background, as the subcommand
+    portrait does; otherwise all portraits are taken as they are."""
+    portrait: PortraitSettings = field(default_factory=PortraitSettings)
+    """How photographs become portraits."""
     root: Path | None = None
     """Multi-view set whose frontal pictures are the portraits, in place of --portraits."""
     convention: str | None = None
@@ -107,7 +110,7 @@ def generate(config: GenerateConfig) -> None:
     device = select_device(config.device)
     portraits = list_portraits(config)
     # All pictures are read before anything is made, so that a bad one costs nothing.
-    pictures = {name: read_portrait(file) for name, file in portraits}
+    pictures, prepared = read_portraits(config, portraits)
     pipeline = AvatarPipeline.from_folders(
         config.vae,
         config.base,
@@ -128,6 +131,8 @@ def generate(config: GenerateConfig) -> None:
         # Rendered from what is stored, in half precision, so that a later render agrees.
         stored = fitted.load(name).to(device)
         stills = write_views(folder, stored, pipeline.decoder, config.views)
+        if name in prepared:
+            save_picture(folder / "portrait.png", pictures[name])
         sheet = [Cell(pictures[name], "portrait")]
         sheet += [
             Cell(still, f"{azimuth:+.0f}°")
@@ -138,6 +143,28 @@ def generate(config: GenerateConfig) -> None:
         )
         write_json(folder / "avatar.json", {"portrait_sha256": digest, "seed": config.seed})
     run.log(f"{len(portraits)} avatars are in {run.path / 'avatars'}")
+
+
+def read_portraits(
+    config: GenerateConfig, portraits: list[tuple[str, Path]]
+) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Pictures of the portraits by name, and the names of those made from photographs.
+
+    Raises:
+        UserError: a file is unreadable, or a photograph doesn't show one face well enough.
+    """
+    pictures = {name: read_picture(file, "portrait") for name, file in portraits}
+    if config.root is not None or not config.prepare:
+        return pictures, set()
+    photographs = [(name, file) for name, file in portraits if is_photograph(pictures[name])]
+    if photographs:
+        maker = PortraitMaker(config.portrait)
+        for name, file in photographs:
+            try:
+                pictures[name] = maker(pictures[name], str(file))
+            except UserError as error:
+                raise UserError(f"{error} (--no_prepare takes portraits as they are)") from None
+    return pictures, {name for name, _ in photographs}
 
 
 def _is_made(fitted: FittedSet, name: str, folder: Path, digest: str) -> bool:

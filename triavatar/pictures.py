@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from runtime.files import atomic_path
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 GAP = 6
 LABEL_HEIGHT = 18
 INK = (40, 40, 40)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.encode_features import read_portrait
 from renderer.multiview import MultiViewSet
 from runtime.errors import UserError
 from runtime.files import read_json
+from runtime.pictures import read_picture
 from triavatar.pictures import Cell, Row, draw_sheet, save_picture
 
 
@@ -91,7 +91,7 @@ def _subject_row(
         kinds.append(("fitted", config.fitted))
     for kind, folder in kinds:
         for frame in frames:
-            picture = read_portrait(folder / "views" / name / f"{frame:06d}.png")
+            picture = read_picture(folder / "views" / name / f"{frame:06d}.png")
             row.cells.append(Cell(picture, f"{kind} {frame}"))
     if len(kinds) == 1 and config.fitted is not None:
         row.cells += [Cell(None, "not fitted") for _ in frames]

@@ -6,11 +6,12 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from diffusion.encode_features import EncodeFeaturesConfig, encode_features, read_portrait
+from diffusion.encode_features import EncodeFeaturesConfig, encode_features
 from diffusion.feature_set import FeatureSet
 from diffusion.features import PortraitEncoder, PortraitFeatures, load_vae, portrait_tensor
 from renderer.multiview import MultiViewSet
 from runtime.errors import UserError
+from runtime.pictures import read_picture
 
 
 def hand_written_encoder(vae: AutoencoderKL, images: torch.Tensor):
@@ -142,7 +143,7 @@ def test_portraits_are_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned clockwise
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "me.png", exif=exif)
-    assert np.array_equal(read_portrait(tmp_path / "me.png"), upright)
+    assert np.array_equal(read_picture(tmp_path / "me.png"), upright)
 
 
 def test_damaged_features_are_refused(tiny_features: FeatureSet, tmp_path: Path) -> None:

@@ -147,18 +147,19 @@ class CascadeDetector:
 
     def _search(self, grey: np.ndarray) -> list[tuple[tuple[float, float], float, float]]:
         """Candidates: (centre, box width, roll)."""
-        height, width = grey.shape
-        scale = min(1.0, SEARCH_SIDE / max(height, width))
+        scale = min(1.0, SEARCH_SIDE / max(grey.shape))
+        height, width = (max(1, round(v * scale)) for v in grey.shape)
+        small = self.cv2.resize(grey, (width, height), interpolation=self.cv2.INTER_AREA)
         hits: list[tuple[np.ndarray, float, float, float]] = []
         for roll in ROLLS:
             c, s = abs(math.cos(math.radians(roll))), abs(math.sin(math.radians(roll)))
-            w, h = (int(scale * v) + 1 for v in (c * width + s * height, s * width + c * height))
-            matrix = turn_and_scale((width / 2, height / 2), roll, scale, (w / 2, h / 2))
-            turned = warp(grey, matrix, w, h)
+            w, h = (int(v) + 1 for v in (c * width + s * height, s * width + c * height))
+            matrix = turn_and_scale((width / 2, height / 2), roll, 1.0, (w / 2, h / 2))
+            turned = warp(small, matrix, w, h)
             boxes, counts = self.frontal.detectMultiScale2(turned, 1.1, 3, minSize=(20, 20))
             back = inverse(matrix)
             for (x, y, box, _), count in zip(boxes, counts, strict=True):
-                centre = apply(back, np.array([x + box / 2, y + box / 2]))
+                centre = apply(back, np.array([x + box / 2, y + box / 2])) / scale
                 hits.append((centre, box / scale, float(roll), float(count)))
         groups: list[list[tuple[np.ndarray, float, float, float]]] = []
         for hit in sorted(hits, key=lambda h: -h[3]):

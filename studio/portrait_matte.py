@@ -50,7 +50,7 @@ def cut_out(picture: np.ndarray, covered: np.ndarray, framing: Framing) -> np.nd
     except cv2.error as error:
         raise UserError(f"the background can't be told from the person ({error.err}).") from None
     person = np.isin(seeds, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    person = _one_piece(person, face)
+    person = _filled_downwards(_one_piece(person, face), framing)
     mask = cv2.resize(person.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
     return soft_edge(picture, mask > 0.5)
 
@@ -79,6 +79,15 @@ def seed_mask(side: int, framing: Framing) -> np.ndarray:
     skull = ellipse(-0.12, 0.29, 0.34)  # takes in some hair, so that GrabCut knows its colour
     mask[ellipse(0.14, 0.30, 0.40) | skull | neck | chest] = cv2.GC_FGD
     return mask
+
+
+def _filled_downwards(person: np.ndarray, framing: Framing) -> np.ndarray:
+    """Below the chin, what lies under a part of the person is the person: clothes may have the
+    background's colour, but a bust has no gaps there."""
+    top = round((framing.eyes[1] + 0.62 * framing.face_width) * len(person))
+    filled = person.copy()
+    filled[top:] = np.logical_or.accumulate(person[top:], axis=0)
+    return filled
 
 
 def _one_piece(person: np.ndarray, face: np.ndarray) -> np.ndarray:

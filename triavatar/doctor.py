@@ -21,6 +21,7 @@ from triavatar.doctor_checks.files import check_files
 from triavatar.doctor_checks.findings import Finding, merge
 from triavatar.doctor_checks.inventory import (
     Reading,
+    Subject,
     find_folders,
     read_conventions,
     read_subject,
@@ -133,7 +134,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     out.n_decoded = tally.pictures
     out.findings += check_files(subjects, reading)  # after decoding: it finds broken ones
     out.findings += check_alpha(tally, reading)
-    out.findings += check_splits(reading.description, names, subjects)
+    out.findings += check_splits(reading.description, names, _frames(subjects, reading))
     seen = [sighting for sighting in sightings if sighting is not None]
     if not config.geometry:
         return out
@@ -147,6 +148,15 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
         return out
     _check_geometry(spread(seen, config.n_carved), reading, config, out)
     return out
+
+
+def _frames(subjects: list[Subject], reading: Reading) -> set[int]:
+    """Frame numbers of the subjects, those left out included."""
+    return {
+        frame
+        for subject in subjects
+        for frame in [*subject.views, *(reading.excluded(subject.name) or ())]
+    }
 
 
 def _check_geometry(

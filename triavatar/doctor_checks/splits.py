@@ -6,21 +6,17 @@ from itertools import combinations
 from typing import Any
 
 from triavatar.doctor_checks.findings import Finding, listed
-from triavatar.doctor_checks.inventory import Subject
 
 
-def check_splits(
-    description: dict[str, Any], names: list[str], subjects: list[Subject]
-) -> list[Finding]:
+def check_splits(description: dict[str, Any], names: list[str], frames: set[int]) -> list[Finding]:
     """Compare the stated splits with the folders.
 
     Args:
         description: content of ``dataset.json``.
         names: all folders of the set.
-        subjects: those looked at, for their frame numbers.
+        frames: numbers of all frames of the subjects looked at, those left out included.
     """
     splits = description.get("splits", {})
-    frames = {frame for subject in subjects for frame in subject.views}
     found: list[Finding] = []
     for key, known in (("identities", set(names)), ("views", frames)):
         parts = splits.get(key)

@@ -92,7 +92,7 @@ class PatchSource:
     def _size(self, name: str) -> int:
         """Side in pixels of a subject's pictures."""
         if name not in self._sizes:
-            height, width = self.views.load(name, [0]).images.shape[1:3]
+            height, width = self.views.portrait(name).shape[:2]
             if height != width or height // max(self.downscales) < self.patch_size:
                 raise UserError(
                     f"patches of {self.patch_size}² pixels can't be cut from the pictures of "

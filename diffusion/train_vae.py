@@ -87,9 +87,12 @@ class PictureDataset(Dataset[PictureBatch]):
 
     def __init__(self, views: MultiViewSet, names: list[str], config: TrainVaeConfig) -> None:
         self.views, self.config = views, config
-        self.portraits = [name for name in names if 0 in views.split_views("train", name)]
+        frame = views.pictures.portrait_frame
+        self.portraits = [name for name in names if frame in views.split_views("train", name)]
         if not self.portraits:
-            raise UserError(f"{views.root} has no portrait (frame 0) among its training views")
+            raise UserError(
+                f"{views.root} has no portrait (frame {frame}) to train on"
+            )
         self.frames = [(n, frame) for n in names for frame in views.split_views("train", n)]
         self.portrait_order = ShuffledOrder(len(self.portraits), config.seed, "vae", "portraits")
         self.frame_order = ShuffledOrder(len(self.frames), config.seed, "vae", "frames")
@@ -101,14 +104,15 @@ class PictureDataset(Dataset[PictureBatch]):
         image = self.views.load(name, [int(frame)]).images[0]
         return portrait_tensor(image, self.config.image_size, f"{self.views.root}/{name}")
 
-    def picture(self, name: str, frame: int) -> Tensor:
-        """[3, S, S] in 0..1, on white."""
+    def picture(self, name: str, frame: int | None = None) -> Tensor:
+        """[3, S, S] in 0..1, on white; the portrait without ``frame``."""
+        frame = self.views.pictures.portrait_frame if frame is None else frame
         return self.pictures[f"{name}/{frame}"]
 
     def __getitem__(self, position: int) -> PictureBatch:
         random = generator(self.config.seed, "vae", position)
         if float(torch.rand((), generator=random)) < self.config.portrait_share:
-            picture = self.picture(self.portraits[self.portrait_order[position]], 0)
+            picture = self.picture(self.portraits[self.portrait_order[position]])
         else:
             picture = self.picture(*self.frames[self.frame_order[position]])
         side = self.config.image_size // 2 ** (len(self.config.block_out_channels) - 1)
@@ -179,7 +183,7 @@ def train_vae(config: TrainVaeConfig) -> None:
         return vae_losses(reconstruction, kl, batch.images, config, perceptual)
 
     def samples() -> Tensor:
-        pictures = [dataset.picture(name, 0) for name in dataset.portraits[:PICTURES]]
+        pictures = [dataset.picture(name) for name in dataset.portraits[:PICTURES]]
         return torch.stack(pictures).to(loop.device)
 
     def save_model(folder: Path) -> None:

@@ -90,9 +90,7 @@ class PictureDataset(Dataset[PictureBatch]):
         frame = views.pictures.portrait_frame
         self.portraits = [name for name in names if frame in views.split_views("train", name)]
         if not self.portraits:
-            raise UserError(
-                f"{views.root} has no portrait (frame {frame}) to train on"
-            )
+            raise UserError(f"{views.root} has no portrait (frame {frame}) to train on")
         self.frames = [(n, frame) for n in names for frame in views.split_views("train", n)]
         self.portrait_order = ShuffledOrder(len(self.portraits), config.seed, "vae", "portraits")
         self.frame_order = ShuffledOrder(len(self.frames), config.seed, "vae", "frames")

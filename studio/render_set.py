@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,17 +57,36 @@ class StudioRenderConfig:
     high_elevation: float = 60.0
     """Highest camera, degrees above the horizon."""
     shard: str = "0/1"
-    """Render only subjects i, i+n, i+2n, … of the set, written "i/n"; for several machines."""
+    """Render only subjects i, i+n, i+2n, … of the set, written "i/n"; for several machines. "auto"
+    takes i and n from the launcher: a SLURM array, srun's tasks or torchrun."""
     threads: int = 0
-    """Threads that draw views; 0 takes one per core. The pictures don't depend on it."""
+    """Threads that draw views; 0 shares the machine's cores among its torchrun processes. The
+    pictures don't depend on it."""
+
+
+# Variables by which launchers tell a process its number and how many there are.
+_LAUNCHERS = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ("RANK", "WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """ "i/n" → (i, n).
+    """ "i/n" → (i, n); "auto" → what the launcher says.
 
     Raises:
-        UserError: not two integers with 0 <= i < n.
+        UserError: not two integers with 0 <= i < n, or there is no launcher.
     """
+    if text == "auto":
+        found = [names for names in _LAUNCHERS if all(name in os.environ for name in names)]
+        if not found:
+            raise UserError(
+                "shard 'auto' needs a launcher (SLURM array, srun or torchrun); give i/n, e.g. 0/8"
+            )
+        number, count = found[0]
+        first = os.environ.get("SLURM_ARRAY_TASK_MIN", "0") if "ARRAY" in number else "0"
+        text = f"{int(os.environ[number]) - int(first)}/{os.environ[count]}"
     try:
         i, n = (int(part) for part in text.split("/"))
     except ValueError:
@@ -74,6 +94,14 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not 0 <= i < n:
         raise UserError(f"shard '{text}' is not of the form i/n with 0 <= i < n, e.g. 0/8")
     return i, n
+
+
+def _n_threads(config: StudioRenderConfig) -> int:
+    if config.threads:
+        return config.threads
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def subject_name(index: int, variant: int = 0) -> str:
@@ -185,7 +213,7 @@ def render_subject(
             write_view(folder, view, image, rig, view, convention)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(config.threads or None) as pool:
+    with ThreadPoolExecutor(_n_threads(config)) as pool:
         for _ in pool.map(one, range(config.n_views)):
             pass
     described = {"labels": labels(subject, pose), "sentence": sentence(subject, pose)}

@@ -81,6 +81,31 @@ def test_translucent_layers_are_sorted_whatever_their_order(reference):
     assert np.abs(middle[:3] - expected).max() < 3 / 255
 
 
+@pytest.mark.parametrize("alpha, n", [(0.08, 40), (0.5, 30)])
+def test_many_layers_composite_as_the_sum_says(reference, alpha, n):
+    """Faint layers are all kept, also when their lists outgrow the first guess; dense ones may be
+    cut where nothing behind them shows. Drawn in any order."""
+    camera = Camera.of(head_rig(1, 32), 0)
+    rng = np.random.default_rng(n)
+    depths = np.linspace(-0.5, 0.5, n)
+    colours = rng.uniform(0, 1, (n, 3))
+    parts = [
+        reference.plane(z, (*colour, alpha), blended=True)
+        for z, colour in zip(depths, colours, strict=True)
+    ]
+    pictures = [draw(flatten([parts[i] for i in rng.permutation(n)]), camera) for _ in range(3)]
+    assert (pictures[0] == pictures[1]).all() and (pictures[0] == pictures[2]).all()
+    stored = round(alpha * 255) / 255
+    total, covered = np.zeros(3), 0.0
+    for colour in colours:  # far to near
+        linear = srgb_to_linear(np.round(colour * 255) / 255)
+        total = total * (1 - stored) + linear * stored
+        covered = covered * (1 - stored) + stored
+    middle = pictures[0][16, 16] / 255
+    assert abs(middle[3] - covered) < 1 / 255
+    assert np.abs(middle[:3] - linear_to_srgb(total / covered)).max() < 2 / 255
+
+
 def test_solid_parts_hide_translucent_ones_behind_them(reference):
     camera = Camera.of(head_rig(1, SIZE), 0)
     image = draw(

@@ -1,5 +1,6 @@
 """Rendering a set: what lies on disk, resuming, determinism, refusals."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,35 @@ def test_shard_is_checked():
     for bad in ("5/5", "-1/2", "x", "1/2/3", "0/0"):
         with pytest.raises(UserError, match="shard"):
             parse_shard(bad)
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, (3, 8)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "1",
+                "SLURM_ARRAY_TASK_COUNT": "8",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_PROCID": "0",
+                "SLURM_NTASKS": "1",
+            },
+            (0, 8),
+        ),
+        ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (1, 2)),
+    ],
+)
+def test_shard_comes_from_the_launcher(monkeypatch, variables, expected):
+    for name in list(os.environ):
+        if name.startswith("SLURM_") or name in ("RANK", "WORLD_SIZE"):
+            monkeypatch.delenv(name)
+    with pytest.raises(UserError, match="launcher"):
+        parse_shard("auto")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert parse_shard("auto") == expected
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ class CascadeDetector:
             w, h = (int(v) + 1 for v in (c * width + s * height, s * width + c * height))
             matrix = turn_and_scale((width / 2, height / 2), roll, 1.0, (w / 2, h / 2))
             turned = warp(small, matrix, w, h)
-            boxes, counts = self.frontal.detectMultiScale2(turned, 1.1, 3, minSize=(20, 20))
+            boxes, counts = self.frontal.detectMultiScale2(turned, 1.1, 3, minSize=(26, 26))
             back = inverse(matrix)
             for (x, y, box, _), count in zip(boxes, counts, strict=True):
                 centre = apply(back, np.array([x + box / 2, y + box / 2])) / scale

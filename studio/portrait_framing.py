@@ -14,8 +14,8 @@ from renderer.multiview import MultiViewSet, composite_rgba, resize_rgba
 from runtime.errors import UserError
 from studio.portrait_faces import Face, turn_and_scale
 
-MEASURED_SUBJECTS = 24
-MEASURING_SIDE = 512
+MEASURED_SUBJECTS = 12
+MEASURING_SIDE = 320
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Framing:
 
 
 def measure_framing(views: MultiViewSet, detect: Callable[[np.ndarray], list[Face]]) -> Framing:
-    """The framing of a set's frontal pictures: medians over up to 24 of its subjects.
+    """The framing of a set's frontal pictures: medians over up to 12 of its subjects.
 
     Args:
         views: the set.

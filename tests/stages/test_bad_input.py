@@ -165,7 +165,9 @@ def test_bad_portraits(chain, tmp_path, capsys):
     portrait.write_bytes(b"no picture")
     assert "p.png" in refusal(arguments, capsys)
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(portrait)
-    assert "square" in refusal(arguments, capsys)
+    assert "square" in refusal([*arguments, "--no_prepare"], capsys)
+    # Prepared as a photograph it shows nobody, or OpenCV is missing.
+    assert "--no_prepare" in refusal(arguments, capsys)
     assert not (tmp_path / "out" / "triplanes").exists()
     neither = arguments[:at] + arguments[at + 2 :]
     assert "--portraits" in refusal(neither, capsys)

@@ -208,7 +208,7 @@ def _covered(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     x, y = np.meshgrid(np.arange(side), np.arange(side))
     points = apply(inverse(matrix), np.stack([x, y], -1).astype(float))
     size = np.array(picture.shape[1::-1])
-    return ((points >= -0.5) & (points <= size - 0.5)).all(-1)
+    return np.all((points >= -0.5) & (points <= size - 0.5), axis=-1)
 
 
 def _warp_cut_out(

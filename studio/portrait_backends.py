@@ -92,7 +92,7 @@ class MediaPipeDetector:
 
     def __init__(self, model: Path | None) -> None:
         try:
-            import mediapipe
+            import mediapipe  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError(
                 "the detector mediapipe needs its package; pip install mediapipe."
@@ -133,7 +133,7 @@ class RembgMatting:
 
     def __init__(self, model: str) -> None:
         try:
-            import rembg
+            import rembg  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError(
                 'the matting rembg needs its package; pip install "rembg[cpu]".'

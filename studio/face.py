@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from studio.assets import AssetFolder, diffuse_texture
@@ -56,8 +58,12 @@ def finish_eyes(parts: list[Part]) -> None:
         part.paint[:, 3] = np.clip((0.16 - angle) / 0.06, 0, 0.9)
 
 
-def hair_cards(assets: AssetFolder, subject: Subject, fit) -> list[Part]:
-    """Brows and lashes; `fit` puts a proxy in its place in the house world."""
+def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) -> list[Part]:
+    """Brows and lashes; `fit` puts a proxy in its place in the house world.
+
+    Args:
+        resting: [V, 3] base-mesh vertices of the resting face, from which a frown is judged.
+    """
     out = []
     brow = srgb_to_linear(np.array(subject.hair_colour)) * 0.55
     light = 0.5 if subject.is_man or subject.shape.age < 15 else 0.9
@@ -76,14 +82,18 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit) -> list[Part]:
         )
         part.fade[:] = strength
         if kind == "eyebrows":
-            _unfrown(part)
+            _unfrown(part, proxy.fit(resting)[part.source])
         out.append(part)
     return out
 
 
-def _unfrown(part: Part, steepest: float = 0.18) -> None:
-    """Shears both brows so that they rise outwards by no more than `steepest`: none looks stern."""
-    seen = opaque_samples(part, 60)
+def _unfrown(part: Part, resting: np.ndarray, steepest: float = 0.18) -> None:
+    """Shears both brows so that, at rest, they rise outwards by no more than `steepest`.
+
+    Args:
+        resting: [V, 3] the part's vertices in the resting face.
+    """
+    seen = opaque_samples(replace(part, positions=resting), 60)
     if len(seen) < 10:
         return
     across = np.abs(seen[:, 0])

@@ -58,7 +58,8 @@ def build_parts(
     """The parts of `build_scene` before they are flattened."""
     pose = pose or Pose()
     template = bust(assets)
-    to_house = _placement(assets, shaped_vertices(assets, subject.shape))
+    resting = shaped_vertices(assets, subject.shape)
+    to_house = _placement(assets, resting)
     units = {**subject.shape.expression, **expression_units(assets, pose.expression)}
     points = to_house(shaped_vertices(assets, replace(subject.shape, expression=units)))
 
@@ -86,7 +87,7 @@ def build_parts(
         *(hat_parts(subject, hat, small) if hat else []),
         *_beard(assets, subject, skin, texture_size),
         *eyes,
-        *hair_cards(assets, subject, fit),
+        *hair_cards(assets, subject, fit, to_house(resting)),
         *mouth_parts(assets, fit, texture_size // 4),
         *glasses_parts(subject, skin, eyes, template.ears),
     ]

@@ -62,24 +62,42 @@ def _both(**units: float) -> dict[str, float]:
     return out
 
 
+# Takes back the resting face's friendliness.
+_CALM = {
+    "mouth_corner_puller": 0.0,
+    "eyebrows_SIDE_up": 0.0,
+    "eyebrows_SIDE_inner_up": 0.0,
+    "eye_SIDE_opened_up": 0.0,
+}
+
 EXPRESSIONS = {
     "resting": {},
     "smile": _both(mouth_corner_puller=0.85, eye_SIDE_slit=0.25, eyebrows_SIDE_up=0.2),
     "laugh": _both(
-        mouth_corner_puller=0.9, mouth_open=0.55, eye_SIDE_slit=0.45, mouth_upward_retraction=0.3
+        mouth_corner_puller=0.65, mouth_open=0.42, eye_SIDE_slit=0.35, eyebrows_SIDE_up=0.2
     ),
     "surprise": _both(
         eyebrows_SIDE_up=0.9, eyebrows_SIDE_inner_up=0.6, eye_SIDE_opened_up=0.8, mouth_open=0.5
     ),
     "anger": _both(
-        eyebrows_SIDE_down=0.8, eye_SIDE_slit=0.3, mouth_compression=0.6, nose_compression=0.4
+        eyebrows_SIDE_down=0.8,
+        eye_SIDE_slit=0.3,
+        mouth_compression=0.6,
+        nose_compression=0.4,
+        **_CALM,
     ),
-    "sadness": _both(eyebrows_SIDE_inner_up=0.9, mouth_depression=0.8, eye_SIDE_slit=0.25),
+    "sadness": _both(
+        eyebrows_SIDE_inner_up=0.9,
+        mouth_depression=0.8,
+        eye_SIDE_slit=0.25,
+        mouth_corner_puller=0.0,
+    ),
     "disgust": _both(
         nose_SIDE_elevation=0.8,
         nose_compression=0.6,
         mouth_upward_retraction=0.5,
         eyebrows_SIDE_down=0.4,
+        **_CALM,
     ),
     "speaking": _both(mouth_open=0.3, mouth_eversion=0.3, eyebrows_SIDE_up=0.2),
     "kiss": _both(mouth_pursing=0.8, mouth_protusion=0.5),

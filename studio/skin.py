@@ -146,7 +146,7 @@ def procedural_skin(tone: np.ndarray, subject: Subject, size: int) -> np.ndarray
         field = gaussian_filter(rng.standard_normal((size, size)).astype(np.float32), sigma)
         return field / field.std()
 
-    light = 1 + 0.035 * mottle(size / 400) + 0.04 * mottle(size / 60)
+    light = 1 + 0.03 * mottle(size / 500) + 0.018 * mottle(size / 60)
     red = 0.03 * mottle(size / 90)
     colour = np.stack([light * (1 + red), light * (1 - 0.5 * red), light * (1 - red)], -1) * tone
     return np.concatenate([encode(colour), np.full((size, size, 1), 255, dtype=np.uint8)], -1)

@@ -146,12 +146,12 @@ def test_brows_do_not_frown():
     t = np.concatenate([np.stack([i, i + 1, i + 19], -1), np.stack([i, i + 19, i + 18], -1)])
     texture = solid_texture((0.1, 0.1, 0.1))
     part = Part("hair", stern.copy(), t, np.full((36, 2), 0.5), texture)
-    _unfrown(part)
+    _unfrown(part, stern)
     rise = np.polyfit(np.abs(part.positions[:18, 0]), part.positions[:18, 1], 1)[0]
     assert rise == pytest.approx(0.18, abs=0.02)
     friendly = Part("hair", stern * [1, 0, 1] + [0, 0.2, 0], t, part.uv, texture)
     before = friendly.positions.copy()
-    _unfrown(friendly)
+    _unfrown(friendly, before)
     assert np.array_equal(friendly.positions, before)
 
 

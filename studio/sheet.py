@@ -86,7 +86,7 @@ def _histogram(labels: list[dict[str, str]]) -> Image.Image:
         counts = Counter(str(label.get(key, "")) for label in labels)
         lines.extend((f"  {value}", n) for value, n in sorted(counts.items()))
     half = -(-len(lines) // 2)
-    height, width = 16, 460
+    height, width = 16, 570
     picture = Image.new("RGB", (2 * width, height * half + 8), "white")
     pen = ImageDraw.Draw(picture)
     for i, (text, count) in enumerate(lines):
@@ -94,6 +94,6 @@ def _histogram(labels: list[dict[str, str]]) -> Image.Image:
         pen.text((x, y), text, fill=_INK)
         if count is not None:
             length = round(230 * count / len(labels))
-            pen.rectangle((x + 180, y + 2, x + 180 + length, y + 12), fill=_BAR)
-            pen.text((x + 186 + length, y), str(count), fill=_INK)
+            pen.rectangle((x + 290, y + 2, x + 290 + length, y + 12), fill=_BAR)
+            pen.text((x + 296 + length, y), str(count), fill=_INK)
     return picture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from runtime.seeds import numpy_generator
@@ -69,7 +69,8 @@ class HatShape:
         e, a = np.meshgrid(self._elevation, self._azimuth, indexing="ij")
         _, near = tree.query(_direction(a, e).reshape(-1, 3), k=8)
         support = radius[near].max(1).reshape(e.shape)
-        self._support = gaussian_filter(support, (1.5, 2.5), mode=("nearest", "wrap")) + 0.006
+        smooth = gaussian_filter1d(support, 1.5, axis=0, mode="nearest")
+        self._support = gaussian_filter1d(smooth, 2.5, axis=1, mode="wrap") + 0.006
 
     def edge(self, points: np.ndarray) -> np.ndarray:
         """Height of the lower edge at `points` [V, 3]."""

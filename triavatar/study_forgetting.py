@@ -88,7 +88,7 @@ def study_forgetting(config: StudyForgettingConfig) -> None:
     rank = process_index()
     folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
     seeds = range(config.seed, config.seed + config.n_seeds)
-    runs = [(method, seed) for seed in seeds for method in config.methods]
+    runs: list[tuple[Method, int]] = [(m, seed) for seed in seeds for m in config.methods]
     measures: dict[str, Measure] = {}
     if config.lpips != "off":
         measures["lpips"] = Lpips(config.lpips, select_device(config.device))

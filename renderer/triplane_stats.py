@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from renderer.fitted_set import FittedSet
-from renderer.fitting import held_out_quality
+from renderer.fitting.subject_fit import held_out_quality
+from renderer.fitting.tolerance import perturbations, rescale
 from renderer.multiview import MultiViewSet
 from renderer.render import RenderSettings
-from renderer.tolerance import perturbations, rescale
 from renderer.triplane import PLANE_ORDER
 from runtime.devices import select_device
 from runtime.errors import UserError

@@ -94,13 +94,13 @@ STAGES: dict[str, Stage] = {
         "Store the multi-scale VAE features of portraits.",
     ),
     "fit-decoder": Stage(
-        "renderer.fit_decoder",
+        "renderer.fitting.fit_decoder",
         "FitDecoderConfig",
         "fit_decoder",
         "Stage 1: fit the shared decoder with task replay and weight consolidation.",
     ),
     "fit-triplanes": Stage(
-        "renderer.fit_triplanes",
+        "renderer.fitting.fit_triplanes",
         "FitTriplanesConfig",
         "fit_triplanes",
         "Stage 2: fit one triplane per object with the decoder frozen.",
@@ -185,19 +185,19 @@ STAGES: dict[str, Stage] = {
         "Draw portraits, generated and true views on one sheet; match subjects.",
     ),
     "bench render": Stage(
-        "renderer.bench_render",
+        "renderer.bench.render",
         "BenchRenderConfig",
         "bench_render",
         "Measure rendering against the plain reference: samples/s, frames/s, memory.",
     ),
     "bench fit": Stage(
-        "renderer.bench_fit",
+        "renderer.bench.fit",
         "BenchFitConfig",
         "bench_fit",
         "Measure fitting against the plain reference: steps/s, time to a PSNR.",
     ),
     "bench fit-many": Stage(
-        "renderer.bench_fit_many",
+        "renderer.bench.fit_many",
         "BenchFitManyConfig",
         "bench_fit_many",
         "Measure stage 2 on a few subjects and extrapolate to many: time, disk.",

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from renderer.decoder_fit import visiting_order
+from renderer.fitting.decoder_fit import visiting_order
 from runtime.config import load_yaml
 from runtime.files import read_json, write_json, write_text
 from runtime.runs import read_rows

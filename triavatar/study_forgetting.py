@@ -29,8 +29,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from renderer.decoder_fit import DecoderFit
-from renderer.fit_decoder import FitDecoderConfig
+from renderer.fitting.decoder_fit import DecoderFit
+from renderer.fitting.fit_decoder import FitDecoderConfig
 from renderer.metrics import Lpips, psnr, ssim
 from renderer.multiview import MultiViewSet, Views, select_names
 from renderer.render import RenderSettings, build_occupancy, render_rays

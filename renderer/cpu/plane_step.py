@@ -1,4 +1,4 @@
-"""The optimiser step of a triplane in one pass over memory, see :mod:`renderer.plane_adam`.
+"""The optimiser step of a triplane in one pass over memory, see :mod:`renderer.fitting.plane_adam`.
 
 Legend: C channels, H W plane size.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from renderer.cpu.jit import kernel
 from renderer.cpu.threads import run_workers, shares, worker_count
-from renderer.plane_adam import step_constants
+from renderer.fitting.plane_adam import step_constants
 
 
 @kernel

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from renderer.fitting import FitSettings, SubjectFit, new_planes
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import FitSettings, SubjectFit, new_planes
 from renderer.multiview import MultiViewSet
-from renderer.ray_pool import RayPool
 from renderer.render import RenderSettings, build_occupancy, render_image
 from runtime.errors import UserError
 from runtime.files import read_json

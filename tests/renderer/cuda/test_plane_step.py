@@ -3,9 +3,9 @@
 import torch
 
 from renderer.cuda.planes import texels
-from renderer.plane_adam import PlaneAdam, channel_last
+from renderer.fitting.plane_adam import PlaneAdam, channel_last
 from tests.renderer.cuda.scenes import random_planes
-from tests.renderer.test_plane_adam import compare_with_plain, interrupt
+from tests.renderer.fitting.test_plane_adam import compare_with_plain, interrupt
 
 
 def test_same_steps_as_plain(host):

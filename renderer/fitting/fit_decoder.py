@@ -6,7 +6,7 @@ pair. Reads a multi-view set; writes a triplane folder (:mod:`renderer.fitted_se
 stage 2 freezes.
 
 Several subjects may be visited at once, in lockstep, the decoder's gradient being the mean over
-them (:mod:`renderer.lockstep`); several processes share such a group between them. How many
+them (:mod:`renderer.fitting.lockstep`); several processes share such a group between them. How many
 processes there are changes where the work is done, not what is computed.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from renderer.decoder_fit import DecoderFit
-from renderer.fitting import FitSettings
+from renderer.fitting.decoder_fit import DecoderFit
+from renderer.fitting.subject_fit import FitSettings
 from renderer.multiview import MultiViewSet, select_names
 from runtime.devices import select_device
 from runtime.errors import UserError

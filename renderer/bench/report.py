@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from renderer.bench_timing import interleaved, machine, markdown, peak_memory
+from renderer.bench.timing import interleaved, machine, markdown, peak_memory
 from runtime.files import write_json, write_text
 
 OURS = "ours"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from renderer.fitting import FitSettings, SubjectFit, new_planes
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import FitSettings, SubjectFit, new_planes
+from renderer.fitting.tolerance import JitterSettings, add_noise, jitter, perturbations, rescale
 from renderer.multiview import MultiViewSet
-from renderer.ray_pool import RayPool
-from renderer.tolerance import JitterSettings, add_noise, jitter, perturbations, rescale
 from tests.scenes import random_decoder, write_spheres
 
 

@@ -1,4 +1,4 @@
-"""The visits of stage 1 and what is kept between them; see :mod:`renderer.fit_decoder`."""
+"""The visits of stage 1 and what is kept between them; see :mod:`renderer.fitting.fit_decoder`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from renderer.consolidation import Consolidation, accumulate, consolidate
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
-from renderer.fitting import SubjectFit, held_out_quality, new_planes
-from renderer.lockstep import lockstep
+from renderer.fitting.consolidation import Consolidation, accumulate, consolidate
+from renderer.fitting.lockstep import lockstep
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import SubjectFit, held_out_quality, new_planes
+from renderer.fitting.subject_store import SubjectStore
 from renderer.multiview import MultiViewSet, Views
-from renderer.ray_pool import RayPool
 from renderer.sheet import comparison_sheet
-from renderer.subject_store import SubjectStore
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import write_json
@@ -28,7 +28,7 @@ from runtime.runs import RunFolder
 from runtime.seeds import generator
 
 if TYPE_CHECKING:
-    from renderer.fit_decoder import FitDecoderConfig
+    from renderer.fitting.fit_decoder import FitDecoderConfig
 
 
 def visiting_order(names: list[str], seed: int, turn: int) -> list[str]:

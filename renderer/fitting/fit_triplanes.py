@@ -2,7 +2,7 @@
 
 Reads a multi-view set and a stage-1 run; writes a triplane folder with a quality record per
 subject. Finished subjects are skipped, a killed one goes on from its last save. Any number of
-processes share the subjects (:mod:`renderer.fit_jobs`): those of ``torchrun``, ``srun`` or
+processes share the subjects (:mod:`renderer.fitting.fit_jobs`): those of ``torchrun``, ``srun`` or
 ``--subjects_at_once``, or the same command given on several machines that see the folder.
 """
 
@@ -15,13 +15,18 @@ from typing import Literal
 
 import torch
 
-from renderer.decoder_fit import report_quality
-from renderer.fit_jobs import JobBar, SubjectJobs
-from renderer.fit_workers import Share, supervise
 from renderer.fitted_set import FittedSet
-from renderer.fitting import FitSettings, SubjectFit, held_out_quality, new_planes
+from renderer.fitting.decoder_fit import report_quality
+from renderer.fitting.fit_jobs import JobBar, SubjectJobs
+from renderer.fitting.fit_workers import Share, supervise
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import (
+    FitSettings,
+    SubjectFit,
+    held_out_quality,
+    new_planes,
+)
 from renderer.multiview import MultiViewSet, select_names
-from renderer.ray_pool import RayPool
 from renderer.sheet import comparison_sheet, save_sheet
 from runtime.claims import Claim
 from runtime.devices import select_device

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from renderer.losses import plane_regularisation, total_variation
+from renderer.fitting.losses import plane_regularisation, total_variation
 
 
 def hand_made() -> torch.Tensor:

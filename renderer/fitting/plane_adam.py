@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from renderer.backend import choose, uses_cpu_kernels
-from renderer.losses import plane_regularisation
+from renderer.fitting.losses import plane_regularisation
 from renderer.triplane import check_planes
 
 
@@ -36,8 +36,8 @@ class PlaneAdam(torch.optim.Adam):
     """Adam of one triplane under a regularised loss, values kept in [-1, 1].
 
     A step is that of :class:`torch.optim.Adam` on ``loss`` +
-    :func:`renderer.losses.plane_regularisation` of ``planes − reference``, followed by a clamp;
-    the caller differentiates ``loss`` alone.
+    :func:`renderer.fitting.losses.plane_regularisation` of ``planes − reference``, followed by a
+    clamp; the caller differentiates ``loss`` alone.
 
     Args:
         planes: a leaf [3, C, H, W]. fp32 from :func:`channel_last` goes through the kernels, which

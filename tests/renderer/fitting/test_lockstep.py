@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from renderer.decoder import TriplaneDecoder
-from renderer.fit_decoder import FitDecoderConfig, fit_decoder
 from renderer.fitted_set import FittedSet
-from renderer.fitting import FitSettings, SubjectFit, new_planes
-from renderer.lockstep import lockstep
+from renderer.fitting.fit_decoder import FitDecoderConfig, fit_decoder
+from renderer.fitting.lockstep import lockstep
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import FitSettings, SubjectFit, new_planes
 from renderer.multiview import MultiViewSet
-from renderer.ray_pool import RayPool
 from runtime.config import to_yaml
 from runtime.processes import Processes
 from runtime.runs import read_rows
 
-EXAMPLE = Path(__file__).parents[2] / "data" / "example"
+EXAMPLE = Path(__file__).parents[3] / "data" / "example"
 TINY = FitSettings(rays=128, steps=48, grid=16, smoothness_points=16, free_space_points=64)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from renderer.consolidation import Consolidation
+from renderer.fitting.consolidation import Consolidation
 from runtime.files import load_tensors, save_tensors
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from renderer.fit_jobs import JobBar, SubjectJobs
+from renderer.fitting.fit_jobs import JobBar, SubjectJobs
 from runtime.errors import PartialFailure, UserError, is_disk_full
 
 LOOK_EVERY = 1.0

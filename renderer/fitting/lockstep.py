@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from renderer.consolidation import Consolidation
-from renderer.fitting import SubjectFit
+from renderer.fitting.consolidation import Consolidation
+from renderer.fitting.subject_fit import SubjectFit
 from runtime.processes import Processes
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from renderer.fit_jobs import DEATHS
-from renderer.fit_triplanes import FitTriplanesConfig, fit_triplanes
 from renderer.fitted_set import FittedSet
-from renderer.fitting import FitSettings
+from renderer.fitting.fit_jobs import DEATHS
+from renderer.fitting.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from renderer.fitting.subject_fit import FitSettings
 from runtime.claims import Claim, Claims
 from runtime.errors import PartialFailure, UserError
 from runtime.files import read_json
@@ -75,7 +75,7 @@ def test_a_damaged_subject_is_listed_and_the_rest_finish(config):
 
 
 def test_a_cause_that_all_share_stops_the_run(config, monkeypatch):
-    monkeypatch.setattr("renderer.fit_jobs.HOPELESS", 3)
+    monkeypatch.setattr("renderer.fitting.fit_jobs.HOPELESS", 3)
     for subject in sorted(config.root.glob("subject_*"))[:4]:
         damage(subject)
     with pytest.raises(UserError, match="first 3 subjects all failed"):
@@ -111,15 +111,17 @@ def test_a_lost_claim_writes_nothing(config, monkeypatch):
     written: list[str] = []
     monkeypatch.setattr(Claim, "held", held)
     monkeypatch.setattr(FittedSet, "put", put)
-    monkeypatch.setattr("renderer.fit_triplanes._Stage2._check", lambda *_: {})
-    monkeypatch.setattr("renderer.fit_jobs.SubjectJobs.done", lambda self: set(written) | seen)
+    monkeypatch.setattr("renderer.fitting.fit_triplanes._Stage2._check", lambda *_: {})
+    monkeypatch.setattr(
+        "renderer.fitting.fit_jobs.SubjectJobs.done", lambda self: set(written) | seen
+    )
     seen: set[str] = set()
 
     def log(self, text):
         seen.update(name for name in lost if name in text)
 
     monkeypatch.setattr("runtime.runs.RunFolder.log", log)
-    monkeypatch.setattr("renderer.fit_triplanes._Stage2.finish", lambda self: None)
+    monkeypatch.setattr("renderer.fitting.fit_triplanes._Stage2.finish", lambda self: None)
     fit_triplanes(config)
     assert seen == lost and set(written) == {f"subject_{k:03d}" for k in range(6)} - lost
 
@@ -139,7 +141,7 @@ FOSTER = """
 import os, pickle, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from renderer.fit_triplanes import fit_triplanes
+from renderer.fitting.fit_triplanes import fit_triplanes
 from runtime.errors import PartialFailure
 config = pickle.load(open(sys.argv[1], "rb"))
 log, seed, kills = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -203,7 +205,7 @@ def test_eight_workers_killed_at_random_lose_nothing(config, tmp_path):
         [sys.executable, "-c", FOSTER, *command],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert ran.stdout.endswith("ends [1] kills left 0\n"), ran.stdout + ran.stderr[-3000:]
     finished = (tmp_path / "log").read_text().split()
@@ -224,7 +226,7 @@ def test_a_supervisor_replaces_a_killed_process(config, tmp_path):
     arguments += ["--init", "random", "--iterations", "150", "--device", "cpu"]
     arguments += ["--subjects_at_once", "2", "--fit.rays", "64", "--fit.steps", "32"]
     arguments += ["--fit.grid", "8", "--save_every", "10", "--fit.smoothness_weight", "0"]
-    process = subprocess.Popen(arguments, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE,
+    process = subprocess.Popen(arguments, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)  # fmt: skip
     claims = config.output_dir / "state" / "claims"
     while not list(claims.glob("subject_*")):

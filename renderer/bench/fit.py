@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from renderer.backend import auto_means, choose
-from renderer.bench_report import DENSE, OURS, REFERENCE, Report
-from renderer.bench_scene import load_scene, make_scene
-from renderer.bench_timing import device_limits
-from renderer.fitting import FitSettings, SubjectFit, held_out_quality, new_planes
+from renderer.bench.report import DENSE, OURS, REFERENCE, Report
+from renderer.bench.scene import load_scene, make_scene
+from renderer.bench.timing import device_limits
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.multiview import MultiViewSet
-from renderer.ray_pool import RayPool
 from runtime.devices import select_device
 
 

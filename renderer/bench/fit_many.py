@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from renderer.bench_timing import machine
-from renderer.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from renderer.bench.timing import machine
 from renderer.fitted_set import FittedSet
-from renderer.fitting import FitSettings
+from renderer.fitting.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from renderer.fitting.subject_fit import FitSettings
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import read_json, write_json, write_text

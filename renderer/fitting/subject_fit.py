@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from renderer.consolidation import Consolidation
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_density
-from renderer.losses import density_smoothness
+from renderer.fitting.consolidation import Consolidation
+from renderer.fitting.losses import density_smoothness
+from renderer.fitting.plane_adam import PlaneAdam, fitting_copy
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.tolerance import JitterSettings, jitter
 from renderer.metrics import psnr, ssim
 from renderer.multiview import Views
 from renderer.occupancy import OccupancyGrid
-from renderer.plane_adam import PlaneAdam, fitting_copy
-from renderer.ray_pool import RayPool
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
-from renderer.tolerance import JitterSettings, jitter
 from runtime.seeds import generator
 
 # World units; long enough that the thin fog which a ray across free space would gather counts.

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from renderer.decoder_fit import DecoderFit
-from renderer.fit_decoder import FitDecoderConfig, fit_decoder
-from renderer.fit_triplanes import FitTriplanesConfig, fit_triplanes
 from renderer.fitted_set import FittedSet
-from renderer.fitting import FitSettings, SubjectFit, new_planes
+from renderer.fitting.decoder_fit import DecoderFit
+from renderer.fitting.fit_decoder import FitDecoderConfig, fit_decoder
+from renderer.fitting.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from renderer.fitting.ray_pool import RayPool
+from renderer.fitting.subject_fit import FitSettings, SubjectFit, new_planes
 from renderer.multiview import MultiViewSet
-from renderer.ray_pool import RayPool
 from runtime.errors import UserError
 from runtime.files import read_json
 
-EXAMPLE = Path(__file__).parents[2] / "data" / "example"
+EXAMPLE = Path(__file__).parents[3] / "data" / "example"
 TINY = FitSettings(rays=128, steps=48, grid=16, smoothness_points=16, free_space_points=64)
 
 
@@ -214,7 +214,7 @@ def test_stage1_starts_a_subject_from_those_before(tmp_path, monkeypatch):
             fits.append(self)
             starts.append(planes.clone())
 
-    monkeypatch.setattr("renderer.decoder_fit.SubjectFit", Recorded)
+    monkeypatch.setattr("renderer.fitting.decoder_fit.SubjectFit", Recorded)
     config = decoder_config(tmp_path / "run", init="mean", rounds=2, inner_steps=2)
     fit_decoder(config)
     first, second = fits[:2]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from renderer.backend import choose
-from renderer.bench_report import DENSE, OURS, REFERENCE, Report
-from renderer.bench_scene import load_scene, make_scene
-from renderer.bench_timing import device_limits
+from renderer.bench.report import DENSE, OURS, REFERENCE, Report
+from renderer.bench.scene import load_scene, make_scene
+from renderer.bench.timing import device_limits
 from renderer.cameras import orbit_cameras
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_field

@@ -6,15 +6,15 @@ import math
 import pytest
 import torch
 
-from renderer import bench_fit as fitting_bench
-from renderer import bench_render as rendering_bench
+from renderer.bench import fit as fitting_bench
+from renderer.bench import render as rendering_bench
 from renderer.backend import auto_means, choose
-from renderer.bench_fit import BenchFitConfig, bench_fit
-from renderer.bench_render import BenchRenderConfig, bench_render
-from renderer.bench_scene import make_scene
-from renderer.bench_timing import interleaved, peak_memory
+from renderer.bench.fit import BenchFitConfig, bench_fit
+from renderer.bench.render import BenchRenderConfig, bench_render
+from renderer.bench.scene import make_scene
+from renderer.bench.timing import interleaved, peak_memory
 from renderer.cameras import orbit_cameras
-from renderer.fitting import FitSettings
+from renderer.fitting.subject_fit import FitSettings
 from renderer.render import RenderSettings, render_image
 from tests.scenes import write_spheres
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from renderer.losses import total_variation
-from renderer.plane_adam import PlaneAdam, channel_last
+from renderer.fitting.losses import total_variation
+from renderer.fitting.plane_adam import PlaneAdam, channel_last
 
 TV, L1, L2 = 0.7, 0.3, 0.2
 

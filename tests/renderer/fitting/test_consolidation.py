@@ -3,7 +3,12 @@
 import torch
 from torch import nn
 
-from renderer.consolidation import Consolidation, accumulate, consolidate, estimate_importance
+from renderer.fitting.consolidation import (
+    Consolidation,
+    accumulate,
+    consolidate,
+    estimate_importance,
+)
 
 
 def linear_model() -> nn.Linear:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from renderer.bench_fit_many import BenchFitManyConfig, bench_fit_many
+from renderer.bench.fit_many import BenchFitManyConfig, bench_fit_many
 from renderer.fitted_set import FittedSet
-from renderer.fitting import FitSettings
+from renderer.fitting.subject_fit import FitSettings
 from runtime.errors import UserError
 from runtime.files import read_json
 from tests.scenes import random_decoder, write_spheres

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from renderer.bench.timing import machine
 from renderer.fitting.decoder_fit import visiting_order
 from runtime.config import load_yaml
 from runtime.files import read_json, write_json, write_text
@@ -95,10 +97,12 @@ def read_run(folder: Path) -> Run | None:
     return Run(visiting_order(list(quality), settings["seed"], 0), rows, quality, settings)
 
 
-def write_report(folder: Path, methods: Sequence[str], seeds: Sequence[int]) -> None:
+def write_report(
+    folder: Path, methods: Sequence[str], seeds: Sequence[int], device: torch.device
+) -> None:
     """Write ``table.json``, ``table.md``, ``map_METHOD.png``, ``maps.png``, ``curves.png``.
 
-    Of the runs finished so far; nothing while there is none.
+    Of the runs finished so far; nothing while there is none. ``device`` is named in the table.
     """
     seeds = sorted(set(seeds))
     found: dict[str, dict[int, Run]] = {}
@@ -109,7 +113,7 @@ def write_report(folder: Path, methods: Sequence[str], seeds: Sequence[int]) -> 
             found[method] = finished
     if not found:
         return
-    table = make_table(found)
+    table = make_table(found) | {"machine": machine(device)}
     write_json(folder / "table.json", table)
     write_text(folder / "table.md", to_markdown(table))
     draw_report(folder, found)
@@ -125,8 +129,7 @@ def make_table(found: dict[str, dict[int, Run]]) -> dict[str, Any]:
         for method, runs in found.items()
     }
     one = next(iter(next(iter(found.values())).values()))
-    keys = ("plane_size", "channels", "hidden", "rounds", "inner_steps", "fisher_batches")
-    setting = {key: one.settings[key] for key in keys}
+    setting = {key: one.settings[key] for key in ("plane_size", "channels", "hidden")}
     setting |= {"subjects": len(one.order), "rays": one.rays[-1]}
     differences = {}
     for before, after in zip(list(found), list(found)[1:], strict=False):
@@ -147,6 +150,14 @@ def make_table(found: dict[str, dict[int, Run]]) -> dict[str, Any]:
             for method, runs in summaries.items()
         },
         "differences_of_earlier_psnr": differences,
+        "settings": {
+            method: {
+                key: value
+                for key, value in next(iter(runs.values())).settings.items()
+                if key not in ("root", "output_dir", "seed")
+            }
+            for method, runs in found.items()
+        },
         "runs": {
             method: {
                 str(seed): summaries[method][seed]

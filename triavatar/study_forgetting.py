@@ -89,18 +89,19 @@ def study_forgetting(config: StudyForgettingConfig) -> None:
     folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
     seeds = range(config.seed, config.seed + config.n_seeds)
     runs: list[tuple[Method, int]] = [(m, seed) for seed in seeds for m in config.methods]
+    device = select_device(config.device)
     measures: dict[str, Measure] = {}
     if config.lpips != "off":
-        measures["lpips"] = Lpips(config.lpips, select_device(config.device))
+        measures["lpips"] = Lpips(config.lpips, device)
     for method, seed in runs[rank :: process_count()]:
         path = folder.path / method / f"seed_{seed}"
         if read_run(path) is None:
             folder.log(f"{method}, seed {seed}")
             _run(run_config(config, method, seed, len(names)), config, data, names, measures)
             # So that a report of what is there can be looked at; the last process draws it whole.
-            write_report(folder.path, config.methods, seeds)
+            write_report(folder.path, config.methods, seeds, device)
     if rank == 0:
-        write_report(folder.path, config.methods, seeds)
+        write_report(folder.path, config.methods, seeds, device)
     folder.log(f"report: {folder.path / 'table.md'}, maps.png, curves.png")
 
 

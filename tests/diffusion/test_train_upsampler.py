@@ -103,7 +103,9 @@ def test_problems_pair_damaged_low_with_true_high(
     a, b = clean[5], damaged[5]
     planes = tiny_fitted.load(a.names[0])[None]
     assert torch.equal(a.start, rollout(planes))
-    assert torch.equal(a.low_res, rollout(resize_planes(planes, 8)))
+    # Shrunk planes are rounded as a triplane folder stores them.
+    shrunk = resize_planes(planes, 8).half().float()
+    assert torch.equal(a.low_res, rollout(shrunk))
     assert torch.equal(b.start, a.start) and torch.equal(b.noise, a.noise)
     assert b.low_res.shape == a.low_res.shape and not torch.equal(b.low_res, a.low_res)
     assert torch.equal(damaged[5].low_res, b.low_res)

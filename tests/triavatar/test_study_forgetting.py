@@ -201,8 +201,8 @@ def made_up(first: list[float], second: list[float], third: list[float]) -> Run:
         rows.append(row)
     last = {"a": first[-1], "b": second[-1], "c": third[-1]}
     quality = {name: {"psnr": value + 1, "ssim": 0.8} for name, value in last.items()}
-    keys = ("plane_size", "channels", "hidden", "rounds", "inner_steps", "fisher_batches")
-    return Run(["a", "b", "c"], rows, quality, dict.fromkeys(keys, 1))
+    settings = dict.fromkeys(("plane_size", "channels", "hidden"), 1)
+    return Run(["a", "b", "c"], rows, quality, settings)
 
 
 def test_the_table_by_hand():
@@ -249,7 +249,7 @@ def test_charts_put_values_where_they_belong():
 
 
 def test_nothing_finished_is_no_report(tmp_path):
-    write_report(tmp_path, ["naive"], [0])
+    write_report(tmp_path, ["naive"], [0], torch.device("cpu"))
     assert list(tmp_path.iterdir()) == []
 
 

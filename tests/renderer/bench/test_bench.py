@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
+from renderer.backend import auto_means, choose
 from renderer.bench import fit as fitting_bench
 from renderer.bench import render as rendering_bench
-from renderer.backend import auto_means, choose
 from renderer.bench.fit import BenchFitConfig, bench_fit
 from renderer.bench.render import BenchRenderConfig, bench_render
 from renderer.bench.scene import make_scene

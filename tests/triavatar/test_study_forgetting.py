@@ -18,7 +18,12 @@ from runtime.files import read_json
 from tests.scenes import random_decoder, write_spheres
 from triavatar.charts import BLANK, RAMP, Curve, draw_curves, draw_maps, ramp
 from triavatar.forgetting_report import Run, make_table, read_run, to_markdown, write_report
-from triavatar.study_forgetting import HeldOutRays, StudyForgettingConfig, study_forgetting
+from triavatar.study_forgetting import (
+    DEFAULT_METHODS,
+    HeldOutRays,
+    StudyForgettingConfig,
+    study_forgetting,
+)
 
 METHODS = ["naive", "replay", "consolidation", "online", "joint"]
 TINY = FitSettings(
@@ -276,3 +281,55 @@ def test_a_finished_study_does_nothing_again(study, root, monkeypatch):
     before = read_json(folder / "table.json")
     study_forgetting(config(root, folder))
     assert read_json(folder / "table.json") == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_replay_cures_forgetting_at_tiny_scale(project, tmp_path):
+    """Earlier identities at equal rays: naive below replay, with consolidation and without.
+
+    At this scale replay forgets nothing between visits, so consolidation neither gains nor loses
+    more than runs differ by (docs/forgetting.md).
+    """
+    study_forgetting(
+        StudyForgettingConfig(
+            root=project / "data" / "example",
+            output_dir=tmp_path / "run",
+            methods=["naive", "replay", "consolidation"],
+            n_seeds=1,
+            image_size=64,
+            plane_size=32,
+            channels=16,
+            color_channels=12,
+            hidden=32,
+            view_dependent=False,
+            init="mean",
+            rounds=12,
+            inner_steps=80,
+            decoder_learning_rate=4e-3,
+            revisit_drop=0.5,
+            consolidation_weight=5e3,
+            fisher_batches=2,
+            eval_size=32,
+            eval_every=24,
+            device="cpu",
+            fit=FitSettings(
+                rays=64,
+                learning_rate=5e-2,
+                init_std=0.02,
+                tv_weight=0.03,
+                near_fraction=0.95,
+                steps=96,
+                grid=32,
+                free_space_points=500,
+                smoothness_weight=0.0,
+            ),
+        )
+    )
+    figures = {m: run_of(tmp_path / "run", m).summary() for m in DEFAULT_METHODS[:3]}
+    naive, replay, consolidation = (figures[m]["earlier_psnr"] for m in DEFAULT_METHODS[:3])
+    assert naive + 0.3 < replay and naive + 0.3 < consolidation
+    assert abs(consolidation - replay) < 0.7
+    # The first identity, where there was most time to forget.
+    assert figures["naive"]["first_change"] < -3
+    assert figures["naive"]["first_psnr"] + 3 < figures["replay"]["first_psnr"]

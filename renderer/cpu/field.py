@@ -166,8 +166,11 @@ def query_field_cpu(
     planes: Tensor, decoder: TriplaneDecoder, points: Tensor, directions: Tensor, ray: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See :func:`renderer.field.query_field`; differentiable to planes and decoder."""
-    parameters = fold(decoder, channel_last(planes[None]), directions)
-    places = _places_of(points, ray.contiguous().numpy())
+    # What depends on directions is computed for the rays between the first and the last in use.
+    first = int(ray.min()) if len(ray) else 0
+    last = int(ray.max()) + 1 if len(ray) else 0
+    parameters = fold(decoder, channel_last(planes[None]), directions[first:last])
+    places = _places_of(points, (ray - first).numpy())
     layout = (decoder.color_channels, decoder.frequencies)
     density, color = _Field.apply(places, layout, True, *parameters)  # type: ignore[misc]
     return density, color

@@ -157,7 +157,8 @@ def test_the_readme_names_what_exists(project):
     text = (project / "README.md").read_text()
     for script in set(re.findall(r"scripts/(\w+\.sh)", text)):
         assert (project / "scripts" / script).is_file(), script
-    for words in set(re.findall(r"triavatar ((?:studio |bench )?[a-z]+(?:-[a-z]+)*)", text)):
+    families = "|".join({name.split()[0] for name in cli.STAGES if " " in name})
+    for words in set(re.findall(rf"triavatar ((?:(?:{families}) )?[a-z]+(?:-[a-z]+)*)", text)):
         assert words in cli.STAGES or words == "contributors", words
     for flags in re.findall(r"`triavatar ([^`]+)`", text):
         name, rest = cli.find_stage(shlex.split(flags))

@@ -130,7 +130,8 @@ def _panel(title: str, curves: Sequence[Curve], height: int) -> np.ndarray:
     ticks = _ticks(low, high)
     for value in ticks:
         draw.line(place(np.array([0, right_x]), np.array([value] * 2)), fill=BLANK, width=FINE)
-    for curve, color in zip(curves, LINES, strict=False):
+    colors = [LINES[k % len(LINES)] for k in range(len(curves))]
+    for curve, color in zip(curves, colors, strict=True):
         known = np.isfinite(curve.y)
         x, y, band = curve.x[known], curve.y[known], curve.band[known]
         draw.polygon(place(x, y + band) + place(x, y - band)[::-1], fill=(*color, 50))
@@ -147,7 +148,7 @@ def _panel(title: str, curves: Sequence[Curve], height: int) -> np.ndarray:
         draw.text((x, bottom + 4), text, fill=INK, font=font, anchor="ma")
     middle = (left + right) / 2
     draw.text((middle, bottom + 18), "million rays", fill=INK, font=font, anchor="ma")
-    for index, (curve, color) in enumerate(zip(curves, LINES, strict=False)):
+    for index, (curve, color) in enumerate(zip(curves, colors, strict=True)):
         y = top + 8 + 18 * index
         draw.line([(right + 10, y), (right + 26, y)], fill=color, width=3)
         draw.text((right + 32, y), curve.label, fill=INK, font=font, anchor="lm")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def make_table(found: dict[str, dict[int, Run]]) -> dict[str, Any]:
     setting = {key: one.settings[key] for key in ("plane_size", "channels", "hidden")}
     setting |= {"subjects": len(one.order), "rays": one.rays[-1]}
     differences = {}
-    for before, after in zip(list(found), list(found)[1:], strict=False):
+    for before, after in pairwise(found):
         both = sorted(set(found[before]) & set(found[after]))
         values = [
             summaries[after][seed]["earlier_psnr"] - summaries[before][seed]["earlier_psnr"]

@@ -1,5 +1,7 @@
 """The CPU kernels' workers: one core each, errors told, shares that cover everything."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,6 @@ def test_shares_adjoin_and_weigh_about_the_same():
     offsets = np.cumsum([0, *([5] * 40), 100, *([1] * 60)])
     parts = threads.ray_shares(offsets, 3)
     assert parts[0][0] == 0 and parts[-1][1] == 101
-    assert all(a[1] == b[0] for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(parts))
     weights = [offsets[last] - offsets[first] for first, last in parts]
     assert sum(weights) == offsets[-1] and max(weights) <= offsets[-1] / 3 + 100

@@ -226,38 +226,22 @@ def _render_on_cpu(
     jitter: Tensor | None,
 ) -> Rendered:
     """Compiled kernels; all triplanes in one packed call."""
-    from renderer.cpu.image import sweep_rays
     from renderer.cpu.render import render_rays_cpu
-    from renderer.cpu.samples import march_cpu
 
     shape = origins.shape[:2]
-    origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
-    step = step_length(settings.steps)
-    occupied = torch.stack([g.occupied for g in grids])
-    marching = {
-        "steps": settings.steps,
-        "step": step,
-        "near": settings.near,
-        "jitter": None if jitter is None else jitter.reshape(-1),
-    }
-    parameters = [planes, *decoder.parameters()]
-    if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-        found = march_cpu(origins, directions, occupied, **marching)
-        samples = Samples(*found, step)
-        total, opacity, distance = render_rays_cpu(
-            planes, decoder, origins, directions, samples, settings.stop
-        )
-    else:
-        total, opacity, distance = sweep_rays(
-            planes,
-            decoder,
-            origins,
-            directions,
-            occupied,
-            stop=settings.stop,
-            least=settings.color_threshold,
-            **marching,
-        )
+    total, opacity, distance = render_rays_cpu(
+        planes,
+        decoder,
+        origins.reshape(-1, 3),
+        directions.reshape(-1, 3),
+        torch.stack([g.occupied for g in grids]),
+        steps=settings.steps,
+        step=step_length(settings.steps),
+        near=settings.near,
+        stop=settings.stop,
+        least=settings.color_threshold,
+        jitter=None if jitter is None else jitter.reshape(-1),
+    )
     color = total.view(*shape, 3) + (1 - opacity.view(shape))[..., None] * background
     depth = distance / opacity.clamp(min=1e-8)
     return Rendered(color, opacity.view(shape), depth.view(shape))

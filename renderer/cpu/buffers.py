@@ -99,9 +99,32 @@ class Activations:
         return 4 * CHUNK * (density + wide + 2 * hidden + 1)
 
 
+class Shown:
+    """A chunk of samples in sight, in the order in which they were found.
+
+    Attributes:
+        count: how many there are so far.
+        ray: [N] int64. t, density, weight, after: distance, density, weight and the transmittance
+            behind, [N]. color: [N, 3].
+        activations: of the decoder; None once they are not kept.
+    """
+
+    def __init__(self, activations: Activations):
+        self.activations: Activations | None = activations
+        self.ray = np.empty(CHUNK, np.int64)
+        self.t, self.density, self.weight, self.after = np.empty((4, CHUNK), np.float32)
+        self.color = np.empty((CHUNK, 3), np.float32)
+        self.count = 0
+
+
 # Fresh memory costs a page fault every 4 KiB, as much as computing what it holds: chunks whose
 # backward pass is done serve the next step.
 _spare: dict[tuple[int, int, int], list[Activations]] = {}
+
+
+def chunks_to_keep(widths: tuple[int, int, int], workers: int) -> int:
+    """How many chunks' activations one of some workers keeps for the backward pass."""
+    return KEEP_BYTES // (workers * Activations.bytes_of(widths))
 
 
 def take_activations(widths: tuple[int, int, int]) -> Activations:

@@ -38,7 +38,16 @@ class ChunkRunner:
         self.column = color_channels * (1 + 2 * frequencies)  # D
         self.widths = (density, self.column + hidden, hidden)
         self.hidden = Buffer(hidden)
-        self.adopt(Activations(self.widths))
+        # Inputs × outputs: products run faster than with the transposed view.
+        self.density_in, self.color_in, self.color_hidden = (
+            w.t().contiguous()
+            for w in (parameters.density_in, parameters.color_in, parameters.color_hidden)
+        )
+        channels = self.arrays.planes.shape[3]
+        self.features = np.empty((CHUNK, channels), np.float32)
+        self.density_features = np.empty((CHUNK, max(0, channels - color_channels)), np.float32)
+        self.own = Activations(self.widths)
+        self.adopt(self.own)
 
     def adopt(self, activations: Activations) -> None:
         """Compute into, or go back from, these buffers from now on."""
@@ -46,59 +55,56 @@ class ChunkRunner:
         self.first, self.second = activations.first, activations.second
         self.exponent = activations.exponent
 
+    def gather(self, low: int, high: int) -> np.ndarray:
+        """Features [N, C] of samples ``low … high``."""
+        features = self.features[: high - low]
+        sampling.gather(self.arrays.planes, *self.places.at(slice(low, high)), 0, features)
+        return features
+
     def density(self, low: int, high: int, out: np.ndarray) -> None:
-        """Density of samples ``low … high`` into ``out`` [N]."""
-        encoded, encoded_array = self.density_encoded.rows(high - low)
-        sampling.encode_density(
-            self.arrays.planes,
-            *self.places.at(slice(low, high)),
-            self.color_channels,
-            self.frequencies,
-            encoded_array,
-        )
-        self.density_of_encoded(high - low, out)
+        """Density alone of samples ``low … high`` into ``out`` [N]."""
+        features = self.density_features[: high - low]
+        place = self.places.at(slice(low, high))
+        sampling.gather(self.arrays.planes, *place, self.color_channels, features)
+        self.density_of_features(features, 0, out)
 
-    def density_of_encoded(self, count: int, out: np.ndarray) -> None:
-        """Density [N] of the first ``count`` rows of ``density_encoded``."""
-        hidden, hidden_array = self.hidden.rows(count)
-        torch.mm(self.density_encoded.rows(count)[0], self.parameters.density_in.T, out=hidden)
-        a = self.arrays
-        layers.density_head(
-            hidden_array, a.density_bias, a.density_out, np.float32(a.density_offset[0]), out
-        )
+    def density_of_features(self, features: np.ndarray, first: int, out: np.ndarray) -> None:
+        """Density [N] from channels ``first …`` of features [N, K]; hidden units in ``wide``."""
+        n = len(features)
+        channels = features.shape[1] - first
+        encoded = self.density_encoded.rows(n)[1]
+        sampling.encode(features, first, channels, self.frequencies, encoded)
+        self.hidden_forward(n)
+        layers.bounded_exp(self.exponent[:n], out)
 
-    def forward(self, low: int, high: int, color: np.ndarray) -> None:
-        """Colour of samples ``low … high`` into ``color`` [N, 3]; activations stay in buffers.
+    def forward(self, low: int, high: int, color: np.ndarray, density: np.ndarray) -> None:
+        """Colour [N, 3] and density [N] of samples; activations stay in buffers."""
+        features = self.gather(low, high)
+        self.density_of_features(features, self.color_channels, density)
+        self.color_of_features(features, self.places.view[low:high], color)
 
-        ``exponent`` holds the density's logarithm.
+    def color_of_features(self, features: np.ndarray, view: np.ndarray, color: np.ndarray) -> None:
+        """Colour [N, 3] where ``wide`` holds the density's hidden units.
+
+        Args:
+            features: the first of their channels are the colour's, [N, K].
+            view: rows of the ray term, [N].
         """
-        n, p, a = high - low, self.parameters, self.arrays
+        n, a = len(color), self.arrays
         wide, wide_array = self.wide.rows(n)
+        sampling.encode(features, 0, self.color_channels, self.frequencies, wide_array)
         first, first_array = self.first.rows(n)
         second, second_array = self.second.rows(n)
-        sampling.encode_samples(
-            a.planes,
-            *self.places.at(slice(low, high)),
-            self.color_channels,
-            self.frequencies,
-            wide_array,
-            self.density_encoded.rows(n)[1],
-        )
-        self.hidden_forward(n)
-        torch.mm(wide, p.color_in.T, out=first)
-        layers.add_ray_term_relu(first_array, self.places.view[low:high], a.ray_term)
-        torch.mm(first, p.color_hidden.T, out=second)
+        torch.mm(wide, self.color_in, out=first)
+        layers.add_ray_term_relu(first_array, view, a.ray_term)
+        torch.mm(first, self.color_hidden, out=second)
         layers.color_head(second_array, a.color_out, color)
-
-    def density_of_exponent(self, out: np.ndarray) -> None:
-        """Density [N] of the samples :meth:`forward` was last called for."""
-        layers.bounded_exp(self.exponent[: len(out)], out)
 
     def hidden_forward(self, count: int) -> None:
         """Density hidden units into ``wide`` and ``exponent``, from ``density_encoded``."""
         hidden, hidden_array = self.hidden.rows(count)
-        torch.mm(self.density_encoded.rows(count)[0], self.parameters.density_in.T, out=hidden)
-        layers.density_head_into(
+        torch.mm(self.density_encoded.rows(count)[0], self.density_in, out=hidden)
+        layers.density_head(
             hidden_array,
             self.arrays.density_bias,
             self.arrays.density_out,
@@ -138,15 +144,16 @@ class GradientRunner(ChunkRunner):
         self.first_gradient = Buffer(self.first.tensor.shape[1])
         self.second_gradient = Buffer(self.second.tensor.shape[1])
         self.color = np.empty((CHUNK, 3), np.float32)
+        self.density_out = np.empty(CHUNK, np.float32)
         # The density output's weight and offset share one row: [K + 1].
         self.density_out_gradient = torch.zeros(parameters.density_out.shape[0] + 1)
         self.gradients = Parameters(
             torch.empty(0),
-            torch.zeros_like(parameters.density_in),
+            torch.zeros_like(self.density_in).t(),
             torch.zeros_like(parameters.density_bias),
             self.density_out_gradient[:-1],
             self.density_out_gradient[-1:],
-            torch.zeros_like(parameters.color_in),
+            torch.zeros_like(self.color_in).t(),
             torch.zeros_like(parameters.color_hidden),
             torch.zeros_like(parameters.color_out),
             ray_term_gradient,
@@ -162,25 +169,12 @@ class GradientRunner(ChunkRunner):
     ) -> None:
         """As :meth:`backward` where only density was computed."""
         n = high - low
-        encoded, encoded_array = self.density_encoded.rows(n)
-        sampling.encode_density(
-            self.arrays.planes,
-            *self.places.at(slice(low, high)),
-            self.color_channels,
-            self.frequencies,
-            encoded_array,
-        )
-        self.hidden_forward(n)
+        self.adopt(self.own)
+        self.density(low, high, self.density_out[:n])
         self.wide_gradient.array[:n, self.column :] = 0
-        d_encoded_array = self.hidden_backward(n, density_gradient, features_gradient is not None)
+        self.hidden_backward(n, density_gradient, features_gradient)
         if features_gradient is not None:
-            sampling.decode_density_gradients(
-                encoded_array,
-                d_encoded_array,
-                self.color_channels,
-                self.frequencies,
-                features_gradient,
-            )
+            features_gradient[:, : self.color_channels] = 0
 
     def backward(
         self,
@@ -189,22 +183,23 @@ class GradientRunner(ChunkRunner):
         density_gradient: np.ndarray,
         color_gradient: np.ndarray,
         features_gradient: np.ndarray | None,
-        kept: Activations | None = None,
+        kept: tuple[Activations, np.ndarray] | None = None,
     ) -> None:
         """Go back through the decoder for samples ``low … high``.
 
         Args:
             density_gradient: [N]. color_gradient: [N, 3].
             features_gradient: to the features, written into [N, C]; None when not wanted.
-            kept: activations of the forward pass; computed again without them.
+            kept: activations and colour [N, 3] of the forward pass; computed again without them.
         """
         n, p, a = high - low, self.parameters, self.arrays
-        color = self.color[:n]
         if kept is None:
-            self.forward(low, high, color)
+            self.adopt(self.own)
+            color = self.color[:n]
+            self.forward(low, high, color, self.density_out[:n])
         else:
-            self.adopt(kept)
-            layers.color_head(self.second.rows(n)[1], a.color_out, color)
+            self.adopt(kept[0])
+            color = kept[1]
         first, first_array = self.first.rows(n)
         wide, wide_array = self.wide.rows(n)
         d_second, d_second_array = self.second_gradient.rows(n)
@@ -215,33 +210,34 @@ class GradientRunner(ChunkRunner):
             a.color_out,
             color,
             color_gradient,
+            self.trained,
             d_second_array,
             self.sums.color_out,
         )
         torch.mm(d_second, p.color_hidden, out=d_first)
         layers.relu_backward(
-            first_array, self.places.view[low:high], d_first_array, self.sums.ray_term
+            first_array,
+            self.places.view[low:high],
+            self.trained,
+            d_first_array,
+            self.sums.ray_term,
         )
         torch.mm(d_first, p.color_in, out=d_wide)
-        d_encoded_array = self.hidden_backward(n, density_gradient, features_gradient is not None)
         if self.trained:
             self.gradients.color_hidden.addmm_(d_second.T, first)
-            self.gradients.color_in.addmm_(d_first.T, wide)
+            # Transposed, the product is narrower in its rows and runs faster.
+            self.gradients.color_in.t().addmm_(wide.T, d_first)
+        self.hidden_backward(n, density_gradient, features_gradient)
         if features_gradient is not None:
-            sampling.decode_gradients(
-                wide_array,
-                self.density_encoded.rows(n)[1],
-                d_wide_array,
-                d_encoded_array,
-                self.color_channels,
-                self.frequencies,
+            sampling.encode_backward(
+                wide_array, d_wide_array, self.frequencies, 0, self.color_channels,
                 features_gradient,
-            )
+            )  # fmt: skip
 
     def hidden_backward(
-        self, count: int, density_gradient: np.ndarray, to_features: bool
-    ) -> np.ndarray:
-        """From density and the hidden units' gradients in ``wide_gradient`` to the encoding's."""
+        self, count: int, density_gradient: np.ndarray, features_gradient: np.ndarray | None
+    ) -> None:
+        """From density and the hidden units' gradients in ``wide_gradient`` to the features."""
         hidden, hidden_array = self.hidden_gradient.rows(count)
         layers.density_head_backward(
             self.wide.array[:count],
@@ -250,14 +246,18 @@ class GradientRunner(ChunkRunner):
             self.arrays.density_out,
             self.exponent[:count],
             density_gradient,
+            self.trained,
             hidden_array,
             self.sums.density_bias,
             self.density_out_gradient.numpy(),
         )
+        encoded, encoded_array = self.density_encoded.rows(count)
         if self.trained:
-            encoded = self.density_encoded.rows(count)[0]
-            self.gradients.density_in.addmm_(hidden.T, encoded)
-        out, out_array = self.density_encoded_gradient.rows(count)
-        if to_features:
+            self.gradients.density_in.t().addmm_(encoded.T, hidden)
+        if features_gradient is not None:
+            out, out_array = self.density_encoded_gradient.rows(count)
             torch.mm(hidden, self.parameters.density_in, out=out)
-        return out_array
+            sampling.encode_backward(
+                encoded_array, out_array, self.frequencies, self.color_channels,
+                features_gradient.shape[1] - self.color_channels, features_gradient,
+            )  # fmt: skip

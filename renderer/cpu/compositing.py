@@ -1,11 +1,9 @@
-"""Compositing per ray, forward and backward; the equations of :mod:`renderer.compositing`.
+"""Gradients of compositing, sample by sample from the back; see :mod:`renderer.compositing`.
 
-Legend: R rays, S samples. Sums of optical depth run in float64, as in the reference.
+Legend: R rays, N samples of a chunk.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -16,81 +14,42 @@ _CAP = np.float32(MAX_OPTICAL_DEPTH)
 
 
 @kernel
-def keep_visible(t, weights, density, offsets, kept, first, last, ray_out, t_out, w_out, d_out):
-    """Copy the samples in sight of rays ``first … last`` to their places ``kept`` [R + 1]."""
-    for r in range(first, last):
-        source = offsets[r]
-        for target in range(kept[r], kept[r + 1]):
-            ray_out[target] = r
-            t_out[target] = t[source]
-            w_out[target] = weights[source]
-            d_out[target] = density[source]
-            source += 1
-
-
-@kernel
-def accumulate(weights, color, t, offsets, first, last, total, opacity, depth):
-    """Sums of a ray's weights times colour, one and distance: [R, 3], [R], [R]."""
-    for r in range(first, last):
-        red = green = blue = mass = distance = np.float32(0.0)
-        for s in range(offsets[r], offsets[r + 1]):
-            w = weights[s]
-            red += w * color[s, 0]
-            green += w * color[s, 1]
-            blue += w * color[s, 2]
-            mass += w
-            distance += w * t[s]
-        total[r, 0], total[r, 1], total[r, 2] = red, green, blue
-        opacity[r] = mass
-        depth[r] = distance
-
-
-@kernel
-def accumulate_backward(
-    density,
-    weights,
-    color,
+def composite_backward(
+    ray,
     t,
-    offsets,
-    visible,
+    density,
+    weight,
+    after,
+    color,
     step,
-    first,
-    last,
     total_gradient,
     opacity_gradient,
     depth_gradient,
+    behind,
     density_out,
     color_out,
 ):
-    """Gradients to density [S] and colour [S, 3] from those to the sums of :func:`accumulate`.
+    """Gradients to density [N] and colour [N, 3] from those to the sums over rays.
 
-    With g the gradient to a weight: dτᵢ = Tᵢ₊₁·gᵢ − Σ_{j>i} wⱼ·gⱼ. Only the first ``visible`` [R]
-    samples of a ray have gradients.
+    With g the gradient to a weight: dτᵢ = Tᵢ₊₁·gᵢ − Σ_{j>i} wⱼ·gⱼ. The samples of a ray come in
+    order; whoever calls goes from the last chunk to the first.
+
+    Args:
+        after: transmittance behind each sample, Tᵢ₊₁.
+        total_gradient, opacity_gradient, depth_gradient: to Σ w·colour [R, 3], Σ w [R] and
+            Σ w·t [R].
+        behind: Σ wⱼ·gⱼ of the samples gone through so far, [R] float64; kept up to date.
     """
     step = np.float32(step)
-    for r in range(first, last):
+    for s in range(ray.shape[0] - 1, -1, -1):
+        r, w = ray[s], weight[s]
         red, green, blue = total_gradient[r, 0], total_gradient[r, 1], total_gradient[r, 2]
-        mass, distance = opacity_gradient[r], depth_gradient[r]
-        start, end = offsets[r], offsets[r] + visible[r]
-        behind = 0.0
-        for s in range(start, end):
-            w = weights[s]
-            color_out[s, 0] = w * red
-            color_out[s, 1] = w * green
-            color_out[s, 2] = w * blue
-            g = red * color[s, 0] + green * color[s, 1] + blue * color[s, 2]
-            g += mass + distance * t[s]
-            density_out[s] = g
-            behind += w * g
-        depth = 0.0
-        for s in range(start, end):
-            raw = density[s] * step
-            depth += min(raw, _CAP)
-            g = density_out[s]
-            behind -= weights[s] * g
-            slope = np.float32(math.exp(-depth) * g - behind) * step
-            # As torch.clamp: the bound itself passes the gradient on.
-            density_out[s] = slope if raw <= _CAP else np.float32(0.0)
-        for s in range(end, offsets[r + 1]):
-            density_out[s] = 0
-            color_out[s, :] = 0
+        color_out[s, 0] = w * red
+        color_out[s, 1] = w * green
+        color_out[s, 2] = w * blue
+        g = red * color[s, 0] + green * color[s, 1] + blue * color[s, 2]
+        g += opacity_gradient[r] + depth_gradient[r] * t[s]
+        slope = np.float32(after[s] * g - behind[r]) * step
+        # As torch.clamp: the bound itself passes the gradient on.
+        density_out[s] = slope if density[s] * step <= _CAP else np.float32(0.0)
+        behind[r] += w * g

@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from renderer.cpu import sampling
-from renderer.cpu.buffers import Parameters, Places, chunks
+from renderer.cpu.buffers import (
+    Activations,
+    Parameters,
+    Places,
+    chunks,
+    chunks_to_keep,
+    give_back_activations,
+    take_activations,
+)
 from renderer.cpu.chunk import ChunkRunner, GradientRunner
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder, frequency_encode
@@ -67,10 +75,10 @@ def scatter_features(gradient: np.ndarray, places: Places, shape: torch.Size) ->
     """Gradient to the channel-last planes from those to the features of all samples [S, C]."""
     planes = torch.zeros(shape)
     array, workers = planes.numpy(), worker_count()
+    turn = np.arange(3 * shape[1]) % workers
 
     def work(index: int) -> None:
-        everything = places.at(slice(None))
-        sampling.scatter(gradient, *everything, index, workers, array)
+        sampling.scatter(gradient, *places.at(slice(None)), turn == index, array)
 
     run_workers(work, workers)
     return planes
@@ -107,30 +115,41 @@ class _Field(torch.autograd.Function):
         density, color = torch.empty(count), torch.empty(count, 3)
         density_array, color_array = density.numpy(), color.numpy()
         parts = shares(count, workers)
+        stored: list[list[Activations]] = [[] for _ in parts]
+        kept = with_color and any(ctx.needs_input_grad)
 
         def work(index: int) -> None:
             runner = ChunkRunner(parameters, places, *layout)
+            keeps = chunks_to_keep(runner.widths, workers) if kept else 0
             for low, high in chunks(*parts[index]):
-                if with_color:
-                    runner.forward(low, high, color_array[low:high])
-                    runner.density_of_exponent(density_array[low:high])
-                else:
+                if not with_color:
                     runner.density(low, high, density_array[low:high])
+                    continue
+                if len(stored[index]) < keeps:
+                    stored[index].append(take_activations(runner.widths))
+                    runner.adopt(stored[index][-1])
+                else:
+                    runner.adopt(runner.own)
+                runner.forward(low, high, color_array[low:high], density_array[low:high])
 
         run_workers(work, workers)
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, color)
         ctx.kept = (places, layout, with_color)
+        ctx.stored = stored
         return (density, color) if with_color else density
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *incoming: Tensor):  # type: ignore[override]
         places, layout, with_color = ctx.kept
-        parameters = _plain(ctx.saved_tensors)
+        *tensors, color = ctx.saved_tensors
+        parameters = _plain(tuple(tensors))
         wanted = ctx.needs_input_grad[3:]
         gradients = [x.contiguous().numpy() for x in incoming]
         count, workers = len(places.t), worker_count()
         parts = shares(count, workers)
+        # A second backward pass computes again.
+        stored, ctx.stored = ctx.stored, [[] for _ in parts]
         shape = (count, parameters.planes.shape[3])
         features = np.empty(shape, np.float32) if wanted[0] else None
         # Two workers may hold samples of one ray, so each sums on its own.
@@ -142,16 +161,22 @@ class _Field(torch.autograd.Function):
         ]
 
         def work(index: int) -> None:
-            for low, high in chunks(*parts[index]):
+            runner = runners[index]
+            for number, (low, high) in enumerate(chunks(*parts[index])):
                 part = slice(low, high)
                 to_features = None if features is None else features[part]
                 arguments = [g[part] for g in gradients]
-                if with_color:
-                    runners[index].backward(low, high, *arguments, to_features)
-                else:
-                    runners[index].density_backward(low, high, *arguments, to_features)
+                if not with_color:
+                    runner.density_backward(low, high, *arguments, to_features)
+                    continue
+                kept = None
+                if number < len(stored[index]):
+                    kept = stored[index][number], color.numpy()[part]
+                runner.backward(low, high, *arguments, to_features, kept)
 
         run_workers(work, workers)
+        for used in stored:
+            give_back_activations(used)
         planes = None
         if features is not None:
             planes = scatter_features(features, places, parameters.planes.shape)

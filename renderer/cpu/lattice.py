@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from renderer.cpu import sampling
-from renderer.cpu.buffers import Parameters, Places, chunks
+from renderer.cpu.buffers import CHUNK, Parameters, Places, chunks
 from renderer.cpu.chunk import ChunkRunner
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder
@@ -60,13 +60,13 @@ def refresh_density_cpu(
 
     def work(index: int) -> None:
         runner = ChunkRunner(parameters, places, decoder.color_channels, decoder.frequencies)
-        fresh = np.empty(runner.density_encoded.array.shape[0], np.float32)
+        fresh = np.empty(CHUNK, np.float32)
+        features = np.empty((CHUNK, own.shape[3]), np.float32)
         for low, high in chunks(*parts[index]):
             count = high - low
-            encoded = runner.density_encoded.array[:count]
             points = chosen[low:high]
-            sampling.encode_lattice(*tables, points, decoder.frequencies, encoded)
-            runner.density_of_encoded(count, fresh[:count])
+            sampling.lattice_features(*tables, points, features[:count])
+            runner.density_of_features(features[:count], 0, fresh[:count])
             cells[points] = np.maximum(cells[points] * np.float32(decay), fresh[:count])
 
     run_workers(work, workers)

@@ -19,47 +19,32 @@ BLOCK = 64
 
 
 @kernel
-def density_head(hidden, bias, weight, offset, density):
+def density_head(hidden, bias, weight, offset, column, target, exponent):
     """Softplus and the density output.
 
     Args:
-        hidden: first products [N, K]; replaced by softplus(hidden + bias).
+        hidden: first products [N, K].
         bias, weight: [K]. offset: the output's bias.
-        density: exp of the output, into [N].
+        target: softplus(hidden + bias) goes into ``target[:, column:]``, [N, D + K]; not
+            ``hidden`` itself, or the loop cannot vectorise.
+        exponent: [N] receives the output before its exponential.
     """
     width = hidden.shape[1]
     for i in range(hidden.shape[0]):
-        row = hidden[i]
+        row, values = hidden[i], target[i, column : column + width]
         total = np.float32(0.0)
         for k in range(width):
             value = softplus(row[k] + bias[k])
-            row[k] = value
+            values[k] = value
             total += value * weight[k]
-        density[i] = np.float32(math.exp(min(total + offset, _CAP)))
+        exponent[i] = total + offset
 
 
 @kernel
 def bounded_exp(exponent, density):
     """Density from its logarithm, [N] each."""
     for i in range(exponent.shape[0]):
-        density[i] = np.float32(math.exp(min(exponent[i], _CAP)))
-
-
-@kernel
-def density_head_into(hidden, bias, weight, offset, column, wide, exponent):
-    """As :func:`density_head`, but writes softplus into ``wide[:, column:]`` [N, D + K].
-
-    ``exponent`` [N] receives the output before its exponential.
-    """
-    width = hidden.shape[1]
-    for i in range(hidden.shape[0]):
-        row, target = hidden[i], wide[i, column : column + width]
-        total = np.float32(0.0)
-        for k in range(width):
-            value = softplus(row[k] + bias[k])
-            target[k] = value
-            total += value * weight[k]
-        exponent[i] = total + offset
+        density[i] = fast_exp(min(exponent[i], _CAP))
 
 
 @kernel
@@ -94,8 +79,9 @@ def color_head(hidden, weight, color):
 
 
 @kernel
-def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradient):
-    """Gradient before the last ReLU into ``out`` [N, K]; adds to ``weight_gradient`` [3, K].
+def color_head_backward(hidden, weight, color, color_gradient, trained, out, weight_gradient):
+    """Gradient before the last ReLU into ``out`` [N, K]; adds to ``weight_gradient`` [3, K] if
+    ``trained``.
 
     ``hidden`` [N, K] is as :func:`color_head` reads it, before the ReLU.
     """
@@ -112,6 +98,8 @@ def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradi
         for k in range(width):
             value = red * to_red[k] + green * to_green[k] + blue * to_blue[k]
             target[k] = value if row[k] > zero else zero
+        if not trained:
+            continue
         for k in range(width):
             value = max(row[k], zero)
             reds[k] += red * value
@@ -125,20 +113,33 @@ def color_head_backward(hidden, weight, color, color_gradient, out, weight_gradi
 
 
 @kernel
-def relu_backward(hidden, ray, gradient, term_gradient):
-    """Zero ``gradient`` [N, K] where ``hidden`` is 0; add it to ``term_gradient[ray]`` [R, K]."""
+def relu_backward(hidden, ray, trained, gradient, term_gradient):
+    """Zero ``gradient`` [N, K] where ``hidden`` is 0; if ``trained``, add it to
+    ``term_gradient[ray]`` [R, K]."""
     width = hidden.shape[1]
+    zero = np.float32(0.0)
     for i in range(hidden.shape[0]):
-        row, values, total = hidden[i], gradient[i], term_gradient[ray[i]]
+        row, values = hidden[i], gradient[i]
         for k in range(width):
-            value = values[k] if row[k] > np.float32(0.0) else np.float32(0.0)
-            values[k] = value
-            total[k] += value
+            values[k] = values[k] if row[k] > zero else zero
+        if trained:
+            total = term_gradient[ray[i]]
+            for k in range(width):
+                total[k] += values[k]
 
 
 @kernel
 def density_head_backward(
-    wide, column, gradient, weight, exponent, density_gradient, out, bias_gradient, weight_gradient
+    wide,
+    column,
+    gradient,
+    weight,
+    exponent,
+    density_gradient,
+    trained,
+    out,
+    bias_gradient,
+    weight_gradient,
 ):
     """Gradient before the softplus.
 
@@ -146,8 +147,8 @@ def density_head_backward(
         wide: softplus values in ``wide[:, column:]``. gradient: theirs, same columns [N, D + K].
         weight: of the density output, [K]. exponent: its value, [N].
         density_gradient: [N].
-        out: into [N, K]. bias_gradient [K] is added to; weight_gradient [K + 1] too, the last
-            being the offset's.
+        out: into [N, K]. If ``trained``, bias_gradient [K] is added to; weight_gradient [K + 1]
+            too, the last being the offset's.
     """
     width = out.shape[1]
     one = np.float32(1.0)
@@ -164,8 +165,11 @@ def density_head_backward(
             # The derivative of softplus is the sigmoid, 1 − exp(−softplus).
             value = (incoming[k] + slope * weight[k]) * (one - fast_exp(-activation))
             target[k] = value
-            to_bias[k] += value
-            to_weight[k] += slope * activation
+        if not trained:
+            continue
+        for k in range(width):
+            to_bias[k] += target[k]
+            to_weight[k] += slope * row[k]
         slopes += slope
         if i % BLOCK == BLOCK - 1 or i == out.shape[0] - 1:
             for k in range(width):
@@ -173,4 +177,5 @@ def density_head_backward(
                 weight_gradient[k] += to_weight[k]
                 to_bias[k] = 0
                 to_weight[k] = 0
-    weight_gradient[width] += np.float32(slopes)
+    if trained:
+        weight_gradient[width] += np.float32(slopes)

@@ -1,7 +1,8 @@
 """Following many rays a few samples at a time, so that nothing behind a surface is computed.
 
-Legend: L slots (rays followed at once), A samples a ray gets per batch, N samples of a batch,
-R rays, S samples. Sums of optical depth run in float64, as in the reference.
+Legend: L slots (rays followed at once), A samples a ray gets per batch, N samples, R rays, K hidden
+width, E columns of the encoded density channels, D of the encoded colour channels. Sums of optical
+depth run in float64, as in the reference.
 
 A slot holds a ray until its transmittance falls below the early stop or it has no samples left;
 then the next ray takes its place, so batches stay full. A slot's state is one row of integers
@@ -16,89 +17,17 @@ import numpy as np
 
 from renderer.compositing import MAX_OPTICAL_DEPTH
 from renderer.cpu.jit import kernel
+from renderer.cpu.lanes import copy
 from renderer.cpu.marching import next_sample, span
 
-SLOTS = 128
-AHEAD = 8  # SLOTS · AHEAD samples make a chunk
+SLOTS = 256
+AHEAD = 4  # SLOTS · AHEAD samples make a chunk
 
 _CAP = np.float32(MAX_OPTICAL_DEPTH)
 
 
-@kernel
-def fill_from_samples(t, offsets, following, last, slots, optical, ray_out, t_out):
-    """The next batch of packed samples.
-
-    Args:
-        t, offsets: [S], [R + 1]. following: first ray not yet taken. last: end of the range.
-        slots: [L, 3] int64; ray −1 means free. optical: [L] float64.
-        ray_out, t_out: the batch, [L · A].
-
-    Returns:
-        Number of samples in the batch and the new ``following``; 0 when all rays are done.
-    """
-    count = 0
-    for k in range(slots.shape[0]):
-        if slots[k, 0] < 0:
-            while following < last and offsets[following + 1] == offsets[following]:
-                following += 1
-            if following == last:
-                slots[k, 2] = 0
-                continue
-            slots[k, 0] = following
-            slots[k, 1] = offsets[following]
-            optical[k] = 0
-            following += 1
-        r = slots[k, 0]
-        start = slots[k, 1]
-        stop = min(start + AHEAD, offsets[r + 1])
-        for s in range(start, stop):
-            ray_out[count] = r
-            t_out[count] = t[s]
-            count += 1
-        slots[k, 2] = stop - start
-    return count, following
-
-
-@kernel
-def weigh_batch(batch, offsets, step, stop, slots, optical, density, weights, visible):
-    """Weights of a batch's samples at their packed places; frees the slots of finished rays.
-
-    Args:
-        batch: densities, [L · A].
-        density, weights: of all samples, [S]; written as far as the ray is visible.
-        visible: samples in sight of each ray, [R].
-    """
-    step = np.float32(step)
-    at = 0
-    for k in range(slots.shape[0]):
-        taken = slots[k, 2]
-        if taken == 0:
-            continue
-        r, start = slots[k, 0], slots[k, 1]
-        depth = optical[k]
-        end = start + taken
-        finished = end == offsets[r + 1]
-        for s in range(start, end):
-            transmittance = np.float32(math.exp(-depth))
-            if transmittance < stop:
-                finished = True
-                end = s
-                break
-            value = batch[at + s - start]
-            tau = min(value * step, _CAP)
-            density[s] = value
-            weights[s] = transmittance * np.float32(-math.expm1(-tau))
-            depth += tau
-        at += taken
-        slots[k, 1] = end
-        optical[k] = depth
-        if finished:
-            visible[r] = end - offsets[r]
-            slots[k, 0] = -1
-
-
 @kernel(exact=True)
-def fill_from_grid(
+def fill_batch(
     occupied,
     blocks,
     origins,
@@ -109,30 +38,39 @@ def fill_from_grid(
     step,
     near,
     tiny,
+    order,
     following,
-    last,
     slots,
     optical,
     spans,
     ray_out,
     t_out,
 ):
-    """As :func:`fill_from_samples`, marching on the way; ``spans`` [L, 2] hold first and exit.
+    """The next batch of samples, marching on the way.
 
-    A ray without any sample passes through a slot like any other, with none in its batch.
+    Args:
+        occupied … tiny: as :func:`renderer.cpu.marching.next_sample` takes them.
+        order: the worker's rays as they shall be followed. following: how many were taken.
+        slots: [L, 3] int64; ray −1 means free. optical: [L] float64. spans: [L, 2], the first
+            sample's distance and the exit from the box.
+        ray_out, t_out: the batch, [L · A].
+
+    Returns:
+        Number of samples in the batch, 0 when all rays are done, and the new ``following``.
     """
     count = 0
     for k in range(slots.shape[0]):
         slots[k, 2] = 0
         while slots[k, 2] == 0:
             if slots[k, 0] < 0:
-                if following == last:
+                if following == order.shape[0]:
                     break
-                entry, leave = span(origins, directions, following, near, tiny)
-                slots[k, 0] = following
+                ray = order[following]
+                entry, leave = span(origins, directions, ray, near, tiny)
+                slots[k, 0] = ray
                 slots[k, 1] = 0
                 optical[k] = 0
-                spans[k, 0] = entry + jitter[following] * step
+                spans[k, 0] = entry + jitter[ray] * step
                 spans[k, 1] = leave
                 following += 1
             r = slots[k, 0]
@@ -170,7 +108,7 @@ def fill_from_grid(
 
 @kernel
 def show_batch(
-    batch,
+    density,
     ray,
     t,
     step,
@@ -181,16 +119,17 @@ def show_batch(
     optical,
     opacity,
     distance,
-    ray_out,
-    t_out,
+    row_out,
     weight_out,
+    after_out,
 ):
     """Add a batch's weights to opacity and distance [R]; list the samples that need colour.
 
     Args:
-        batch, ray, t: densities and places of the batch, [L · A].
-        least: samples that weigh less get no colour of their own.
-        ray_out, t_out, weight_out: the others, [L · A].
+        density, ray, t: of the batch, [L · A].
+        least: samples that weigh no more get no colour of their own.
+        row_out, weight_out, after_out: of the others: place in the batch, weight, transmittance
+            behind, [L · A].
 
     Returns:
         How many need colour.
@@ -205,26 +144,52 @@ def show_batch(
         r = slots[k, 0]
         depth = optical[k]
         finished = slots[k, 1] >= steps
+        transmittance = np.float32(math.exp(-depth))
         for s in range(at, at + taken):
-            transmittance = np.float32(math.exp(-depth))
             if transmittance < stop:
                 finished = True
                 break
-            tau = min(batch[s] * step, _CAP)
+            tau = min(density[s] * step, _CAP)
             weight = transmittance * np.float32(-math.expm1(-tau))
             depth += tau
+            transmittance = np.float32(math.exp(-depth))
             opacity[r] += weight
             distance[r] += weight * t[s]
             if weight > least:
-                ray_out[count] = r
-                t_out[count] = t[s]
+                row_out[count] = s
                 weight_out[count] = weight
+                after_out[count] = transmittance
                 count += 1
         at += taken
         optical[k] = depth
-        if finished or math.exp(-depth) < stop:
+        if finished or transmittance < stop:
             slots[k, 0] = -1
     return count
+
+
+@kernel
+def take_numbers(
+    rows, weight, after, ray, t, density, exponent, at,
+    to_ray, to_t, to_density, to_exponent, to_weight, to_after,
+):  # fmt: skip
+    """What single numbers a batch's ``rows`` have, [L · A], to places ``at …`` of those waiting.
+
+    ``weight`` and ``after`` are already those of ``rows``.
+    """
+    for n in range(rows.shape[0]):
+        row, place = rows[n], at + n
+        to_ray[place], to_t[place] = ray[row], t[row]
+        to_density[place], to_exponent[place] = density[row], exponent[row]
+        to_weight[place], to_after[place] = weight[n], after[n]
+
+
+@kernel
+def take_rows(source, rows, column, at, target):
+    """``target[at:, column:]`` ← ``source[rows, column:]``, two-dimensional both."""
+    width = source.shape[1]
+    values, place = source.reshape(source.size), target.reshape(target.size)
+    for n in range(rows.shape[0]):
+        copy(values, rows[n] * width + column, place, (at + n) * width + column, width - column)
 
 
 @kernel

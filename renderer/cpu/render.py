@@ -1,9 +1,8 @@
-"""Rays through triplanes to pixels in one differentiable function.
+"""Rays through triplanes to pixels in one function, differentiable where that is wanted.
 
-Legend: R rays, S samples, V samples in sight, B triplanes, C channels, H W plane size.
+Legend: R rays in all, V samples in sight, B triplanes, C channels, H W plane size.
 
-A first pass computes density alone, a few samples ahead on each ray, until the ray's transmittance
-falls below the early stop; colour is computed, and gradients flow, only for the samples before.
+Colour is computed, and gradients flow, only for the samples before a ray's early stop.
 """
 
 from __future__ import annotations
@@ -14,162 +13,79 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu import compositing, lookahead
-from renderer.cpu.buffers import (
-    CHUNK,
-    KEEP_BYTES,
-    Activations,
-    Parameters,
-    Places,
-    chunks,
-    give_back_activations,
-    take_activations,
-)
-from renderer.cpu.chunk import ChunkRunner, GradientRunner
+from renderer.cpu.buffers import CHUNK, Parameters, give_back_activations
+from renderer.cpu.chunk import GradientRunner
+from renderer.cpu.compositing import composite_backward
 from renderer.cpu.field import channel_last, fold, scatter_features, total_gradients
-from renderer.cpu.threads import ray_shares, run_workers, worker_count
+from renderer.cpu.samples import marching_arguments
+from renderer.cpu.sweep import Sweep, sweep
+from renderer.cpu.threads import run_workers
 from renderer.decoder import TriplaneDecoder
-from renderer.marching import Samples
 
 
 class _RenderRays(torch.autograd.Function):
-    """Packed samples → sums of weight × colour [R, 3], weights [R], weight × distance [R]."""
+    """A sweep's sums of weight × colour [R, 3], weights [R], weight × distance [R]."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        origins: Tensor,
-        directions: Tensor,
-        samples: Samples,
-        rays_each: int,
-        layout: tuple[int, int],
-        stop: float,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        parameters = Parameters(*(t.detach().contiguous() for t in tensors))
-        t, offsets = samples.t.numpy(), samples.offsets.numpy()
-        geometry = (origins.numpy(), directions.numpy(), rays_each)
-        rays, workers = len(offsets) - 1, worker_count()
-
-        density, weights = np.empty((2, len(t)), np.float32)
-        visible = np.zeros(rays, np.int64)
-        parts = ray_shares(offsets, workers)
-
-        def look(index: int) -> None:
-            first, last = parts[index]
-            batch_ray, batch_t = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
-            batch = np.empty(CHUNK, np.float32)
-            places = Places(*geometry, batch_ray, batch_t, batch_ray)
-            runner = ChunkRunner(parameters, places, *layout)
-            slots = np.full((lookahead.SLOTS, 3), -1)
-            optical = np.empty(len(slots))
-            while True:
-                count, first = lookahead.fill_from_samples(
-                    t, offsets, first, last, slots, optical, batch_ray, batch_t
-                )
-                if count == 0:
-                    break
-                runner.density(0, count, batch[:count])
-                lookahead.weigh_batch(
-                    batch, offsets, samples.step, np.float32(stop), slots, optical,
-                    density, weights, visible,
-                )  # fmt: skip
-
-        run_workers(look, workers)
-
-        kept = np.zeros(rays + 1, np.int64)
-        np.cumsum(visible, out=kept[1:])
-        count = int(kept[-1])
-        ray_kept = np.empty(count, np.int64)
-        t_kept, weights_kept, density_kept = np.empty((3, count), np.float32)
-        color = np.empty((count, 3), np.float32)
-        total, opacity, depth = (np.empty(s, np.float32) for s in ((rays, 3), rays, rays))
-        in_sight = Places(*geometry, ray_kept, t_kept, ray_kept)
-        parts = ray_shares(kept, workers)
-        wanted = any(ctx.needs_input_grad)
-        stored: list[list[Activations]] = [[] for _ in parts]
-
-        def shade(index: int) -> None:
-            first, last = parts[index]
-            compositing.keep_visible(
-                t, weights, density, offsets, kept, first, last,
-                ray_kept, t_kept, weights_kept, density_kept,
-            )  # fmt: skip
-            runner = ChunkRunner(parameters, in_sight, *layout)
-            keep = wanted and count / CHUNK * Activations.bytes_of(runner.widths) < KEEP_BYTES
-            for low, high in chunks(kept[first], kept[last]):
-                if keep:
-                    stored[index].append(take_activations(runner.widths))
-                    runner.adopt(stored[index][-1])
-                runner.forward(low, high, color[low:high])
-            compositing.accumulate(
-                weights_kept, color, t_kept, kept, first, last, total, opacity, depth
-            )
-
-        run_workers(shade, workers)
+    def forward(ctx: Any, setting: Sweep, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        swept = sweep(setting, Parameters(*(t.detach().contiguous() for t in tensors)))
         ctx.save_for_backward(*tensors)
-        ctx.kept = (
-            in_sight,
-            kept,
-            visible,
-            weights_kept,
-            density_kept,
-            color,
-            samples.step,
-            layout,
-            parts,
-        )
-        ctx.stored = stored if wanted else None
-        return torch.from_numpy(total), torch.from_numpy(opacity), torch.from_numpy(depth)
+        ctx.kept = setting, swept.shown
+        return tuple(torch.from_numpy(s) for s in (swept.total, swept.opacity, swept.distance))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, total: Tensor, opacity: Tensor, depth: Tensor):  # type: ignore[override]
-        places, kept, visible, weights, density, color, step, layout, parts = ctx.kept
-        stored, ctx.stored = ctx.stored, None  # a second backward pass computes again
+        setting, shown = ctx.kept
         tensors = ctx.saved_tensors
         parameters = Parameters(*(t.detach().contiguous() for t in tensors))
-        wanted = ctx.needs_input_grad[6:]
+        wanted = ctx.needs_input_grad[1:]
         incoming = [x.contiguous().numpy() for x in (total, opacity, depth)]
-        workers = len(parts)
-        density_gradient = np.empty_like(density)
-        color_gradient = np.empty_like(color)
+        behind = np.zeros(len(total))
+        counts = [sum(chunk.count for chunk in mine) for mine in shown]
+        ends = np.cumsum(counts)
+        places = setting.places(np.empty(ends[-1], np.int64), np.empty(ends[-1], np.float32))
         channels = parameters.planes.shape[3]
-        features = np.empty((len(density), channels), np.float32) if wanted[0] else None
+        features = np.empty((ends[-1], channels), np.float32) if wanted[0] else None
         ray_term = torch.zeros_like(parameters.ray_term)
         runners = [
-            GradientRunner(parameters, places, *layout, any(wanted[1:]), ray_term)
-            for _ in range(workers)
+            GradientRunner(parameters, places, *setting.layout, any(wanted[1:]), ray_term)
+            for _ in shown
         ]
 
         def work(index: int) -> None:
-            first, last = parts[index]
-            compositing.accumulate_backward(
-                density, weights, color, places.t, kept, visible, step, first, last, *incoming,
-                density_gradient, color_gradient,
-            )  # fmt: skip
-            ranges = chunks(kept[first], kept[last])
-            activations = stored[index] if stored and stored[index] else [None] * len(ranges)
-            for (low, high), forward in zip(ranges, activations, strict=True):
-                part = slice(low, high)
-                runners[index].backward(
-                    low,
-                    high,
-                    density_gradient[part],
-                    color_gradient[part],
+            runner, end = runners[index], ends[index]
+            density_gradient = np.empty(CHUNK, np.float32)
+            color_gradient = np.empty((CHUNK, 3), np.float32)
+            # From the back, as compositing goes.
+            for chunk in reversed(shown[index]):
+                n = chunk.count
+                part = slice(end - n, end)
+                end -= n
+                places.ray[part], places.t[part] = chunk.ray[:n], chunk.t[:n]
+                composite_backward(
+                    chunk.ray[:n], chunk.t, chunk.density, chunk.weight, chunk.after, chunk.color,
+                    setting.marching[7], *incoming, behind, density_gradient, color_gradient,
+                )  # fmt: skip
+                # A second backward pass computes again.
+                activations, chunk.activations = chunk.activations, None
+                runner.backward(
+                    part.start,
+                    part.stop,
+                    density_gradient[:n],
+                    color_gradient[:n],
                     None if features is None else features[part],
-                    forward,
+                    activations and (activations, chunk.color[:n]),
                 )
+                if activations is not None:
+                    give_back_activations([activations])
 
-        run_workers(work, workers)
-        for used in stored or ():
-            give_back_activations(used)
+        run_workers(work, len(shown))
         planes = None
         if features is not None:
             planes = scatter_features(features, places, parameters.planes.shape)
         rest = (*total_gradients(runners), ray_term) if any(wanted[1:]) else ()
-        found = (planes, *rest) if rest else (planes, *([None] * (len(tensors) - 1)))
-        return (None,) * 6 + found
+        return None, planes, *(rest or [None] * (len(tensors) - 1))
 
 
 def render_rays_cpu(
@@ -177,29 +93,43 @@ def render_rays_cpu(
     decoder: TriplaneDecoder,
     origins: Tensor,
     directions: Tensor,
-    samples: Samples,
+    occupied: Tensor,
+    *,
+    steps: int,
+    step: float,
+    near: float,
     stop: float,
+    least: float,
+    jitter: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Composite packed samples of rays through one or several triplanes.
+    """Composite rays through one or several triplanes.
 
     Args:
         planes: [B, 3, C, H, W], fp32.
-        origins, directions: [B·R, 3], the rays of each triplane one after the other.
-        samples: of all rays.
+        origins, directions: [R, 3], the rays of each triplane one after the other.
+        occupied: bool [B, G, G, G].
         stop: early stop, see :func:`renderer.compositing.composite_weights`.
+        least: without gradients, a sample that weighs no more gets no colour of its own but the
+            mean of its ray's others; 0 computes every colour that shows.
 
     Returns:
-        Σ w·colour [B·R, 3], Σ w [B·R], Σ w·t [B·R]; differentiable to planes and decoder.
+        Σ w·colour [R, 3], Σ w [R], Σ w·t [R]; differentiable to planes and decoder.
     """
+    marching = marching_arguments(origins, directions, occupied, steps, step, near, jitter)
     parameters = fold(decoder, channel_last(planes), directions)
-    results = _RenderRays.apply(
-        origins.detach().contiguous(),
-        directions.detach().contiguous(),
-        samples,
-        max(1, origins.shape[0] // planes.shape[0]),
+    recorded = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+    setting = Sweep(
+        marching,
         (decoder.color_channels, decoder.frequencies),
         stop,
-        *parameters,
+        -1.0 if recorded else least,
+        recorded,
     )
-    assert isinstance(results, tuple)
-    return results
+    if recorded:
+        total, opacity, distance = _RenderRays.apply(setting, *parameters)  # type: ignore[misc]
+        return total, opacity, distance
+    swept = sweep(setting, parameters)
+    total = swept.total
+    if least > 0:
+        total *= (swept.opacity / np.maximum(swept.mass, 1e-8))[:, None]
+    return tuple(torch.from_numpy(s) for s in (total, swept.opacity, swept.distance))

@@ -85,9 +85,8 @@ def shares(total: int, count: int) -> list[tuple[int, int]]:
     return [(total * k // count, total * (k + 1) // count) for k in range(count)]
 
 
-def ray_shares(offsets: np.ndarray, workers: int) -> list[tuple[int, int]]:
-    """Adjoining ranges of rays with about as many samples each."""
-    rays = len(offsets) - 1
-    targets = [offsets[-1] * k // workers for k in range(1, workers)]
-    cuts = [0, *(min(int(np.searchsorted(offsets, t)), rays) for t in targets), rays]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+def interleaved_rays(rays: int, workers: int, block: int = 64) -> list[np.ndarray]:
+    """Each worker's rays: blocks in turn, since neighbouring rays cost about the same."""
+    everything = np.arange(rays)
+    turn = everything // block % workers
+    return [everything[turn == k] for k in range(workers)]

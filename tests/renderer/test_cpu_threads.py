@@ -1,7 +1,5 @@
 """The CPU kernels' workers: one core each, errors told, shares that cover everything."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -35,10 +33,8 @@ def test_a_workers_error_reaches_the_caller():
         threads.run_workers(work, 2)
 
 
-def test_shares_adjoin_and_weigh_about_the_same():
-    offsets = np.cumsum([0, *([5] * 40), 100, *([1] * 60)])
-    parts = threads.ray_shares(offsets, 3)
-    assert parts[0][0] == 0 and parts[-1][1] == 101
-    assert all(a[1] == b[0] for a, b in pairwise(parts))
-    weights = [offsets[last] - offsets[first] for first, last in parts]
-    assert sum(weights) == offsets[-1] and max(weights) <= offsets[-1] / 3 + 100
+def test_every_ray_belongs_to_one_worker_and_shares_are_even():
+    mine = threads.interleaved_rays(1000, 3, block=16)
+    assert sorted(np.concatenate(mine)) == list(range(1000))
+    assert max(len(m) for m in mine) - min(len(m) for m in mine) <= 16
+    assert np.array_equal(mine[1][:16], np.arange(16, 32))

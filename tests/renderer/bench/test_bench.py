@@ -37,16 +37,18 @@ def test_render_report(tmp_path, capsys):
     bench_render(config)
     report = json.loads((tmp_path / "a.json").read_text())
     cases = {(row["case"], row["side"]) for row in report["rows"]}
-    assert ("forward", "ours") in cases and ("forward", "plain reference") in cases
+    assert ("rays, forward", "ours") in cases and ("field, forward", "plain reference") in cases
     assert ("image 12²", "dense sampling") in cases
-    assert {"occupancy refresh", "forward + backward, decoder frozen"} <= {c for c, _ in cases}
-    row = next(r for r in report["rows"] if r["case"] == "forward" and r["side"] == "ours")
+    assert {"occupancy refresh", "field, forward + backward, decoder frozen"} <= {
+        c for c, _ in cases
+    }
+    row = next(r for r in report["rows"] if r["case"] == "field, forward" and r["side"] == "ours")
     # Density 12·16 … by hand: first layer 10 → 16, density 16, colour (20 + 16) → 16 → 16 → 3.
     flops = 2 * (16 * 10 + 16 + 16 * 36 + 16 * 16 + 16 * 3)
     assert row["limit_share"] == pytest.approx(flops * row["rate"] / 0.1e12)
     assert report["machine"]["versions"]["torch"] == torch.__version__
     table = (tmp_path / "a.md").read_text()
-    assert table in capsys.readouterr().out and "| forward | ours |" in table
+    assert table in capsys.readouterr().out and "| field, forward | ours |" in table
 
 
 def test_fit_report(tmp_path):

@@ -1,0 +1,184 @@
+"""Rays to pixels: marching, density, early stop and colour in one sweep over the samples.
+
+Legend: B triplanes, R rays in all, C channels, H W plane size, G cells along one side of the box.
+
+Each worker follows many rays at once, a few samples ahead on each (:mod:`renderer.cpu.lookahead`).
+Density decides which samples show; they wait, with the hidden units their density came from,
+until they fill a chunk, and only then get their colour. Nothing is computed twice, nothing behind
+a surface is marched, and no list of all samples is ever made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from renderer.cpu import lookahead
+from renderer.cpu.buffers import (
+    CHUNK,
+    Activations,
+    Parameters,
+    Places,
+    Shown,
+    chunks_to_keep,
+    give_back_activations,
+    take_activations,
+)
+from renderer.cpu.chunk import ChunkRunner
+from renderer.cpu.threads import interleaved_rays, run_workers, worker_count
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept, and how.
+
+    Attributes:
+        marching: see :func:`renderer.cpu.samples.marching_arguments`.
+        layout: colour channels and frequencies of the decoder.
+        stop: samples behind a transmittance below this are ignored.
+        least: a sample that weighs no more gets no colour; below 0 every sample in sight does.
+        recorded: whether to return the samples in sight, for a backward pass.
+    """
+
+    marching: tuple
+    layout: tuple[int, int]
+    stop: float
+    least: float
+    recorded: bool
+
+    def places(self, ray: np.ndarray, t: np.ndarray) -> Places:
+        """Samples [S] of the swept rays."""
+        origins, directions, rays_each = (self.marching[k] for k in (2, 3, 5))
+        return Places(origins, directions, rays_each, ray, t, ray)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Sums over the samples of each ray.
+
+    Attributes:
+        total: Σ w·colour of the samples with a colour, [R, 3]. mass: their Σ w, [R].
+        opacity, distance: Σ w and Σ w·t of all samples, [R].
+        shown: each worker's chunks, in order; empty unless they were recorded.
+    """
+
+    total: np.ndarray
+    mass: np.ndarray
+    opacity: np.ndarray
+    distance: np.ndarray
+    shown: list[list[Shown]]
+
+
+def sweep(setting: Sweep, parameters: Parameters) -> Swept:
+    """Composite rays; see :class:`Sweep` and :class:`Swept`."""
+    rays = len(setting.marching[2])
+    workers = worker_count()
+    mine = interleaved_rays(rays, workers)
+    swept = Swept(
+        np.zeros((rays, 3), np.float32),
+        *np.zeros((3, rays), np.float32),
+        [[] for _ in range(workers)],
+    )
+
+    def work(index: int) -> None:
+        _Worker(setting, parameters, swept, swept.shown[index], workers).follow(mine[index])
+
+    run_workers(work, workers)
+    return swept
+
+
+class _Worker:
+    """One worker's share of a sweep; it adds to rays that no other worker touches."""
+
+    def __init__(
+        self,
+        setting: Sweep,
+        parameters: Parameters,
+        swept: Swept,
+        recorded: list[Shown],
+        workers: int,
+    ):
+        self.setting, self.parameters = setting, parameters
+        self.swept, self.recorded = swept, recorded
+        self.ray, self.t = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+        self.runner = ChunkRunner(parameters, setting.places(self.ray, self.t), *setting.layout)
+        self.keeps = chunks_to_keep(self.runner.widths, workers) if setting.recorded else 0
+        self.shader = ChunkRunner(parameters, self.runner.places, *setting.layout)
+        self._make_room(take_activations(self.runner.widths))
+
+    def follow(self, order: np.ndarray) -> None:
+        """Composite the rays ``order``."""
+        density, weight, after = np.empty((3, CHUNK), np.float32)
+        rows = np.empty(CHUNK, np.int64)
+        slots = np.full((lookahead.SLOTS, 3), -1)
+        optical, spans = np.empty(len(slots)), np.empty((len(slots), 2), np.float32)
+        marching, setting, runner = self.setting.marching, self.setting, self.runner
+        steps, step = marching[6:8]
+        following = 0
+        while True:
+            count, following = lookahead.fill_batch(
+                *marching, order, following, slots, optical, spans, self.ray, self.t
+            )
+            if count == 0:
+                break
+            features = runner.gather(0, count)
+            runner.density_of_features(features, self.setting.layout[0], density[:count])
+            found = lookahead.show_batch(
+                density, self.ray, self.t, step, np.float32(setting.stop), steps,
+                np.float32(setting.least), slots, optical, self.swept.opacity,
+                self.swept.distance, rows, weight, after,
+            )  # fmt: skip
+            done = 0
+            while done < found:
+                room = min(found, done + CHUNK - self.waiting.count)
+                part = slice(done, room)
+                self._wait(rows[part], density, weight[part], after[part])
+                done = room
+        if self.waiting.count:
+            self._shade()
+        if self.waiting.activations is not None:
+            give_back_activations([self.waiting.activations])
+
+    def _wait(
+        self, rows: np.ndarray, density: np.ndarray, weight: np.ndarray, after: np.ndarray
+    ) -> None:
+        """Let ``rows`` of the batch wait for their colour; a full chunk gets it at once."""
+        waiting, runner, shader = self.waiting, self.runner, self.shader
+        start, end = waiting.count, waiting.count + len(rows)
+        lookahead.take_numbers(
+            rows, weight, after, self.ray, self.t, density, runner.exponent, start, waiting.ray,
+            waiting.t, waiting.density, shader.exponent, waiting.weight, waiting.after,
+        )  # fmt: skip
+        for source, target, column in (
+            (runner.features, shader.features, 0),
+            (runner.wide.array, shader.wide.array, runner.column),
+            (runner.density_encoded.array, shader.density_encoded.array, 0),
+        ):
+            lookahead.take_rows(source, rows, column, start, target)
+        waiting.count = end
+        if end == CHUNK:
+            self._shade()
+
+    def _shade(self) -> None:
+        """Colour the waiting samples and make room for others."""
+        waiting, count = self.waiting, self.waiting.count
+        color = waiting.color[:count]
+        self.shader.color_of_features(self.shader.features[:count], waiting.ray[:count], color)
+        lookahead.add_colors(
+            color, waiting.ray[:count], waiting.weight[:count], self.swept.total, self.swept.mass
+        )
+        if not self.setting.recorded:
+            waiting.count = 0
+            return
+        self.recorded.append(waiting)
+        if len(self.recorded) <= self.keeps:
+            self._make_room(take_activations(self.shader.widths))
+        else:  # computed again when they are needed
+            activations, waiting.activations = waiting.activations, None
+            self._make_room(activations)
+
+    def _make_room(self, activations: Activations | None) -> None:
+        assert activations is not None
+        self.waiting = Shown(activations)
+        self.shader.adopt(activations)

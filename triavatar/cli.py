@@ -263,6 +263,10 @@ def run(arguments: list[str]) -> int:
     if dry_run:
         print(to_yaml(config), end="")
         return 0
+    if "TRIAVATAR_MATMUL" in os.environ:
+        from runtime.precision import apply_matmul_precision
+
+        apply_matmul_precision()
     _quiet_loading()
     return function(config) or 0
 

@@ -28,6 +28,7 @@ from renderer.metrics import psnr
 from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
 from runtime.devices import select_device
+from runtime.precision import cpu_has_bf16, matmul_precision
 from runtime.seeds import generator
 
 
@@ -140,6 +141,10 @@ def _ray_cases(
     def ours() -> Tensor:
         return render_rays(leaf, decoder, grid, origins, directions, 1.0, settings).color
 
+    def in_bf16() -> Tensor:
+        with matmul_precision("medium"):
+            return ours()
+
     def forward(render: Callable[[], Tensor]) -> Tensor:
         with torch.no_grad():
             return render()
@@ -147,11 +152,14 @@ def _ray_cases(
     def backward(render: Callable[[], Tensor], trained: bool) -> tuple[Tensor, ...]:
         decoder.requires_grad_(trained)
         wanted = [leaf, *(decoder.parameters() if trained else ())]
-        found = torch.autograd.grad(render(), wanted, cotangent)
+        with matmul_precision("medium" if render is in_bf16 else "highest"):
+            found = torch.autograd.grad(render(), wanted, cotangent)
         decoder.requires_grad_(False)
         return found
 
     sides = {REFERENCE: reference, OURS: ours}
+    if device.type == "cpu" and cpu_has_bf16():
+        sides[f"{OURS}, bf16 products"] = in_bf16
     report.add(
         "rays, forward",
         {name: lambda side=side: forward(side) for name, side in sides.items()},

@@ -93,6 +93,58 @@ def test_fast_equals_reference(shape, trained):
         assert (fast - plain).norm() <= 1e-5 * plain.norm()
 
 
+def _ray_gradients(impl="torch", channels=6):
+    """Colour of random rays and its gradients to planes and decoder."""
+    decoder = random_decoder()
+    planes = (torch.rand(3, channels, 16, 16) * 2 - 1).requires_grad_()
+    grid = build_occupancy(planes.detach(), decoder, SETTINGS)
+    origins, directions = random_rays(2000)
+    color = render_rays(planes, decoder, grid, origins, directions, 0.5, SETTINGS, impl=impl).color
+    gradients = torch.autograd.grad(
+        (color * torch.randn(2000, 3)).sum(), [planes, *decoder.parameters()]
+    )
+    return [color.detach(), *gradients]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_what_is_computed_again_equals_what_is_kept(monkeypatch, kept):
+    buffers = pytest.importorskip("renderer.cpu.buffers")
+    torch.manual_seed(3)
+    everything = _ray_gradients()
+    for module in ("sweep", "field"):
+        monkeypatch.setattr(f"renderer.cpu.{module}.chunks_to_keep", lambda *_: kept)
+    assert buffers.CHUNK < 2000
+    torch.manual_seed(3)
+    for a, b in zip(everything, _ray_gradients(), strict=True):
+        assert (a - b).norm() <= 1e-6 * a.norm()
+
+
+def test_half_precision_products_stay_close(monkeypatch):
+    """What a CPU with bf16 instructions would compute: rounded factors, sums in fp32.
+
+    The scene is noise and so are the cotangents: gradients cancel, which rounding does not. On a
+    fitted avatar with a loss's own gradient everything stays within 1e-2.
+    """
+    torch.manual_seed(4)
+    exact = _ray_gradients("reference")
+    product, add_product = torch.mm, torch.Tensor.addmm_
+
+    def rounded(x):
+        return x.bfloat16().float()
+
+    calls = []
+    monkeypatch.setattr(
+        torch, "mm", lambda a, b, out: calls.append(1) or product(rounded(a), rounded(b), out=out)
+    )
+    monkeypatch.setattr(
+        torch.Tensor, "addmm_", lambda s, a, b: add_product(s, rounded(a), rounded(b))
+    )
+    torch.manual_seed(4)
+    for a, b, bound in zip(exact, _ray_gradients(), [1e-3, *[5e-2] * 8], strict=True):
+        assert 1e-5 * a.norm() < (a - b).norm() <= bound * a.norm()
+    assert calls
+
+
 def test_without_gradients_equals_with():
     planes, decoder = torch.rand(3, 6, 8, 8) * 2 - 1, random_decoder()
     grid = build_occupancy(planes, decoder, SETTINGS)

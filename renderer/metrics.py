@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,6 +55,10 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return (luminance * structure).mean(dim=(1, 2, 3)).reshape(shape)
 
 
+# torchvision's files, which the lpips package puts its own few weights on top of.
+BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+
+
 class Lpips:
     """Learned perceptual distance (Zhang 2018); needs the ``lpips`` package and its weights.
 
@@ -73,10 +79,11 @@ class Lpips:
         try:
             self.model = lpips.LPIPS(net=network, verbose=False).to(device).eval()
         except Exception as error:  # lpips raises whatever its download raised
+            folder = Path(torch.hub.get_dir()) / "checkpoints"
             raise UserError(
                 f"LPIPS could not load its {network} weights ({error}); fetch torchvision's "
-                f"{network} checkpoint once on a machine with network access, or copy it into "
-                "torch's hub folder (torch.hub.get_dir()/checkpoints)"
+                f"{BACKBONES[network]} once on a machine with network access and copy it to "
+                f"{folder}"
             ) from None
         self.model.requires_grad_(False)
 

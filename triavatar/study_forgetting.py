@@ -85,14 +85,14 @@ def study_forgetting(config: StudyForgettingConfig) -> None:
         data.split("train"), config.txt_file, config.start_idx, config.end_idx, data.names
     )
     _check(config, data, names)
-    rank = process_index()
-    folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
-    seeds = range(config.seed, config.seed + config.n_seeds)
-    runs: list[tuple[Method, int]] = [(m, seed) for seed in seeds for m in config.methods]
     device = select_device(config.device)
     measures: dict[str, Measure] = {}
     if config.lpips != "off":
         measures["lpips"] = Lpips(config.lpips, device)
+    rank = process_index()
+    folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
+    seeds = range(config.seed, config.seed + config.n_seeds)
+    runs: list[tuple[Method, int]] = [(m, seed) for seed in seeds for m in config.methods]
     for method, seed in runs[rank :: process_count()]:
         path = folder.path / method / f"seed_{seed}"
         if read_run(path) is None:

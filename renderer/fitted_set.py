@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from renderer.decoder import TriplaneDecoder, decoder_hash
@@ -149,6 +150,17 @@ class FittedSet:
                 f"states {list(self.shape)}"
             )
         return planes
+
+    def mean(self, without: str | None = None) -> Tensor:
+        """Mean of the triplanes, [3, C, H, W], of all subjects but ``without``.
+
+        Raises:
+            UserError: there are none.
+        """
+        names = [name for name in self.names if name != without]
+        if not names:
+            raise UserError(f"{self.folder} holds no triplanes to start from; use --init random")
+        return sum((self.load(name) for name in names), torch.zeros(self.shape)) / len(names)
 
     def put(self, name: str, planes: Tensor) -> None:
         """Write one triplane [3, C, H, W], clamped to [-1, 1], atomically."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from renderer.backend import auto_means, choose
 from renderer.bench.report import DENSE, OURS, REFERENCE, Report
-from renderer.bench.scene import load_scene, make_scene
+from renderer.bench.scene import make_scene
 from renderer.bench.timing import device_limits
+from renderer.fitted_set import FittedSet
 from renderer.fitting.ray_pool import RayPool
 from renderer.fitting.subject_fit import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.multiview import MultiViewSet
@@ -34,8 +35,8 @@ class BenchFitConfig:
     subject: str | None = None
     """Which of its subjects; the first without it."""
     triplanes: Path | None = None
-    """Triplane folder whose decoder is used, frozen, from the mean of whose triplanes the time to
-    a quality is counted; a random decoder without it."""
+    """Triplane folder whose decoder is used, frozen; fits start from the mean of its triplanes (but
+    for the subject's own). A random decoder and start without it."""
     plane_size: int = 64
     """Texels along one side of the planes."""
     channels: int = 16
@@ -72,8 +73,11 @@ def bench_fit(config: BenchFitConfig) -> None:
     views = data.load(name, data.split_views("train", name))
     shape = (config.channels, config.plane_size)
     start = new_planes(name, config.seed, *shape, config.fit.init_std)
+    reference = None
     if config.triplanes is not None:
-        start, decoder = load_scene(config.triplanes, None)
+        fitted = FittedSet.open(config.triplanes)
+        start = reference = fitted.mean(without=name)  # as stage 2 does
+        decoder = fitted.decoder()
     else:
         _, decoder = make_scene(
             config.plane_size, config.channels, config.color_channels, config.hidden, config.seed
@@ -89,7 +93,16 @@ def bench_fit(config: BenchFitConfig) -> None:
         if side == DENSE:
             settings = replace(settings, grid_every=10**9)
         with _side(side):  # which chooses the planes' layout too
-            fit = SubjectFit(name, rays, start, decoder, settings, seed=config.seed, total=10**6)
+            fit = SubjectFit(
+                name,
+                rays,
+                start,
+                decoder,
+                settings,
+                seed=config.seed,
+                total=10**6,
+                reference=reference,
+            )
         if side == DENSE:
             fit.grid.occupied[:] = True
         return fit

@@ -135,7 +135,7 @@ class _Stage2:
         self.device = select_device(config.device, shared=True)
         self.decoder = self.stage1.decoder()
         torch.nn.Module.to(self.decoder, self.device)
-        self.mean = _mean_planes(self.stage1) if config.init != "random" else None
+        self.mean = self.stage1.mean() if config.init != "random" else None
         self.fitted = FittedSet.create(
             config.output_dir, self.decoder, self.stage1.shape, config.storage
         )
@@ -246,12 +246,3 @@ class _Clock:
         seconds, self._since = max(now - self._since, 1e-9), now
         self.laps[name] = round(seconds, 3)
         return seconds
-
-
-def _mean_planes(stage1: FittedSet) -> torch.Tensor:
-    if not stage1.names:
-        raise UserError(f"{stage1.folder} holds no triplanes to start from; use --init random")
-    total = torch.zeros(stage1.shape)
-    for name in stage1.names:
-        total += stage1.load(name)
-    return total / len(stage1.names)

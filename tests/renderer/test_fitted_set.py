@@ -30,6 +30,16 @@ def test_round_trip(folder):
     assert FittedSet.create(folder, random_decoder(), SHAPE).manifest == fitted.manifest
 
 
+def test_mean_of_all_or_all_but_one(folder):
+    fitted = FittedSet.open(folder)
+    fitted.put("other", torch.full(SHAPE, 0.75))
+    assert torch.equal(fitted.mean(), torch.full(SHAPE, 0.5))
+    assert torch.equal(fitted.mean(without="someone"), torch.full(SHAPE, 0.75))
+    fitted.path("other").unlink()
+    with pytest.raises(UserError, match="no triplanes"):
+        fitted.mean(without="someone")
+
+
 def test_another_decoder_or_shape_needs_another_folder(folder):
     other = random_decoder()
     with torch.no_grad():

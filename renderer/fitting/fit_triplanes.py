@@ -28,6 +28,7 @@ from renderer.fitting.subject_fit import (
 )
 from renderer.multiview import MultiViewSet, select_names
 from renderer.sheet import comparison_sheet, save_sheet
+from renderer.triplane import resize_planes
 from runtime.claims import Claim
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -67,6 +68,11 @@ class FitTriplanesConfig:
     the like) hold the difference from the mean small and smooth, not the planes themselves."""
     iterations: int = 30000
     """Steps per subject."""
+    coarse_size: int | None = None
+    """Texels along one side of the planes that a fit begins with, fewer than it ends with: a coarse
+    texel is seen by more rays. Full size from the start without it."""
+    coarse_steps: int = 0
+    """Steps with such planes; they are enlarged then."""
     fit: FitSettings = field(default_factory=FitSettings)
     """Settings shared with stage 1."""
     storage: Literal["float16", "uint8"] = "float16"
@@ -97,6 +103,13 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
     """
     if config.subjects_at_once < 1:
         raise UserError(f"subjects_at_once is {config.subjects_at_once}; use 1 or more")
+    if (config.coarse_size is None) != (config.coarse_steps == 0):
+        raise UserError("coarse_size and coarse_steps belong together: set both or neither")
+    if (config.coarse_size or 2) < 2 or not 0 <= config.coarse_steps < config.iterations:
+        raise UserError(
+            f"coarse_size must be 2 or more and coarse_steps fewer than the {config.iterations} "
+            f"iterations; got {config.coarse_size} and {config.coarse_steps}"
+        )
     rank, count = place_in_job()
     share = Share(rank, count, config.subjects_at_once)
     if config.subjects_at_once == 1:
@@ -151,20 +164,27 @@ class _Stage2:
         """Fit one subject and write its record; false when another process has taken over."""
         config, clock = self.config, _Clock()
         views = self.data.load(name, self.data.split_views("train", name), config.image_size)
+        state = self._saved(name)
+        at = 0 if state is None else state["step"]
+        size = config.coarse_size if at <= config.coarse_steps else None
         fit = SubjectFit(
             name,
             RayPool(views, self.device),
-            self._start(name),
+            _resized(self._start(name), size),
             self.decoder,
             config.fit,
             seed=config.seed,
             total=config.iterations,
-            reference=self.mean,
+            reference=_resized(self.mean, size),
         )
-        curve = self._resume(name, fit)
+        if state is not None:
+            fit.restore(state)
+        curve: list[float] = [] if state is None else state["curve"]
         first = fit.step_index
         clock.lap("load")
         while fit.step_index < config.iterations:
+            if config.coarse_steps and fit.step_index == config.coarse_steps:
+                fit.resize(self.stage1.shape[-1], self.mean)
             loss = fit.step()
             step = fit.step_index
             if step % config.log_every == 0:
@@ -204,20 +224,18 @@ class _Stage2:
         std = config.fit.init_std if config.init == "random" else 0.0
         return new_planes(name, config.seed, channels, size, std, self.mean)
 
-    def _resume(self, name: str, fit: SubjectFit) -> list[float]:
-        """Go on from the saved state, if there is one; the loss curve so far."""
+    def _saved(self, name: str) -> dict | None:
+        """The saved state of an unfinished fit, if there is one."""
         file = self.jobs.state(name)
         if not file.exists():
-            return []
+            return None
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, ValueError) as error:
             raise UserError(
                 f"{file} can't be read ({str(error).splitlines()[0]}); delete it to fit {name} "
                 "from the start"
             ) from None
-        fit.restore(state)
-        return state["curve"]
 
     def _check(self, name: str) -> dict[str, float]:
         """Held-out quality of what is on disk, rounded and clamped, not of what was in memory."""
@@ -246,3 +264,10 @@ class _Clock:
         seconds, self._since = max(now - self._since, 1e-9), now
         self.laps[name] = round(seconds, 3)
         return seconds
+
+
+def _resized(planes: torch.Tensor | None, size: int | None) -> torch.Tensor | None:
+    """Planes [3, C, H, H] at another size; as they are without one."""
+    if planes is None or size is None:
+        return planes
+    return resize_planes(planes[None], size)[0]

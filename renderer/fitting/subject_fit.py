@@ -21,6 +21,7 @@ from renderer.metrics import psnr, ssim
 from renderer.multiview import Views
 from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
+from renderer.triplane import resize_planes
 from runtime.seeds import generator
 
 # World units; long enough that the thin fog which a ray across free space would gather counts.
@@ -120,18 +121,8 @@ class SubjectFit:
         self.settings, self.decoder = settings, decoder
         self.rays = rays
         self.planes = fitting_copy(planes.to(device)).requires_grad_(True)
-        # Texels that few rays touch have tiny gradients; Adam's usual eps would freeze them.
-        self.optimizer = PlaneAdam(
-            self.planes,
-            settings.learning_rate * scale,
-            betas=(0.9, 0.99),
-            eps=1e-15,
-            tv_weight=settings.tv_weight,
-            l1_weight=settings.l1_weight,
-            l2_weight=settings.l2_weight,
-            reference=reference,
-        )
         self.base_rate = settings.learning_rate * scale
+        self._new_optimizer(reference)
         self.grid = OccupancyGrid(settings.grid, device)
         self.hull = None
         if settings.free_space_weight:
@@ -139,6 +130,31 @@ class SubjectFit:
             self._free_cells = torch.nonzero(~self.hull)
         self.step_index = 0
         self._refresh()
+
+    def _new_optimizer(self, reference: Tensor | None) -> None:
+        s = self.settings
+        # Texels that few rays touch have tiny gradients; Adam's usual eps would freeze them.
+        self.optimizer = PlaneAdam(
+            self.planes,
+            self.base_rate,
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            tv_weight=s.tv_weight,
+            l1_weight=s.l1_weight,
+            l2_weight=s.l2_weight,
+            reference=reference,
+        )
+
+    def resize(self, size: int, reference: Tensor | None = None) -> None:
+        """Go on with planes of another size and a new optimiser.
+
+        Args:
+            size: texels along one side.
+            reference: what the regularisers measure from now on, [3, C, size, size].
+        """
+        planes = resize_planes(self.planes.detach()[None], size)[0]
+        self.planes = fitting_copy(planes).requires_grad_(True)
+        self._new_optimizer(reference)
 
     def loss(self, step: int, stream: str = "fit") -> Tensor:
         """Render loss (mean squared error) of a fresh batch of rays; scalar with graph."""

@@ -146,9 +146,12 @@ def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch
     assert len(list((tmp_path / "run" / "state" / "subjects").iterdir())) == 2
 
 
-def test_stage2_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch):
-    fit_triplanes(triplanes_config(tmp_path / "whole", fitted_decoder))
-    config = triplanes_config(tmp_path / "killed", fitted_decoder)
+# The state that is gone on from is that of step 4: before, at and after the planes grow.
+@pytest.mark.parametrize("coarse_steps", [0, 2, 4, 6])
+def test_stage2_resumes_to_the_same_result(coarse_steps, fitted_decoder, tmp_path, monkeypatch):
+    coarse = {"coarse_size": 6, "coarse_steps": coarse_steps} if coarse_steps else {}
+    fit_triplanes(triplanes_config(tmp_path / "whole", fitted_decoder, **coarse))
+    config = triplanes_config(tmp_path / "killed", fitted_decoder, **coarse)
     original = SubjectFit.step
     calls = 0
 
@@ -168,6 +171,24 @@ def test_stage2_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch
     assert same_triplanes(tmp_path / "whole", tmp_path / "killed")
     quality = read_json(tmp_path / "killed" / "quality.json")
     assert set(quality["subjects"]) == set(FittedSet.open(tmp_path / "whole").names)
+
+
+def test_stage2_begins_with_smaller_planes(fitted_decoder, tmp_path, monkeypatch):
+    sizes, original = [], SubjectFit.step
+
+    def step(self, *arguments):
+        assert self.optimizer.param_groups[0]["params"][0] is self.planes
+        assert self.optimizer.reference.shape == self.planes.shape
+        sizes.append(self.planes.shape[-1])
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SubjectFit, "step", step)
+    config = triplanes_config(
+        tmp_path / "run", fitted_decoder, end_idx=1, iterations=5, coarse_size=6, coarse_steps=3
+    )
+    fit_triplanes(config)
+    assert sizes == [6, 6, 6, 12, 12]
+    assert FittedSet.open(tmp_path / "run").shape == (3, 6, 12, 12)
 
 
 def test_held_out_views_are_never_loaded_for_training(fitted_decoder, tmp_path, monkeypatch):
@@ -242,6 +263,12 @@ def test_refusals(fitted_decoder, tmp_path):
     listed.write_text("nobody\n")
     with pytest.raises(UserError, match="nobody"):
         fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, txt_file=listed))
+    for wrong in ({"coarse_size": 6}, {"coarse_steps": 2}):
+        with pytest.raises(UserError, match="belong together"):
+            fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, **wrong))
+    with pytest.raises(UserError, match="fewer than the 9 iterations"):
+        config = triplanes_config(tmp_path / "c", fitted_decoder, coarse_size=6, coarse_steps=9)
+        fit_triplanes(config)
     fit_decoder(decoder_config(tmp_path / "other", seed=1, rounds=1, inner_steps=1))
     fit_triplanes(triplanes_config(tmp_path / "d", fitted_decoder, end_idx=1, iterations=1))
     with pytest.raises(UserError, match="decoder"):

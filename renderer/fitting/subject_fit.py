@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from renderer.decoder import TriplaneDecoder
-from renderer.field import query_density
 from renderer.fitting.consolidation import Consolidation
+from renderer.fitting.free_space import FreeSpace
 from renderer.fitting.losses import density_smoothness
 from renderer.fitting.plane_adam import PlaneAdam, fitting_copy
 from renderer.fitting.ray_pool import RayPool
@@ -23,9 +23,6 @@ from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
 from renderer.triplane import resize_planes
 from runtime.seeds import generator
-
-# World units; long enough that the thin fog which a ray across free space would gather counts.
-FREE_SPACE_STRETCH = 0.25
 
 
 @dataclass
@@ -75,7 +72,7 @@ class FitSettings:
     complement of the visual hull) shall be transparent, so rays need not cross them; 0 turns
     the hull off and marches through all occupied cells."""
     free_space_points: int = 2000
-    """Points per step of the free-space loss."""
+    """Points per step of the free-space loss, half of them where density was found lately."""
     jitter: JitterSettings = field(default_factory=JitterSettings)
     """Small errors of the planes that pictures are rendered with, so that fits tolerate them."""
 
@@ -124,10 +121,8 @@ class SubjectFit:
         self.base_rate = settings.learning_rate * scale
         self._new_optimizer(reference)
         self.grid = OccupancyGrid(settings.grid, device)
-        self.hull = None
-        if settings.free_space_weight:
-            self.hull = rays.hull(settings.grid)
-            self._free_cells = torch.nonzero(~self.hull)
+        self.hull = rays.hull(settings.grid) if settings.free_space_weight else None
+        self.free_space = None if self.hull is None else FreeSpace(self.hull)
         self.step_index = 0
         self._refresh()
 
@@ -190,9 +185,11 @@ class SubjectFit:
         """
         s = self.settings
         total = self.planes.new_zeros(())
-        if self.hull is not None and len(self._free_cells):
+        if self.free_space is not None:
             random = generator(self.seed, "free space", self.name, self.visit, step)
-            total = total + s.free_space_weight * self._free_space(random)
+            total = total + s.free_space_weight * self.free_space.loss(
+                self.planes, self.decoder, s.free_space_points, step, random
+            )
         if s.smoothness_weight:
             random = generator(self.seed, "smoothness", self.name, self.visit, step)
             points = torch.rand(s.smoothness_points, 3, generator=random) * 2 - 1
@@ -202,16 +199,6 @@ class SubjectFit:
                 self.planes, self.decoder, points, shift
             )
         return total
-
-    def _free_space(self, random: torch.Generator) -> Tensor:
-        """Mean opacity of a short stretch at random points outside the hull; scalar."""
-        s = self.settings
-        chosen = torch.randint(len(self._free_cells), (s.free_space_points,), generator=random)
-        offset = torch.rand(s.free_space_points, 3, generator=random)
-        cells = self._free_cells[chosen.to(self._free_cells.device)]
-        points = (cells + offset.to(cells.device)) * (2 / s.grid) - 1
-        density = query_density(self.planes, self.decoder, points)
-        return -torch.expm1(-density * FREE_SPACE_STRETCH).mean()
 
     def step(self, decoder_optimizer: torch.optim.Optimizer | None = None) -> Tensor:
         """One optimisation step of the triplane and, when given its optimiser, the decoder.
@@ -266,6 +253,7 @@ class SubjectFit:
             "optimizer": self.optimizer.state_dict(),
             "density": self.grid.density.cpu(),
             "occupied": self.grid.occupied.cpu(),
+            "dense": None if self.free_space is None else self.free_space.dense.cpu(),
         }
 
     def restore(self, state: dict) -> None:
@@ -275,6 +263,8 @@ class SubjectFit:
         self.optimizer.load_state_dict(state["optimizer"])
         self.grid.density.copy_(state["density"])
         self.grid.occupied.copy_(state["occupied"])
+        if self.free_space is not None:
+            self.free_space.dense = state["dense"].to(self.planes.device)
         self.step_index = state["step"]
 
     def _refresh(self) -> None:

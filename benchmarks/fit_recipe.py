@@ -31,6 +31,7 @@ from renderer.fitting.subject_fit import SubjectFit, new_planes
 from renderer.marching import march
 from renderer.metrics import psnr
 from renderer.multiview import MultiViewSet
+from renderer.triplane import resize_planes
 from runtime.arguments import parse
 from runtime.devices import select_device
 from runtime.files import write_json
@@ -70,7 +71,12 @@ class Side:
         decoder = stage1.decoder()
         torch.nn.Module.to(decoder, self.device)
         _, channels, size, _ = stage1.shape
-        mean = None if config.init == "random" else stage1.mean(without=name)
+        self.size = config.plane_size or size
+        size = config.coarse_size or self.size
+        self.mean = mean = None
+        if config.init != "random":
+            self.mean = resize_planes(stage1.mean(without=name)[None], self.size)[0]
+            mean = resize_planes(self.mean[None], size)[0]
         std = config.fit.init_std if mean is None else 0.0
         start = new_planes(name, config.seed, channels, size, std, mean)
         pool = RayPool(views, self.device)
@@ -94,6 +100,8 @@ class Side:
         samples, rays, since = 0.0, self.config.fit.rays, 0
         for step in range(1, total + 1):
             begun = self._now()
+            if self.config.coarse_steps and step - 1 == self.config.coarse_steps:
+                self.fit.resize(self.size, self.mean)
             self.fit.step()
             self.seconds += self._now() - begun
             if step * looks // total == (step - 1) * looks // total:

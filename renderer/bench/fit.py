@@ -19,6 +19,7 @@ from renderer.fitted_set import FittedSet
 from renderer.fitting.ray_pool import RayPool
 from renderer.fitting.subject_fit import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.multiview import MultiViewSet
+from renderer.triplane import resize_planes
 from runtime.devices import select_device
 
 
@@ -37,8 +38,8 @@ class BenchFitConfig:
     triplanes: Path | None = None
     """Triplane folder whose decoder is used, frozen; fits start from the mean of its triplanes (but
     for the subject's own). A random decoder and start without it."""
-    plane_size: int = 64
-    """Texels along one side of the planes."""
+    plane_size: int | None = None
+    """Texels along one side of the planes; those of the triplane folder, or 64, without it."""
     channels: int = 16
     """Channels of the planes."""
     color_channels: int = 12
@@ -71,16 +72,18 @@ def bench_fit(config: BenchFitConfig) -> None:
     data = MultiViewSet(config.root, config.convention)
     name = config.subject or data.split("train")[0]
     views = data.load(name, data.split_views("train", name))
-    shape = (config.channels, config.plane_size)
-    start = new_planes(name, config.seed, *shape, config.fit.init_std)
     reference = None
     if config.triplanes is not None:
         fitted = FittedSet.open(config.triplanes)
-        start = reference = fitted.mean(without=name)  # as stage 2 does
-        decoder = fitted.decoder()
+        start, decoder = fitted.mean(without=name), fitted.decoder()
+        if config.plane_size is not None:
+            start = resize_planes(start[None], config.plane_size)[0]
+        reference = start  # as in stage 2
     else:
+        shape = (config.channels, config.plane_size or 64)
+        start = new_planes(name, config.seed, *shape, config.fit.init_std)
         _, decoder = make_scene(
-            config.plane_size, config.channels, config.color_channels, config.hidden, config.seed
+            shape[1], config.channels, config.color_channels, config.hidden, config.seed
         )
     decoder = decoder.to(device)
     limits = device_limits(device)

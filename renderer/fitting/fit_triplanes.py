@@ -68,6 +68,9 @@ class FitTriplanesConfig:
     the like) hold the difference from the mean small and smooth, not the planes themselves."""
     iterations: int = 30000
     """Steps per subject."""
+    plane_size: int | None = None
+    """Texels along one side of a plane; those of stage 1 without it. A decoder fits planes of any
+    size, and learns in less time on small ones."""
     coarse_size: int | None = None
     """Texels along one side of the planes that a fit begins with, fewer than it ends with: a coarse
     texel is seen by more rays. Full size from the start without it."""
@@ -103,6 +106,8 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
     """
     if config.subjects_at_once < 1:
         raise UserError(f"subjects_at_once is {config.subjects_at_once}; use 1 or more")
+    if config.plane_size is not None and config.plane_size < 2:
+        raise UserError(f"plane_size is {config.plane_size}; use 2 or more")
     if (config.coarse_size is None) != (config.coarse_steps == 0):
         raise UserError("coarse_size and coarse_steps belong together: set both or neither")
     if (config.coarse_size or 2) < 2 or not 0 <= config.coarse_steps < config.iterations:
@@ -148,9 +153,14 @@ class _Stage2:
         self.device = select_device(config.device, shared=True)
         self.decoder = self.stage1.decoder()
         torch.nn.Module.to(self.decoder, self.device)
-        self.mean = self.stage1.mean() if config.init != "random" else None
+        planes, channels, size, _ = self.stage1.shape
+        self.size = config.plane_size or size
+        self.mean = None if config.init == "random" else _resized(self.stage1.mean(), self.size)
         self.fitted = FittedSet.create(
-            config.output_dir, self.decoder, self.stage1.shape, config.storage
+            config.output_dir,
+            self.decoder,
+            (planes, channels, self.size, self.size),
+            config.storage,
         )
         self.jobs = SubjectJobs(self.folder, self.fitted, names, config.stale_after)
 
@@ -166,7 +176,9 @@ class _Stage2:
         views = self.data.load(name, self.data.split_views("train", name), config.image_size)
         state = self._saved(name)
         at = 0 if state is None else state["step"]
-        size = config.coarse_size if at <= config.coarse_steps else None
+        size = self.size
+        if config.coarse_size is not None and at <= config.coarse_steps:
+            size = config.coarse_size
         fit = SubjectFit(
             name,
             RayPool(views, self.device),
@@ -175,7 +187,7 @@ class _Stage2:
             config.fit,
             seed=config.seed,
             total=config.iterations,
-            reference=_resized(self.mean, size),
+            reference=None if self.mean is None else _resized(self.mean, size),
         )
         if state is not None:
             fit.restore(state)
@@ -184,7 +196,7 @@ class _Stage2:
         clock.lap("load")
         while fit.step_index < config.iterations:
             if config.coarse_steps and fit.step_index == config.coarse_steps:
-                fit.resize(self.stage1.shape[-1], self.mean)
+                fit.resize(self.size, self.mean)
             loss = fit.step()
             step = fit.step_index
             if step % config.log_every == 0:
@@ -219,10 +231,9 @@ class _Stage2:
     def _start(self, name: str) -> torch.Tensor:
         config = self.config
         if config.init == "stage1" and self.stage1.path(name).exists():
-            return self.stage1.load(name)
-        _, channels, size, _ = self.stage1.shape
+            return _resized(self.stage1.load(name), self.size)
         std = config.fit.init_std if config.init == "random" else 0.0
-        return new_planes(name, config.seed, channels, size, std, self.mean)
+        return new_planes(name, config.seed, self.stage1.shape[1], self.size, std, self.mean)
 
     def _saved(self, name: str) -> dict | None:
         """The saved state of an unfinished fit, if there is one."""
@@ -266,8 +277,6 @@ class _Clock:
         return seconds
 
 
-def _resized(planes: torch.Tensor | None, size: int | None) -> torch.Tensor | None:
-    """Planes [3, C, H, H] at another size; as they are without one."""
-    if planes is None or size is None:
-        return planes
-    return resize_planes(planes[None], size)[0]
+def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:
+    """Planes [3, C, H, H] at another size."""
+    return planes if planes.shape[-1] == size else resize_planes(planes[None], size)[0]

@@ -14,6 +14,7 @@ from renderer.fitting.fit_triplanes import FitTriplanesConfig, fit_triplanes
 from renderer.fitting.ray_pool import RayPool
 from renderer.fitting.subject_fit import FitSettings, SubjectFit, new_planes
 from renderer.multiview import MultiViewSet
+from renderer.triplane import resize_planes
 from runtime.errors import UserError
 from runtime.files import read_json
 
@@ -191,6 +192,21 @@ def test_stage2_begins_with_smaller_planes(fitted_decoder, tmp_path, monkeypatch
     assert FittedSet.open(tmp_path / "run").shape == (3, 6, 12, 12)
 
 
+@pytest.mark.parametrize("init", ["mean", "stage1", "random"])
+def test_planes_of_stage2_may_have_another_size(init, fitted_decoder, tmp_path):
+    config = triplanes_config(
+        tmp_path / init, fitted_decoder, end_idx=1, iterations=1, init=init, plane_size=20
+    )
+    fit_triplanes(replace(config, fit=replace(TINY, learning_rate=0.0)))
+    fitted, stage1 = FittedSet.open(tmp_path / init), FittedSet.open(fitted_decoder)
+    assert fitted.shape == (3, 6, 20, 20)
+    name = fitted.names[0]
+    if init != "random":
+        start = stage1.mean() if init == "mean" else stage1.load(name)
+        expected = resize_planes(start[None], 20)[0]
+        torch.testing.assert_close(fitted.load(name), expected, atol=2e-3, rtol=0)
+
+
 def test_held_out_views_are_never_loaded_for_training(fitted_decoder, tmp_path, monkeypatch):
     data = MultiViewSet(EXAMPLE)
     trained: set[int] = set()
@@ -263,6 +279,8 @@ def test_refusals(fitted_decoder, tmp_path):
     listed.write_text("nobody\n")
     with pytest.raises(UserError, match="nobody"):
         fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, txt_file=listed))
+    with pytest.raises(UserError, match="plane_size is 1"):
+        fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, plane_size=1))
     for wrong in ({"coarse_size": 6}, {"coarse_steps": 2}):
         with pytest.raises(UserError, match="belong together"):
             fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, **wrong))

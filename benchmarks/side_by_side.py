@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--triplanes", type=Path, required=True, help="triplane folder")
     parser.add_argument("--subject", required=True)
     parser.add_argument("--view", action="append", required=True, metavar="SET:FRAME[:X,Y,SIDE]")
+    parser.add_argument("--convention", help="camera convention of sets without dataset.json")
     parser.add_argument("--steps", type=int, default=512, help="samples along the box's diagonal")
     parser.add_argument("--tile", type=int, default=256, help="pixels of a column")
     parser.add_argument("--quality", type=int, default=88, help="of the JPEG")
@@ -56,7 +57,7 @@ def main() -> None:
     rows = [Row("truth"), Row("fit"), Row("4 × difference")]
     for text in given.view:
         root, frame, square = parse_view(text)
-        views = MultiViewSet(root).load(given.subject, [frame])
+        views = MultiViewSet(root, given.convention).load(given.subject, [frame])
         truth = views.composited(1.0)[0].numpy()
         shown = render_image(planes, decoder, views.cameras[0], 1.0, settings, grid).color.numpy()
         error = np.square(shown - truth).mean()

@@ -19,7 +19,6 @@ from tests.scenes import random_decoder, write_spheres
 from triavatar.charts import BLANK, RAMP, Curve, draw_curves, draw_maps, ramp
 from triavatar.forgetting_report import Run, make_table, read_run, to_markdown, write_report
 from triavatar.study_forgetting import (
-    DEFAULT_METHODS,
     HeldOutRays,
     StudyForgettingConfig,
     study_forgetting,
@@ -286,17 +285,19 @@ def test_a_finished_study_does_nothing_again(study, root, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_replay_cures_forgetting_at_tiny_scale(project, tmp_path):
-    """Earlier identities at equal rays: naive below replay, with consolidation and without.
+    """Earlier identities at equal rays: naive below replay and below joint mini-batches.
 
-    At this scale replay forgets nothing between visits, so consolidation neither gains nor loses
-    more than runs differ by (docs/forgetting.md).
+    Consolidation is not asserted: at this scale replay forgets nothing that it could keep
+    (docs/forgetting.md).
     """
     study_forgetting(
         StudyForgettingConfig(
             root=project / "data" / "example",
             output_dir=tmp_path / "run",
-            methods=["naive", "replay", "consolidation"],
+            methods=["naive", "replay", "joint"],
             n_seeds=1,
+            joint_subjects=2,
+            joint_split_rays=True,
             image_size=64,
             plane_size=32,
             channels=16,
@@ -308,8 +309,6 @@ def test_replay_cures_forgetting_at_tiny_scale(project, tmp_path):
             inner_steps=80,
             decoder_learning_rate=4e-3,
             revisit_drop=0.5,
-            consolidation_weight=5e3,
-            fisher_batches=2,
             eval_size=32,
             eval_every=24,
             device="cpu",
@@ -326,10 +325,10 @@ def test_replay_cures_forgetting_at_tiny_scale(project, tmp_path):
             ),
         )
     )
-    figures = {m: run_of(tmp_path / "run", m).summary() for m in DEFAULT_METHODS[:3]}
-    naive, replay, consolidation = (figures[m]["earlier_psnr"] for m in DEFAULT_METHODS[:3])
-    assert naive + 0.3 < replay and naive + 0.3 < consolidation
-    assert abs(consolidation - replay) < 0.7
+    methods = ("naive", "replay", "joint")
+    figures = {m: run_of(tmp_path / "run", m).summary() for m in methods}
+    naive, replay, joint = (figures[m]["earlier_psnr"] for m in methods)
+    assert naive + 0.3 < replay and naive + 0.3 < joint
     # The first identity, where there was most time to forget.
     assert figures["naive"]["first_change"] < -3
     assert figures["naive"]["first_psnr"] + 3 < figures["replay"]["first_psnr"]

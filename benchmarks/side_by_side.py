@@ -57,7 +57,9 @@ def main() -> None:
     rows = [Row("truth"), Row("fit"), Row("4 × difference")]
     for text in given.view:
         root, frame, square = parse_view(text)
-        views = MultiViewSet(root, given.convention).load(given.subject, [frame])
+        described = (root / "dataset.json").exists()
+        data = MultiViewSet(root, None if described else given.convention)
+        views = data.load(given.subject, [frame])
         truth = views.composited(1.0)[0].numpy()
         shown = render_image(planes, decoder, views.cameras[0], 1.0, settings, grid).color.numpy()
         error = np.square(shown - truth).mean()

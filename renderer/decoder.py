@@ -84,7 +84,7 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
         self.color_out = nn.Linear(hidden, 3, bias=False)
         # torch's default shrinks the signal at every layer; without biases to make up for it,
         # colours would stay grey for long.
-        for layer in (self.color_in, self.color_hidden):
+        for layer in (self.color_in, self.color_hidden, self.color_out):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
     @torch.no_grad()

@@ -11,6 +11,8 @@ from runtime.errors import UserError
 from studio.scene import Scene
 from studio.textures import LINEAR_TO_SRGB, SRGB_TO_LINEAR
 
+MOST_SAMPLES = 8  # a side of a pixel: their mask has 64 bits
+
 
 @dataclass
 class Camera:
@@ -89,15 +91,21 @@ def _front_to_back(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     """Draws `scene`.
 
-    Solid parts are resolved by depth buffer, translucent ones by a sorted list per sample, so
-    the order of hair cards is right from every side. Samples are averaged in linear light.
+    Solid parts are resolved by depth buffer, translucent ones by a sorted list per pixel, so the
+    order of hair cards is right from every side. Coverage is found at every sample, colour once
+    for each surface in a pixel, from filtered textures. Averages are those of linear light.
 
     Args:
-        supersampling: samples a side of every pixel.
+        supersampling: samples a side of every pixel, at most 8.
 
     Returns:
         [H, W, 4] uint8, sRGB with straight alpha; colour is 0 where alpha is 0.
+
+    Raises:
+        UserError: a number of samples beyond the limit.
     """
+    if not 1 <= supersampling <= MOST_SAMPLES:
+        raise UserError(f"supersampling is {supersampling}; it must be from 1 to {MOST_SAMPLES}")
     kernels = load_kernels()
     picture = np.zeros((camera.height, camera.width, 4), dtype=np.uint8)
     screen = _screen(scene, camera, supersampling)
@@ -108,26 +116,30 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     screen[:, :2] -= np.float32(supersampling) * np.array([columns.start, rows.start], np.float32)
     shape = (out.shape[0] * supersampling, out.shape[1] * supersampling)
     triangles, texture_of = scene.triangles, scene.triangle_texture
-    levels = kernels.mip_levels(screen, triangles, 0, texture_of, scene.texel_area, scene.n_levels)
+    prints = kernels.footprints(
+        screen, triangles, 0, len(triangles), texture_of, scene.uv, scene.table, scene.n_levels,
+        supersampling,
+    )  # fmt: skip
     order = _front_to_back(screen, triangles[scene.n_solid :]) + scene.n_solid
-    textures = (scene.texels, scene.table, levels)
+    textures = (scene.texels, scene.table, prints)
     textured = (texture_of, scene.uv, scene.shade, *textures)
-    room = 4 * shape[0] * shape[1] if len(order) else 0
+    zbuf = np.zeros(shape, dtype=np.float32)
+    surface = np.full(shape, -1, dtype=np.int32)
+    kernels.visible(screen, triangles, 0, scene.n_solid, *textured, 0.0, zbuf, surface)
+    room = 4 * out.shape[0] * out.shape[1] if len(order) else 0
     while True:
-        zbuf = np.zeros(shape, dtype=np.float32)
-        ids = np.full(shape, -1, dtype=np.int32)
-        head = np.full(shape, -1, dtype=np.int32)
+        ids, spent = surface.copy(), np.zeros(shape, dtype=np.float32)
+        head = np.full(out.shape[:2], -1, dtype=np.int32)
         link, owner = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int32)
+        mask = np.empty(room, dtype=np.int64)
         depth, alpha = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.float32)
-        kernels.visible(screen, triangles, 0, scene.n_solid, *textured, 0.0, zbuf, ids)
-        lists = (head, link, depth, alpha, owner)
-        if kernels.collect(screen, triangles, order, *textured, zbuf, ids, *lists):
+        lists = (ids, spent, head, link, mask, depth, alpha, owner)
+        if kernels.collect(screen, triangles, order, *textured, supersampling, zbuf, *lists):
             break
         room *= 2
     shading = (texture_of, scene.uv, scene.paint, scene.shade, *textures)
     tables = (SRGB_TO_LINEAR, LINEAR_TO_SRGB)
-    lists = (head, link, alpha, owner)
-    kernels.resolve(screen, triangles, *shading, *tables, ids, *lists, supersampling, out)
+    kernels.resolve(screen, triangles, *shading, *tables, zbuf, *lists, supersampling, out)
     picture[rows, columns] = out
     return picture
 
@@ -152,10 +164,10 @@ def visible_surface(
     screen = _screen(scene, camera, 1)
     triangles, texture_of = scene.triangles, scene.triangle_texture
     n_solid, n_all = scene.n_solid, len(triangles)
-    levels = kernels.mip_levels(
-        screen, triangles, n_solid, texture_of, scene.texel_area, scene.n_levels
+    prints = kernels.footprints(
+        screen, triangles, n_solid, n_all, texture_of, scene.uv, scene.table, scene.n_levels, 1
     )
-    textured = (texture_of, scene.uv, scene.shade, scene.texels, scene.table, levels)
+    textured = (texture_of, scene.uv, scene.shade, scene.texels, scene.table, prints)
     kernels.visible(screen, triangles, 0, n_solid, *textured, 0.0, zbuf, ids)
     kernels.visible(screen, triangles, n_solid, n_all, *textured, alpha_cut, zbuf, ids)
     return screen, zbuf, ids

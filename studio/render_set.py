@@ -17,6 +17,7 @@ from runtime.seeds import numpy_generator
 from runtime.version import VERSION
 from studio.assets import AssetFolder
 from studio.pose import Pose, sample_pose
+from studio.raster import MOST_SAMPLES
 from studio.sampling import sample_subject
 from studio.subject import rounded
 from studio.words import labels, sentence
@@ -40,7 +41,7 @@ class StudioRenderConfig:
     size: int = 512
     """Picture width and height in pixels."""
     supersampling: int = 2
-    """Samples a side of every pixel."""
+    """Samples a side of every pixel, at most 8."""
     seed: int = 0
     """Same seed, same pictures."""
     test_subjects: int = 2
@@ -150,6 +151,10 @@ def _check(config: StudioRenderConfig) -> None:
     for key in ("n_subjects", "n_views", "size", "supersampling", "variants"):
         if getattr(config, key) < 1:
             raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
+    if config.supersampling > MOST_SAMPLES:
+        raise UserError(
+            f"supersampling is {config.supersampling}; at most {MOST_SAMPLES} is possible"
+        )
     if not 0 <= config.test_subjects < config.n_subjects:
         raise UserError(
             f"test_subjects is {config.test_subjects}; it must be from 0 to n_subjects - 1"

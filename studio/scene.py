@@ -112,7 +112,6 @@ class Scene:
     Args:
         positions [V, 3], uv [V, 2], paint [V, 4], shade [V, 4] (light, fade), normals [V, 3].
         triangles [T, 3] int32; triangle_texture [T] int32; triangle_label [T] uint8.
-        texel_area: [T] twice the triangle's area in texels of its texture's finest level.
         n_solid: triangles below this index are solid, the rest is blended.
         texels [N, 4] uint8: all mips of all textures; table [K, 16, 3] int64: offset, W, H of
             each level; n_levels [K].
@@ -126,7 +125,6 @@ class Scene:
     triangles: np.ndarray
     triangle_texture: np.ndarray
     triangle_label: np.ndarray
-    texel_area: np.ndarray
     n_solid: int
     texels: np.ndarray
     table: np.ndarray
@@ -156,12 +154,6 @@ def flatten(parts: list[Part]) -> Scene:
             np.concatenate([getattr(p, name) for p in ordered]), dtype=dtype
         )
 
-    def texel_area(part: Part) -> np.ndarray:
-        size = part.texture.levels[0].shape
-        a, b, c = (part.uv[part.triangles[:, i]] * [size[1], size[0]] for i in range(3))
-        ab, ac = b - a, c - a
-        return np.abs(ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])
-
     counts = [len(p.triangles) for p in ordered]
     return Scene(
         positions=joined("positions"),
@@ -174,7 +166,6 @@ def flatten(parts: list[Part]) -> Scene:
             np.int32
         ),
         triangle_label=np.repeat([LABELS.index(p.label) for p in ordered], counts).astype(np.uint8),
-        texel_area=np.concatenate([texel_area(p) for p in ordered]).astype(np.float32),
         n_solid=int(sum(len(p.triangles) for p in ordered if not p.blended)),
         texels=np.concatenate(texels),
         table=table,

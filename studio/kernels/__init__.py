@@ -11,6 +11,6 @@ by side, so no result depends on the number of threads.
 
 from studio.kernels.layers import collect
 from studio.kernels.shade import resolve
-from studio.kernels.surface import bounds, mip_levels, project, visible
+from studio.kernels.surface import bounds, footprints, project, visible
 
-__all__ = ["bounds", "collect", "mip_levels", "project", "resolve", "visible"]
+__all__ = ["bounds", "collect", "footprints", "project", "resolve", "visible"]

@@ -42,14 +42,26 @@ def _bilinear_alpha(texels, table, texture, k, u, v):
 
 
 @jit
-def sample_alpha(texels, table, texture, level, u, v):
-    """Trilinear alpha in [0, 1]."""
-    k = int(level)
-    t = level - k
+def _trilinear_alpha(texels, table, texture, k, t, u, v):
     alpha = _bilinear_alpha(texels, table, texture, k, u, v)
     if t > 1e-3:
         alpha += t * (_bilinear_alpha(texels, table, texture, k + 1, u, v) - alpha)
-    return alpha / 255.0
+    return alpha
+
+
+@jit
+def sample_alpha(texels, table, texture, print_, u, v):
+    """Alpha in [0, 1], averaged over the footprint `print_` [4] (`surface.footprints`)."""
+    k = int(print_[0])
+    t = print_[0] - k
+    taps = int(print_[1])
+    total = 0.0
+    for i in range(taps):
+        along = (i + 0.5) / taps - 0.5
+        total += _trilinear_alpha(
+            texels, table, texture, k, t, u + along * print_[2], v + along * print_[3]
+        )
+    return total / (255.0 * taps)
 
 
 @jit
@@ -99,18 +111,45 @@ def _lit(colour, channel, cover, q0, q1, q2, a, b, c, paint, shade):
 
 
 @jit
-def shaded(q0, q1, q2, a, b, c, uv, paint, shade, texels, table, texture, level, decode):
-    """Lit linear colour (r, g, b) at the point with weights q0, q1, q2 of vertices a, b, c."""
-    u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
-    v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
-    k = int(level)
-    t = level - k
+def _trilinear_colour(texels, table, texture, k, t, u, v, decode):
     red, green, blue = _bilinear_colour(texels, table, texture, k, u, v, decode)
     if t > 1e-3:
         red1, green1, blue1 = _bilinear_colour(texels, table, texture, k + 1, u, v, decode)
         red += t * (red1 - red)
         green += t * (green1 - green)
         blue += t * (blue1 - blue)
+    return red, green, blue
+
+
+@jit
+def shaded(
+    q0, q1, q2, a, b, c, uv, paint, shade, texels, table, texture, print_, decode, carefully
+):  # fmt: skip
+    """Lit linear colour (r, g, b) at the point with weights q0, q1, q2 of vertices a, b, c.
+
+    Args:
+        carefully: average over the whole footprint `print_` [4]; else take one bilinear sample,
+            which is enough for fragments whose alpha carries the detail.
+    """
+    u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
+    v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
+    if not carefully:
+        k = int(print_[0] + 0.5)
+        red, green, blue = _bilinear_colour(texels, table, texture, k, u, v, decode)
+    else:
+        k = int(print_[0])
+        t = print_[0] - k
+        taps = int(print_[1])
+        red, green, blue = 0.0, 0.0, 0.0
+        for i in range(taps):
+            along = (i + 0.5) / taps - 0.5
+            red1, green1, blue1 = _trilinear_colour(
+                texels, table, texture, k, t, u + along * print_[2], v + along * print_[3], decode
+            )
+            red += red1
+            green += green1
+            blue += blue1
+        red, green, blue = red / taps, green / taps, blue / taps
     cover = q0 * paint[a, 3] + q1 * paint[b, 3] + q2 * paint[c, 3]
     return (
         _lit(red, 0, cover, q0, q1, q2, a, b, c, paint, shade),

@@ -5,87 +5,120 @@ from __future__ import annotations
 import numpy as np
 
 from studio.kernels.jit import jit
-from studio.kernels.layers import SPENT
+from studio.kernels.layers import SAME_DEPTH, SPENT
 from studio.kernels.sampling import shaded
 from studio.kernels.surface import doubled_area, planes
 
 
 @jit
 def _colour(
-    x, y, t, screen, triangles, texture_of, uv, paint, shade, texels, table, levels, decode
-):
-    """Lit linear colour of triangle `t` at sample (x, y)."""
+    x, y, t, screen, triangles, texture_of, uv, paint, shade, texels, table, prints, decode,
+    carefully,
+):  # fmt: skip
+    """Lit linear colour of triangle `t` at (x, y) of the supersampled picture."""
     a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
     inv = 1.0 / doubled_area(screen, a, b, c)
     d0x, d0y, d1x, d1y = planes(screen, a, b, c, inv)
-    b0 = d0x * (x + 0.5 - screen[b, 0]) + d0y * (y + 0.5 - screen[b, 1])
-    b1 = d1x * (x + 0.5 - screen[c, 0]) + d1y * (y + 0.5 - screen[c, 1])
-    q0 = b0 * screen[a, 2]
-    q1 = b1 * screen[b, 2]
-    q2 = (1.0 - b0 - b1) * screen[c, 2]
+    b0 = d0x * (x - screen[b, 0]) + d0y * (y - screen[b, 1])
+    b1 = d1x * (x - screen[c, 0]) + d1y * (y - screen[c, 1])
+    # Beside the triangle, where it stands for a neighbour, its nearest point counts.
+    q0 = max(b0, 0.0) * screen[a, 2]
+    q1 = max(b1, 0.0) * screen[b, 2]
+    q2 = max(1.0 - b0 - b1, 0.0) * screen[c, 2]
     inv = 1.0 / (q0 + q1 + q2)
     return shaded(
         q0 * inv, q1 * inv, q2 * inv, a, b, c, uv, paint, shade, texels, table, texture_of[t],
-        levels[t], decode,
+        prints[t], decode, carefully,
     )  # fmt: skip
 
 
 @jit
 def resolve(
-    screen, triangles, texture_of, uv, paint, shade, texels, table, levels, decode, encode,
-    ids, head, link, alpha, owner, factor, out,
+    screen, triangles, texture_of, uv, paint, shade, texels, table, prints, decode, encode,
+    zbuf, ids, spent, head, link, mask, depth, alpha, owner, factor, out,
 ):  # fmt: skip
-    """Shades the samples near to far and averages them in linear light.
+    """Shades each pixel near to far and averages its samples in linear light.
+
+    A surface is shaded once in a pixel, in the middle of the samples that see it; a texture's
+    triangles at one depth are one surface.
 
     Args:
+        prints: [T, 4] footprints of a pixel.
         encode: [K] uint8, sRGB of linear light 0..1 in K - 1 steps.
         factor: samples a side of one output pixel.
         out: [H / factor, W / factor, 4] uint8, sRGB and straight alpha, set.
     """
-    share = 1.0 / (factor * factor)
+    n = factor * factor
+    share = 1.0 / n
     steps = encode.shape[0] - 1
+    through = np.zeros(n)  # light left of each sample
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            red, green, blue, cover = 0.0, 0.0, 0.0, 0.0
-            for y in range(row * factor, (row + 1) * factor):
-                for x in range(column * factor, (column + 1) * factor):
-                    through = 1.0
-                    r, g, b = 0.0, 0.0, 0.0
-                    f = head[y, x]
-                    while f >= 0:
-                        r1, g1, b1 = _colour(
-                            x, y, owner[f], screen, triangles, texture_of, uv, paint, shade,
-                            texels, table, levels, decode,
-                        )  # fmt: skip
-                        weight = through * alpha[f]
-                        r += weight * r1
-                        g += weight * g1
-                        b += weight * b1
-                        through *= 1.0 - alpha[f]
-                        f = link[f]
-                    if through < SPENT:
-                        # What is behind was not collected: the rest stands for it.
-                        r, g, b = r / (1 - through), g / (1 - through), b / (1 - through)
-                        through = 0.0
-                    elif ids[y, x] >= 0:
-                        r1, g1, b1 = _colour(
-                            x, y, ids[y, x], screen, triangles, texture_of, uv, paint, shade,
-                            texels, table, levels, decode,
-                        )  # fmt: skip
-                        r += through * r1
-                        g += through * g1
-                        b += through * b1
-                        through = 0.0
-                    red += r
-                    green += g
-                    blue += b
-                    cover += 1.0 - through
+            y0, x0 = row * factor, column * factor
+            red, green, blue, total = 0.0, 0.0, 0.0, 0.0
+            through[:] = 1.0
+            f = head[row, column]
+            while f >= 0:
+                weight, count, sx, sy = 0.0, 0, 0, 0
+                for s in range(n):
+                    j, i = s // factor, s % factor
+                    if (mask[f] >> s) & 1 and depth[f] >= spent[y0 + j, x0 + i]:
+                        weight += through[s] * alpha[f]
+                        through[s] *= 1.0 - alpha[f]
+                        count += 1
+                        sx += i
+                        sy += j
+                if weight > 0.0:
+                    r, g, b = _colour(
+                        x0 + sx / count + 0.5, y0 + sy / count + 0.5, owner[f], screen,
+                        triangles, texture_of, uv, paint, shade, texels, table, prints, decode,
+                        False,
+                    )  # fmt: skip
+                    red += weight * r
+                    green += weight * g
+                    blue += weight * b
+                    total += weight
+                f = link[f]
+            cover = float(n)
+            for s in range(n):
+                t = ids[y0 + s // factor, x0 + s % factor]
+                if through[s] < SPENT:
+                    continue  # what is behind was not collected
+                if t < 0:
+                    cover -= through[s]
+                    continue
+                weight, count, sx, sy = 0.0, 0, 0, 0
+                iz = max(
+                    zbuf[y0 + s // factor, x0 + s % factor],
+                    spent[y0 + s // factor, x0 + s % factor],
+                )
+                slack = np.float32(SAME_DEPTH) * iz
+                for k in range(s, n):
+                    j, i = k // factor, k % factor
+                    t1 = ids[y0 + j, x0 + i]
+                    if t1 < 0 or through[k] < SPENT:
+                        continue
+                    near = abs(max(zbuf[y0 + j, x0 + i], spent[y0 + j, x0 + i]) - iz) < slack
+                    if t1 == t or (near and texture_of[t1] == texture_of[t]):
+                        weight += through[k]
+                        through[k] = 0.0
+                        count += 1
+                        sx += i
+                        sy += j
+                r, g, b = _colour(
+                    x0 + sx / count + 0.5, y0 + sy / count + 0.5, t, screen, triangles,
+                    texture_of, uv, paint, shade, texels, table, prints, decode, True,
+                )  # fmt: skip
+                red += weight * r
+                green += weight * g
+                blue += weight * b
+                total += weight
             level = int(cover * share * 255.0 + 0.5)
             out[row, column, 3] = level
             if level > 0:
-                out[row, column, 0] = encode[int(min(red / cover, 1.0) * steps + 0.5)]
-                out[row, column, 1] = encode[int(min(green / cover, 1.0) * steps + 0.5)]
-                out[row, column, 2] = encode[int(min(blue / cover, 1.0) * steps + 0.5)]
+                out[row, column, 0] = encode[int(min(red / total, 1.0) * steps + 0.5)]
+                out[row, column, 1] = encode[int(min(green / total, 1.0) * steps + 0.5)]
+                out[row, column, 2] = encode[int(min(blue / total, 1.0) * steps + 0.5)]
             else:
                 for k in range(3):
                     out[row, column, k] = np.uint8(0)

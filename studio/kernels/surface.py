@@ -1,4 +1,4 @@
-"""Projection, mip levels and the solid surface."""
+"""Projection, texture footprints and the solid surface."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from studio.kernels.sampling import nearest_alpha
 
 # Barycentric slack: samples on the edge between two triangles belong to one of them at least.
 _SLACK = 1e-10
+
+MOST_TAPS = 4.0  # texture samples along a footprint's long axis
+SHARPER = 0.5  # mip levels below the one whose texels are as large as a pixel
 
 
 @jit
@@ -43,28 +46,58 @@ def bounds(screen):
 
 
 @jit
-def mip_levels(screen, triangles, first, texture_of, texel_area, n_levels):
-    """Levels [T] float32 (fractional) at which a texel covers about one sample.
+def footprints(screen, triangles, first, last, texture_of, uv, table, n_levels, rate):
+    """How a texture is filtered over one shaded pixel of each triangle.
 
-    A level within a quarter of a whole one is rounded to it and the span between stretched, so
-    that half of the triangles need one level only; the blend stays continuous.
+    The pixel's image in the texture is an ellipse. A triangle seen at a slant takes several taps
+    along the ellipse's long axis, so that neither thin strands on it break up into dots nor the
+    short axis is blurred (Heckbert 1989, section 3.5; taps as in McCormack et al. 1999, "Feline").
 
     Args:
-        first: levels of triangles before it are left 0.
-        texel_area: [T] twice the area of each triangle in texels of level 0.
+        first, last: only these triangles are set.
+        n_levels: [K] mip levels of each texture.
+        rate: samples a side of a shaded pixel.
+
+    Returns:
+        [T, 4] float32: fractional mip level, number of taps, long axis in texture coordinates. A
+        level within a quarter of a whole one is rounded to it and the span between stretched, so
+        that half of the triangles need one level only; the blend stays continuous.
     """
-    out = np.zeros(triangles.shape[0], dtype=np.float32)
-    for t in range(first, triangles.shape[0]):
+    out = np.zeros((triangles.shape[0], 4), dtype=np.float32)
+    for t in range(first, last):
+        out[t, 1] = 1.0
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        area = abs(
-            (screen[b, 0] - screen[a, 0]) * (screen[c, 1] - screen[a, 1])
-            - (screen[c, 0] - screen[a, 0]) * (screen[b, 1] - screen[a, 1])
-        )
-        if texel_area[t] > area and area > 0.0:
-            level = 0.5 * math.log2(texel_area[t] / area)
-            whole = math.floor(level)
-            part = min(max(2.0 * (level - whole) - 0.5, 0.0), 1.0)
-            out[t] = min(whole + part, n_levels[texture_of[t]] - 1.0)
+        area = doubled_area(screen, a, b, c)
+        texture = texture_of[t]
+        if area == 0.0 or n_levels[texture] == 1:
+            continue
+        w, h = table[texture, 0, 1], table[texture, 0, 2]
+        e1u, e1v = (uv[b, 0] - uv[a, 0]) * w, (uv[b, 1] - uv[a, 1]) * h
+        e2u, e2v = (uv[c, 0] - uv[a, 0]) * w, (uv[c, 1] - uv[a, 1]) * h
+        f1x, f1y = screen[b, 0] - screen[a, 0], screen[b, 1] - screen[a, 1]
+        f2x, f2y = screen[c, 0] - screen[a, 0], screen[c, 1] - screen[a, 1]
+        scale = rate / area
+        ux, uy = (e1u * f2y - e2u * f1y) * scale, (e2u * f1x - e1u * f2x) * scale
+        vx, vy = (e1v * f2y - e2v * f1y) * scale, (e2v * f1x - e1v * f2x) * scale
+        uu, vv, uw = ux * ux + uy * uy, vx * vx + vy * vy, ux * vx + uy * vy
+        spread = math.sqrt((uu - vv) * (uu - vv) + 4.0 * uw * uw)
+        major = 0.5 * (uu + vv + spread)  # squared lengths of the ellipse's axes
+        minor = 0.5 * (uu + vv - spread)
+        if major <= 1.0:
+            continue
+        long_axis = math.sqrt(major)
+        taps = min(math.ceil(long_axis / math.sqrt(max(minor, 1.0)) - 0.4), MOST_TAPS)
+        if taps > 1.0:
+            # The larger of the two eigenvectors' forms, for its precision.
+            du, dv = (major - vv, uw) if uu > vv else (uw, major - uu)
+            length = long_axis / math.sqrt(du * du + dv * dv)
+            out[t, 1] = taps
+            out[t, 2] = du * length / w
+            out[t, 3] = dv * length / h
+        level = max(math.log2(long_axis / max(taps, 1.0)) - SHARPER, 0.0)
+        whole = math.floor(level)
+        part = min(max(2.0 * (level - whole) - 0.5, 0.0), 1.0)
+        out[t, 0] = min(whole + part, n_levels[texture] - 1.0)
     return out
 
 
@@ -117,12 +150,12 @@ def span(r, d, low, high):
 
 @jit
 def visible(
-    screen, triangles, first, last, texture_of, uv, shade, texels, table, levels, cut, zbuf, ids
+    screen, triangles, first, last, texture_of, uv, shade, texels, table, prints, cut, zbuf, ids
 ):
     """Draws triangles [first, last) into the depth buffer and the id buffer.
 
     Args:
-        levels: [T] mip levels; read only with a `cut`.
+        prints: [T, 4] footprints; read only with a `cut`.
         cut: alpha from which a texel is solid; 0 draws everything without looking at alpha.
         zbuf: [H, W] float32, 1/z of the nearest fragment so far (0: none), updated.
         ids: [H, W] int32, its triangle (-1: none), updated.
@@ -161,7 +194,7 @@ def visible(
                     u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
                     v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
                     fade = q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3]
-                    alpha = nearest_alpha(texels, table, texture_of[t], levels[t], u, v)
+                    alpha = nearest_alpha(texels, table, texture_of[t], prints[t, 0], u, v)
                     if fade * alpha < cut:
                         continue
                 zbuf[y, x] = iz

@@ -171,3 +171,61 @@ def test_missing_numba_is_told_in_a_sentence(monkeypatch):
     monkeypatch.delattr(studio, "kernels", raising=False)
     with pytest.raises(UserError, match="numba"):
         load_kernels()
+
+
+def _strands(reference, tilt):
+    """A square of fine dark strands on nothing, turned about the y axis by `tilt` radians."""
+    from studio.scene import Part
+    from studio.textures import build_mips
+
+    image = np.zeros((256, 256, 4), dtype=np.uint8)
+    image[:, ::4, 3] = 255
+    flat = reference.plane(0.0, (0, 0, 0, 1), blended=True)
+    turn = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
+    return flatten(
+        [
+            Part(
+                "hair",
+                flat.positions @ turn,
+                flat.triangles,
+                flat.uv,
+                build_mips(image),
+                blended=True,
+            )
+        ]
+    )
+
+
+@pytest.mark.parametrize("tilt", [0.0, 1.2])
+def test_strands_finer_than_a_pixel_are_an_even_veil(reference, tilt):
+    """A quarter of the texture is covered, so alpha is a quarter, also seen at a slant."""
+    image = draw(_strands(reference, tilt), Camera.of(head_rig(1, SIZE), 0), 2)
+    inside = image[26:38, 31:33, 3] / 255
+    assert inside.mean() == pytest.approx(0.25, abs=0.02)
+    assert inside.std() < 0.03
+
+
+def test_a_pixel_shaded_once_is_the_mean_of_many_samples(reference):
+    """Curved, textured, translucent layers over a solid: close to sixteen times the samples."""
+    from studio.textures import build_mips
+
+    rng = np.random.default_rng(3)
+    vertices, triangles = reference.blob(1, 20)
+    noise = rng.integers(0, 255, (128, 128, 4)).astype(np.uint8)
+    parts = [reference.solid(0.8 * vertices, triangles, (0.7, 0.5, 0.4))]
+    for scale in (0.9, 0.95, 1.0):
+        part = reference.solid(scale * vertices, triangles)
+        part.uv, part.texture, part.blended = vertices[:, :2] + 0.5, build_mips(noise), True
+        parts.append(part)
+    camera = Camera.of(head_rig(1, SIZE), 0)
+    scene = flatten(parts)
+    few, many = (draw(scene, camera, n).astype(float) for n in (2, 8))
+    inside = many[..., 3] == 255
+    assert inside.sum() > 500
+    assert np.sqrt(((few - many)[inside] ** 2).mean()) < 8
+    assert np.abs((few - many)[inside].mean(0)).max() < 1.5
+
+
+def test_too_many_samples_are_refused(reference):
+    with pytest.raises(UserError, match="supersampling"):
+        draw(flatten([reference.plane(0, (1, 1, 1, 1))]), Camera.of(head_rig(1, 8), 0), 9)

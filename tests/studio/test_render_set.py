@@ -54,7 +54,14 @@ def test_shard_comes_from_the_launcher(monkeypatch, variables, expected):
 
 
 @pytest.mark.parametrize(
-    "change", [{"n_views": 0}, {"size": 0}, {"test_subjects": 64}, {"low_elevation": 70.0}]
+    "change",
+    [
+        {"n_views": 0},
+        {"size": 0},
+        {"test_subjects": 64},
+        {"low_elevation": 70.0},
+        {"supersampling": 9},
+    ],
 )
 def test_impossible_settings_are_refused_before_anything_is_read(tmp_path, change):
     config = StudioRenderConfig(output_dir=tmp_path / "out", **change)

@@ -20,6 +20,7 @@ from studio.cards import (
     style_cards,
 )
 from studio.crop import crop
+from studio.curls import CURL_STYLES, CurlStyle, curl_parts
 from studio.dress import clothes_parts
 from studio.face import eye_parts, finish_eyes, glasses_parts, hair_cards, mouth_parts
 from studio.garments import CUTS, carried_share, garment_parts
@@ -154,8 +155,8 @@ def _hair(
     ears = bust(assets).ears
     if subject.hair == "bald":
         return []
-    if subject.hair in SHELL_STYLES:
-        style = SHELL_STYLES[subject.hair]
+    style = SHELL_STYLES.get(subject.hair) or CURL_STYLES.get(subject.hair)
+    if style is not None:
         height = hairline(skin.positions, subject.receding)
         region = np.clip(0.5 + height / 0.09, 0, 1)
         region[np.isin(skin.source, ears)] = 0.0
@@ -163,10 +164,13 @@ def _hair(
         # Hair stands less high at the nape and temples than on the crown.
         sag = np.clip(0.45 + 0.9 * (skin.positions[:, 1] + 0.05), 0.3, 1.0)
         rng = numpy_generator(subject.seed, "hair", subject.index)
-        out = shell_parts(
-            skin, region, (0.3 + 0.7 * rise) * sag, style, colour, rng, min(size, 1024)
-        )
-        under = out[0].positions[out[0].fade > 0.5]
+        rise = (0.3 + 0.7 * rise) * sag
+        if isinstance(style, CurlStyle):
+            rise = rise * (0.6 + 0.4 * subject.hair_length)
+            out = curl_parts(skin, region, rise, style, colour, rng, min(size, 1024))
+        else:
+            out = shell_parts(skin, region, rise, style, colour, rng, min(size, 1024))
+        under = skin.positions[region > 0.5]
     else:
         proxy = assets.proxy(assets.proxies("hair")[subject.hair])
         fitted = style_cards(fit_cards(assets, proxy, points, subject.hair_mirrored), subject)

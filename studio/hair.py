@@ -1,4 +1,4 @@
-"""Procedural hair in shells: buzz cut, crop, curls, afro, beards.
+"""Procedural hair in shells: buzz cut, crop, beards.
 
 A shell style is a stack of copies of the scalp, each a little further out. Their texture is a
 field of strand cross-sections that thin out towards the tips, so the stack reads as short fur.
@@ -43,8 +43,6 @@ class ShellStyle:
 SHELL_STYLES = {
     "buzz": ShellStyle(0.016, 4, 0.0, 0.88, 0.6, 0.0, 0.1),
     "crop": ShellStyle(0.05, 9, 1.2, 0.85, 0.55, 0.2, 0.3),
-    "curls": ShellStyle(0.12, 16, 5.0, 0.9, 0.5, 0.5, 0.45),
-    "afro": ShellStyle(0.22, 24, 4.0, 0.95, 0.35, 0.85, 0.2),
 }
 
 BEARD_STYLES = {
@@ -106,7 +104,7 @@ def shell_parts(
     radial /= np.linalg.norm(radial, axis=1, keepdims=True)
     grow = normals * (1 - style.outward) + radial * style.outward
     grow /= np.linalg.norm(grow, axis=1, keepdims=True)
-    uv = _azimuthal(points, middle, (region[:, None] * radial).sum(0))
+    uv = azimuthal(points, middle, (region[:, None] * radial).sum(0))
     out = []
     for k, texture in enumerate(_shell_textures(style, colour, rng, size)):
         t = (k + 1) / style.layers
@@ -127,7 +125,7 @@ def shell_parts(
     return out
 
 
-def _azimuthal(points: np.ndarray, middle: np.ndarray, axis: np.ndarray) -> np.ndarray:
+def azimuthal(points: np.ndarray, middle: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """Equal-area map [V, 2] of directions from `middle`, centred on `axis`, seam opposite."""
     d = points - middle
     d /= np.linalg.norm(d, axis=1, keepdims=True)

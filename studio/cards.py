@@ -11,13 +11,15 @@ from scipy.spatial import cKDTree
 from runtime.seeds import numpy_generator
 from studio.assets import AssetFolder, Proxy, diffuse_texture
 from studio.crop import clip_at
+from studio.obj import PolyMesh
 from studio.scene import Part, part_from_mesh
 from studio.subdivide import subdivision
 from studio.subject import Subject
-from studio.textures import build_mips, read_texture, tint_by_luminance
+from studio.textures import LUMINANCE, SRGB_TO_LINEAR, build_mips, encode, read_texture
 
 _GAP = 0.006  # hair stays this far above the skin, house units
-_COARSE = 2500  # card styles with fewer faces are subdivided once
+_SPREAD, _MOST = 0.4, 0.8  # standard deviation and limit of a strand's log luminance
+_COARSE = 4000  # card styles with fewer faces are subdivided once
 _HANGS_FROM = 0.08  # height below which hair hangs
 
 
@@ -36,8 +38,22 @@ def _mirror_of(assets: AssetFolder) -> np.ndarray:
     return cKDTree(vertices).query(vertices * np.array([-1.0, 1.0, 1.0]))[1]
 
 
-def style_cards(points: np.ndarray, subject: Subject) -> np.ndarray:
-    """Lengthens, waves and lifts fitted hair at `points` [V, 3] as the subject wears it."""
+def refined_cards(hair: Proxy, fitted: np.ndarray) -> tuple[PolyMesh, np.ndarray]:
+    """Mesh and points of hair `fitted` [V, 3], fine enough for its outline and its waves."""
+    mesh = hair.mesh
+    if len(mesh.faces) >= _COARSE:
+        return mesh, fitted
+    mesh, matrix, _ = subdivision(mesh)
+    return mesh, matrix @ fitted
+
+
+def style_cards(points: np.ndarray, subject: Subject, scalp: np.ndarray) -> np.ndarray:
+    """Lengthens, waves and lifts fitted hair at `points` [V, 3] as the subject wears it.
+
+    Args:
+        scalp: [V] height above the hairline of the skin nearest to each point, house units; hair
+            is lifted over the scalp only, so that its edge stays on the head.
+    """
     middle = np.array([0.0, 0.2, -0.05])
     out = points.copy()
     below = np.maximum(_HANGS_FROM - out[:, 1], 0)
@@ -50,7 +66,9 @@ def style_cards(points: np.ndarray, subject: Subject) -> np.ndarray:
     away = 0.03 * swing * (1 + np.sin(phase + 2 + 6 * around))
     out[:, 0] += side * np.cos(around) + away * np.sin(around)
     out[:, 2] += away * np.cos(around) - side * np.sin(around)
-    lifted = 0.09 * subject.hair_volume * np.clip((out[:, 1] + 0.25) / 0.5, 0, 1)
+    lifted = 0.11 * subject.hair_volume * np.clip((out[:, 1] + 0.25) / 0.5, 0, 1)
+    rooted = np.clip(scalp / 0.22, 0, 1)
+    lifted *= rooted * rooted * (3 - 2 * rooted)
     return out + lifted[:, None] * (out - middle)
 
 
@@ -89,16 +107,33 @@ def cover_of(skin: Part, ears: np.ndarray, clothes: list[Part]) -> tuple[np.ndar
     return np.concatenate(points), np.concatenate(normals)
 
 
-def card_part(hair: Proxy, points: np.ndarray, colour: np.ndarray, size: int) -> Part:
-    """Hair cards at `points` [V, 3] in `colour` (linear)."""
+def card_part(
+    hair: Proxy, mesh: PolyMesh, points: np.ndarray, colour: np.ndarray, size: int
+) -> Part:
+    """Hair cards of `mesh` (see `refined_cards`) at `points` [V, 3] in `colour` (linear)."""
     texture = diffuse_texture(hair.material)
     image = painted_strands(size) if texture is None else read_texture(texture, size)
-    image = tint_by_luminance(image, colour, contrast=0.65)
-    mesh = hair.mesh
-    if len(mesh.faces) < _COARSE:  # its outline would show corners
-        mesh, matrix, _ = subdivision(mesh)
-        points = matrix @ points
-    return part_from_mesh(mesh, points, "hair", build_mips(image), blended=True)
+    image = tint_strands(image, colour)
+    return part_from_mesh(mesh, points, "hair", build_mips(image), blended=True, sheer=True)
+
+
+def tint_strands(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Strands (uint8 RGBA) in `colour` (linear): the picture keeps its light and dark, evened out.
+
+    Some styles' textures have painted highlights and near-black roots whose luminances lie a
+    factor 100 apart. Logarithms of luminance are scaled to a common spread and rolled off.
+    """
+    light = SRGB_TO_LINEAR[image[..., :3]] @ LUMINANCE
+    seen = light[image[..., 3] > 64]
+    if not len(seen):
+        seen = light.ravel()
+    low, middle, high = np.percentile(seen, [16, 50, 84])
+    floor = 0.15 * middle + 1e-4  # tells black from nearly black no more
+    light = np.log(light + floor)
+    low, middle, high = np.log(np.array([low, middle, high]) + floor)
+    relative = (light - middle) * min(_SPREAD / max(0.5 * (high - low), 1e-6), 1.0)
+    relative = _MOST * np.tanh(relative / _MOST)
+    return np.concatenate([encode(np.exp(relative)[..., None] * colour), image[..., 3:]], -1)
 
 
 @lru_cache(maxsize=2)
@@ -106,10 +141,10 @@ def painted_strands(size: int) -> np.ndarray:
     """Opaque strands along v, uint8 RGBA [size, size], for styles whose texture is missing."""
     noise = numpy_generator(0, "strands").standard_normal((size, size))
     light = 0.0
-    for across, along, share in ((0.7, size / 6, 0.5), (size / 160, size / 4, 0.5)):
+    for across, along, share in ((0.7, size / 6, 0.6), (size / 200, size / 4, 0.4)):
         field = gaussian_filter(noise, (along, across), mode="wrap")
         light = light + share * field / field.std()
-    grey = np.round(np.clip(128 + 26 * light, 20, 250)).astype(np.uint8)
+    grey = np.round(np.clip(128 + 15 * light, 20, 250)).astype(np.uint8)
     return np.stack([grey, grey, grey, np.full_like(grey, 255)], -1)
 
 

@@ -63,6 +63,7 @@ def clip_at(part: Part, distance: np.ndarray) -> tuple[Part, np.ndarray]:
         source=source,
         blended=part.blended,
         casts=part.casts,
+        sheer=part.sheer,
     )
     segments = np.stack([grown.positions[ab], grown.positions[ac]], 1)
     triangles = np.concatenate([kept, tri_alone, tri_pair])
@@ -85,6 +86,7 @@ def _reindexed(part: Part, triangles: np.ndarray) -> Part:
         source=part.source[used] if len(part.source) else part.source,
         blended=part.blended,
         casts=part.casts,
+        sheer=part.sheer,
     )
 
 

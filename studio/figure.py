@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from runtime.seeds import numpy_generator
 from studio.assets import AssetFolder, Proxy
@@ -17,6 +18,7 @@ from studio.cards import (
     fit_cards,
     lift_off,
     opaque_samples,
+    refined_cards,
     style_cards,
 )
 from studio.crop import crop
@@ -173,11 +175,14 @@ def _hair(
         under = skin.positions[region > 0.5]
     else:
         proxy = assets.proxy(assets.proxies("hair")[subject.hair])
-        fitted = style_cards(fit_cards(assets, proxy, points, subject.hair_mirrored), subject)
+        fitted = fit_cards(assets, proxy, points, subject.hair_mirrored)
+        mesh, fitted = refined_cards(proxy, fitted)
+        _, nearest = cKDTree(skin.positions).query(fitted)
+        fitted = style_cards(fitted, subject, hairline(skin.positions)[nearest])
         if hat is not None:
             fitted = hat.flatten(fitted)
         fitted = lift_off(fitted, *cover_of(skin, ears, clothes))
-        out = [card_part(proxy, fitted, colour, size // 2)]
+        out = [card_part(proxy, mesh, fitted, colour, size // 2)]
         centres = [0.5 * (eye.positions.min(0) + eye.positions.max(0)) for eye in eyes]
         out = [clear_face(part, centres) for part in out]
         under = opaque_samples(out[0])

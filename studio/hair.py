@@ -73,7 +73,7 @@ def hairline(points: np.ndarray, receding: float = 0.0) -> np.ndarray:
     corners = receding * (0.5 + np.exp(-(((x - 0.24) / 0.1) ** 2)))
     front = 0.8 * (np.interp(y, _LINE_HEIGHT, _LINE_DEPTH) * forehead - z - corners * (y > 0.2))
     nape = y - np.where(z < 0, 0.1 + 0.6 * z, 0.1 - 1.2 * z)
-    return np.where(z > 0, np.minimum(front, np.maximum(nape, y + 0.04)), nape)
+    return np.where(z > 0, np.minimum(front, np.maximum(nape, y - 0.03)), nape)
 
 
 def shell_parts(
@@ -119,6 +119,7 @@ def shell_parts(
                 normals=grow,
                 blended=True,
                 casts=k % 3 == 2,
+                sheer=True,
                 fade=region * (1 - 0.3 * t),
             )
         )

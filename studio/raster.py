@@ -126,6 +126,7 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     zbuf = np.zeros(shape, dtype=np.float32)
     surface = np.full(shape, -1, dtype=np.int32)
     kernels.visible(screen, triangles, 0, scene.n_solid, *textured, 0.0, zbuf, surface)
+    magnification = camera.fx * camera.fy * supersampling**2
     room = 4 * out.shape[0] * out.shape[1] if len(order) else 0
     while True:
         ids, spent = surface.copy(), np.zeros(shape, dtype=np.float32)
@@ -134,7 +135,10 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
         mask = np.empty(room, dtype=np.int64)
         depth, alpha = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.float32)
         lists = (ids, spent, head, link, mask, depth, alpha, owner)
-        if kernels.collect(screen, triangles, order, *textured, supersampling, zbuf, *lists):
+        if kernels.collect(
+            screen, scene.positions, scene.triangle_sheer, magnification, triangles, order,
+            *textured, supersampling, zbuf, *lists,
+        ):  # fmt: skip
             break
         room *= 2
     shading = (texture_of, scene.uv, scene.paint, scene.shade, *textures)

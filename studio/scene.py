@@ -29,6 +29,8 @@ class Part:
         source: [V] vertex index in the mesh the part was made from.
         blended: whether alpha is blended (else the part is solid).
         casts: whether the part throws shadows.
+        sheer: whether a blended part fades where it is seen edge-on, as sheets of strands do;
+            their edges would break up into dots.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Part:
     source: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     blended: bool = False
     casts: bool = True
+    sheer: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.positions)
@@ -111,7 +114,8 @@ class Scene:
 
     Args:
         positions [V, 3], uv [V, 2], paint [V, 4], shade [V, 4] (light, fade), normals [V, 3].
-        triangles [T, 3] int32; triangle_texture [T] int32; triangle_label [T] uint8.
+        triangles [T, 3] int32; triangle_texture [T] int32; triangle_label [T] uint8;
+            triangle_sheer [T] bool.
         n_solid: triangles below this index are solid, the rest is blended.
         texels [N, 4] uint8: all mips of all textures; table [K, 16, 3] int64: offset, W, H of
             each level; n_levels [K].
@@ -125,6 +129,7 @@ class Scene:
     triangles: np.ndarray
     triangle_texture: np.ndarray
     triangle_label: np.ndarray
+    triangle_sheer: np.ndarray
     n_solid: int
     texels: np.ndarray
     table: np.ndarray
@@ -166,6 +171,7 @@ def flatten(parts: list[Part]) -> Scene:
             np.int32
         ),
         triangle_label=np.repeat([LABELS.index(p.label) for p in ordered], counts).astype(np.uint8),
+        triangle_sheer=np.repeat([p.sheer for p in ordered], counts),
         n_solid=int(sum(len(p.triangles) for p in ordered if not p.blended)),
         texels=np.concatenate(texels),
         table=table,

@@ -64,6 +64,11 @@ def lay(part: Part, colour: np.ndarray, cover: np.ndarray) -> None:
 
 def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: Subject) -> None:
     """Colours the skin right under the hair, so that gaps between cards show no bare scalp."""
+    line = hairline(part.positions)
+    # Skin textures have hair painted down the nape and temples, in a colour of their own.
+    bare = np.clip((line + 0.26) / 0.1, 0, 1) * np.clip((0.26 - part.positions[:, 2]) / 0.1, 0, 1)
+    bare[np.isin(part.source, ears)] = 0.0
+    lay(part, srgb_to_linear(skin_tone(subject.tone)), 0.85 * bare)
     distance, _ = cKDTree(hair_points).query(part.positions)
     above = np.clip(hairline(part.positions, subject.receding) / 0.1 + 0.5, 0, 1)
     cover = np.clip(1.4 - distance / 0.05, 0, 1) * above * 0.9

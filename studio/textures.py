@@ -138,15 +138,6 @@ def tint_towards(
     return np.stack([*channels, image[..., 3]], -1)
 
 
-def tint_by_luminance(image: np.ndarray, colour: np.ndarray, contrast: float = 1.0) -> np.ndarray:
-    """Replaces hue: `colour` (linear) times the texture's luminance relative to its mean."""
-    light = SRGB_TO_LINEAR[image[..., :3]] @ LUMINANCE
-    alpha = image[..., 3].astype(np.float32) / 255
-    mean = float((light * alpha).sum() / max(alpha.sum(), 1.0))
-    relative = np.clip(light / max(mean, 1e-4), 0.0, 4.0) ** contrast
-    return np.concatenate([encode(relative[..., None] * colour), image[..., 3:]], -1)
-
-
 def shift_hue(image: np.ndarray, turn: float, saturation: float, value: float) -> np.ndarray:
     """Turns the hue of `image` by `turn` (1 = full circle), scales saturation and value."""
     hsv = np.asarray(Image.fromarray(image[..., :3]).convert("HSV")).astype(np.float32)

@@ -6,6 +6,8 @@ alpha (Carpenter 1984, "The A-buffer").
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from studio.kernels.jit import jit
@@ -15,6 +17,7 @@ from studio.kernels.surface import box, doubled_area, planes, span
 SOLID_ALPHA = 250.0 / 255.0
 CLEAR_ALPHA = 2.0 / 255.0
 SPENT = 1.0 / 128.0  # what lies behind this transmittance is not drawn
+SHEER_FROM, SHEER_TO = 0.04, 0.24  # cosines between which sheer sheets fade in
 SAME_DEPTH = 2e-3  # relative; fragments of one texture this close are parts of one surface
 
 
@@ -43,6 +46,16 @@ def _spend(first, bit, link, mask, depth, alpha):
 
 
 @jit
+def _spread(positions, a, b, c):
+    """Twice the area of a triangle in the world."""
+    ux, vx = positions[b, 0] - positions[a, 0], positions[c, 0] - positions[a, 0]
+    uy, vy = positions[b, 1] - positions[a, 1], positions[c, 1] - positions[a, 1]
+    uz, vz = positions[b, 2] - positions[a, 2], positions[c, 2] - positions[a, 2]
+    x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    return math.sqrt(x * x + y * y + z * z)
+
+
+@jit
 def _joint(bits, alpha, more_bits, more_alpha):
     """Alpha of two fragments' samples together."""
     n, m = 0, 0
@@ -57,8 +70,8 @@ def _joint(bits, alpha, more_bits, more_alpha):
 
 @jit
 def collect(
-    screen, triangles, order, texture_of, uv, shade, texels, table, prints, factor, zbuf, ids,
-    spent, head, link, mask, depth, alpha, owner,
+    screen, positions, sheer, magnification, triangles, order, texture_of, uv, shade, texels,
+    table, prints, factor, zbuf, ids, spent, head, link, mask, depth, alpha, owner,
 ):  # fmt: skip
     """Lists each pixel's translucent fragments, near to far, as far as light comes through.
 
@@ -67,6 +80,8 @@ def collect(
     cost a depth test only; `order` front to back makes that early, the result is the same for any.
 
     Args:
+        positions: [V, 3] in the world; sheer: [T] whether a triangle fades where seen edge-on.
+        magnification: samples² on the screen of unit area at unit distance.
         order: [K] blended triangles.
         prints: [T, 4] footprints of a pixel.
         factor: samples a side of one pixel, at most 8.
@@ -105,6 +120,14 @@ def collect(
         cx, cy = float(screen[c, 0]), float(screen[c, 1])
         dzx = d0x * (za - zc) + d1x * (zb - zc)
         nearest = max(za, zb, zc)
+        presence = 1.0
+        if sheer[t]:
+            cosine = abs(area) / max(
+                magnification * (za * zb * zc) ** (2.0 / 3.0) * _spread(positions, a, b, c), 1e-30
+            )
+            presence = min(max((cosine - SHEER_FROM) / (SHEER_TO - SHEER_FROM), 0.0), 1.0)
+            if presence == 0.0:
+                continue
         for row in range(y_min // factor, (y_max - 1) // factor + 1):
             first, last = w, 0
             for j in range(factor):
@@ -161,7 +184,7 @@ def collect(
                 u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
                 v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
                 cover = sample_alpha(texels, table, texture_of[t], prints[t], u, v)
-                cover *= q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3]
+                cover *= presence * (q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3])
                 if cover < CLEAR_ALPHA:
                     continue
                 done = False

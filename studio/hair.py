@@ -42,12 +42,12 @@ class ShellStyle:
 
 SHELL_STYLES = {
     "buzz": ShellStyle(0.016, 4, 0.0, 0.88, 0.6, 0.0, 0.1),
-    "crop": ShellStyle(0.05, 9, 1.2, 0.85, 0.55, 0.2, 0.3),
+    "crop": ShellStyle(0.05, 7, 1.2, 0.85, 0.55, 0.2, 0.3),
 }
 
 BEARD_STYLES = {
     "short": ShellStyle(0.014, 4, 0.0, 0.7, 0.5, 0.0, 0.2),
-    "full": ShellStyle(0.05, 9, 1.0, 0.8, 0.5, 0.0, 0.3),
+    "full": ShellStyle(0.05, 7, 1.0, 0.8, 0.5, 0.0, 0.3),
     "goatee": ShellStyle(0.025, 6, 0.4, 0.72, 0.5, 0.0, 0.25),
     "moustache": ShellStyle(0.02, 5, 0.4, 0.72, 0.5, 0.0, 0.25),
 }
@@ -92,6 +92,10 @@ def shell_parts(
         rise: [V] share of the style's height at each vertex.
         colour: linear.
         size: texture side for styles of 8 layers; finer for fewer, coarser for more.
+
+    Returns:
+        From the roots to the tips; clumps have no bare scalp between them, so their first layer
+        is closed and lies where they part.
     """
     size = max(8, int(size * (8 / style.layers) ** 0.5))
     triangles = skin.triangles[(region[skin.triangles] > 0).any(1)]
@@ -106,8 +110,9 @@ def shell_parts(
     grow /= np.linalg.norm(grow, axis=1, keepdims=True)
     uv = azimuthal(points, middle, (region[:, None] * radial).sum(0))
     out = []
+    heights = _heights(style)
     for k, texture in enumerate(_shell_textures(style, colour, rng, size)):
-        t = (k + 1) / style.layers
+        t = heights[k]
         layer = points + grow * (style.height * rise[used] * t + 0.3 * _GAP)[:, None]
         out.append(
             Part(
@@ -124,6 +129,11 @@ def shell_parts(
             )
         )
     return out
+
+
+def _heights(style: ShellStyle) -> np.ndarray:
+    """Share of the style's height at which each layer lies."""
+    return np.linspace(0.22 if style.clump else 1 / style.layers, 1, style.layers)
 
 
 def azimuthal(points: np.ndarray, middle: np.ndarray, axis: np.ndarray) -> np.ndarray:
@@ -159,12 +169,11 @@ def _shell_textures(
     height = np.maximum(height, 0.45)
     shade = 0.75 + 0.5 * rank
     out = []
-    for k in range(style.layers):
-        t = (k + 1) / style.layers
+    for k, t in enumerate(_heights(style)):
         keep = style.cover * np.clip(height - t, 0, 1) ** style.taper if t > 0.05 else style.cover
         keep = np.minimum(keep, style.cover * (1 - 0.6 * t))
-        if style.clump and t < 0.25:
-            keep = np.ones_like(keep)  # no bare scalp between curls
+        if style.clump and k == 0:
+            keep = np.ones_like(keep)
         alpha = np.clip((rank - (1 - keep)) / 0.12 + 0.5, 0, 1)
         # Light reaches the tips, not the roots.
         tone = colour * (0.45 + 0.75 * t) * shade[..., None]

@@ -18,6 +18,7 @@ SOLID_ALPHA = 250.0 / 255.0
 CLEAR_ALPHA = 2.0 / 255.0
 SPENT = 1.0 / 128.0  # what lies behind this transmittance is not drawn
 SHEER_FROM, SHEER_TO = 0.04, 0.24  # cosines between which sheer sheets fade in
+TILE = 8  # pixels a side of the blocks in which hidden triangles are skipped
 SAME_DEPTH = 2e-3  # relative; fragments of one texture this close are parts of one surface
 
 
@@ -29,6 +30,27 @@ def farthest(zbuf, spent, row, column, factor):
         for x in range(column * factor, (column + 1) * factor):
             out = min(out, max(zbuf[y, x], spent[y, x]))
     return out
+
+
+@jit
+def _tiles(hidden):
+    """The farthest `hidden` [H, W] of every tile of `TILE` pixels a side."""
+    h, w = hidden.shape
+    out = np.full(((h + TILE - 1) // TILE, (w + TILE - 1) // TILE), np.inf, dtype=np.float32)
+    for y in range(h):
+        for x in range(w):
+            out[y // TILE, x // TILE] = min(out[y // TILE, x // TILE], hidden[y, x])
+    return out
+
+
+@jit
+def _behind(nearest, tiles, x_min, x_max, y_min, y_max):
+    """Whether tiles [x_min, x_max) × [y_min, y_max) all hide what is as near as 1/z `nearest`."""
+    for row in range(y_min, y_max):
+        for column in range(x_min, x_max):
+            if nearest > tiles[row, column]:
+                return False
+    return True
 
 
 @jit
@@ -103,6 +125,8 @@ def collect(
     for row in range(head.shape[0]):
         for column in range(head.shape[1]):
             hidden[row, column] = farthest(zbuf, spent, row, column, factor)
+    tiles = _tiles(hidden)
+    tile = TILE * factor
     low = np.zeros(factor, dtype=np.int64)
     high = np.zeros(factor, dtype=np.int64)
     for place in range(order.shape[0]):
@@ -114,12 +138,17 @@ def collect(
         x_min, x_max, y_min, y_max = box(screen, a, b, c, w, h)
         if x_min >= x_max or y_min >= y_max:
             continue
-        d0x, d0y, d1x, d1y = planes(screen, a, b, c, 1.0 / area)
         za, zb, zc = float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2])
+        nearest = max(za, zb, zc)
+        if _behind(
+            nearest, tiles, x_min // tile, (x_max - 1) // tile + 1, y_min // tile,
+            (y_max - 1) // tile + 1,
+        ):  # fmt: skip
+            continue
+        d0x, d0y, d1x, d1y = planes(screen, a, b, c, 1.0 / area)
         bx, by = float(screen[b, 0]), float(screen[b, 1])
         cx, cy = float(screen[c, 0]), float(screen[c, 1])
         dzx = d0x * (za - zc) + d1x * (zb - zc)
-        nearest = max(za, zb, zc)
         presence = 1.0
         if sheer[t]:
             cosine = abs(area) / max(

@@ -60,19 +60,22 @@ def resolve(
             f = head[row, column]
             while f >= 0:
                 weight, count, sx, sy = 0.0, 0, 0, 0
-                for s in range(n):
-                    j, i = s // factor, s % factor
-                    if (mask[f] >> s) & 1 and depth[f] >= spent[y0 + j, x0 + i]:
-                        weight += through[s] * alpha[f]
-                        through[s] *= 1.0 - alpha[f]
-                        count += 1
-                        sx += i
-                        sy += j
+                bits, iz = mask[f], depth[f]
+                s = 0
+                for y in range(y0, y0 + factor):
+                    for x in range(x0, x0 + factor):
+                        if bits & 1 and iz >= spent[y, x]:
+                            weight += through[s] * alpha[f]
+                            through[s] *= 1.0 - alpha[f]
+                            count += 1
+                            sx += x
+                            sy += y
+                        bits >>= 1
+                        s += 1
                 if weight > 0.0:
                     r, g, b = _colour(
-                        x0 + sx / count + 0.5, y0 + sy / count + 0.5, owner[f], screen,
-                        triangles, texture_of, uv, paint, shade, texels, table, prints, decode,
-                        False,
+                        sx / count + 0.5, sy / count + 0.5, owner[f], screen, triangles,
+                        texture_of, uv, paint, shade, texels, table, prints, decode, False,
                     )  # fmt: skip
                     red += weight * r
                     green += weight * g
@@ -80,39 +83,44 @@ def resolve(
                     total += weight
                 f = link[f]
             cover = float(n)
-            for s in range(n):
-                t = ids[y0 + s // factor, x0 + s % factor]
-                if through[s] < SPENT:
-                    continue  # what is behind was not collected
-                if t < 0:
-                    cover -= through[s]
-                    continue
-                weight, count, sx, sy = 0.0, 0, 0, 0
-                iz = max(
-                    zbuf[y0 + s // factor, x0 + s % factor],
-                    spent[y0 + s // factor, x0 + s % factor],
-                )
-                slack = np.float32(SAME_DEPTH) * iz
-                for k in range(s, n):
-                    j, i = k // factor, k % factor
-                    t1 = ids[y0 + j, x0 + i]
-                    if t1 < 0 or through[k] < SPENT:
+            s = -1
+            for y in range(y0, y0 + factor):
+                for x in range(x0, x0 + factor):
+                    s += 1
+                    if through[s] < SPENT:
+                        continue  # what is behind was not collected
+                    t = ids[y, x]
+                    if t < 0:
+                        cover -= through[s]
                         continue
-                    near = abs(max(zbuf[y0 + j, x0 + i], spent[y0 + j, x0 + i]) - iz) < slack
-                    if t1 == t or (near and texture_of[t1] == texture_of[t]):
-                        weight += through[k]
-                        through[k] = 0.0
-                        count += 1
-                        sx += i
-                        sy += j
-                r, g, b = _colour(
-                    x0 + sx / count + 0.5, y0 + sy / count + 0.5, t, screen, triangles,
-                    texture_of, uv, paint, shade, texels, table, prints, decode, True,
-                )  # fmt: skip
-                red += weight * r
-                green += weight * g
-                blue += weight * b
-                total += weight
+                    weight, count, sx, sy = 0.0, 0, 0, 0
+                    iz = max(zbuf[y, x], spent[y, x])
+                    slack = np.float32(SAME_DEPTH) * iz
+                    k = 0
+                    for v in range(y0, y0 + factor):
+                        for u in range(x0, x0 + factor):
+                            other = ids[v, u]
+                            if (
+                                k >= s
+                                and other >= 0
+                                and through[k] >= SPENT
+                                and texture_of[other] == texture_of[t]
+                                and abs(max(zbuf[v, u], spent[v, u]) - iz) < slack
+                            ):
+                                weight += through[k]
+                                through[k] = 0.0
+                                count += 1
+                                sx += u
+                                sy += v
+                            k += 1
+                    r, g, b = _colour(
+                        sx / count + 0.5, sy / count + 0.5, t, screen, triangles, texture_of,
+                        uv, paint, shade, texels, table, prints, decode, True,
+                    )  # fmt: skip
+                    red += weight * r
+                    green += weight * g
+                    blue += weight * b
+                    total += weight
             level = int(cover * share * 255.0 + 0.5)
             out[row, column, 3] = level
             if level > 0:

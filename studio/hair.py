@@ -41,13 +41,13 @@ class ShellStyle:
 
 
 SHELL_STYLES = {
-    "buzz": ShellStyle(0.016, 4, 0.0, 0.88, 0.6, 0.0, 0.1),
-    "crop": ShellStyle(0.05, 7, 1.2, 0.85, 0.55, 0.2, 0.3),
+    "buzz": ShellStyle(0.016, 3, 0.0, 0.88, 0.6, 0.0, 0.1),
+    "crop": ShellStyle(0.05, 6, 1.2, 0.85, 0.55, 0.2, 0.3),
 }
 
 BEARD_STYLES = {
-    "short": ShellStyle(0.014, 4, 0.0, 0.7, 0.5, 0.0, 0.2),
-    "full": ShellStyle(0.05, 7, 1.0, 0.8, 0.5, 0.0, 0.3),
+    "short": ShellStyle(0.014, 3, 0.0, 0.7, 0.5, 0.0, 0.2),
+    "full": ShellStyle(0.05, 6, 1.0, 0.8, 0.5, 0.0, 0.3),
     "goatee": ShellStyle(0.025, 6, 0.4, 0.72, 0.5, 0.0, 0.25),
     "moustache": ShellStyle(0.02, 5, 0.4, 0.72, 0.5, 0.0, 0.25),
 }
@@ -123,9 +123,9 @@ def shell_parts(
                 texture,
                 normals=grow,
                 blended=True,
-                casts=k % 3 == 2,
+                casts=k == len(heights) // 2,
                 sheer=True,
-                fade=region * (1 - 0.3 * t),
+                fade=region * (1 - 0.3 * t * (k > 0)),
             )
         )
     return out

@@ -15,7 +15,7 @@ from studio.kernels.sampling import sample_alpha
 from studio.kernels.surface import box, doubled_area, planes, span
 
 SOLID_ALPHA = 250.0 / 255.0
-CLEAR_ALPHA = 2.0 / 255.0
+CLEAR_ALPHA = 4.0 / 255.0
 SPENT = 1.0 / 128.0  # what lies behind this transmittance is not drawn
 SHEER_FROM, SHEER_TO = 0.04, 0.24  # cosines between which sheer sheets fade in
 TILE = 8  # pixels a side of the blocks in which hidden triangles are skipped

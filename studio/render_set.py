@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from renderer.conventions import named_convention
-from renderer.multiview import IMAGE_NAME, METADATA_NAME, write_description, write_view
+from renderer.multiview import write_description
 from runtime.errors import UserError
 from runtime.files import read_json, remove_stale, write_json
 from runtime.progress import progress
@@ -18,11 +19,11 @@ from runtime.version import VERSION
 from studio.assets import AssetFolder
 from studio.pose import Pose, sample_pose
 from studio.raster import MOST_SAMPLES
+from studio.render_subject import CONVENTION, PreparedSubject, prepare, render_views
 from studio.sampling import sample_subject
 from studio.subject import rounded
 from studio.words import labels, sentence
 
-CONVENTION = "rodinhd"
 SUBJECT_FILE = "subject.json"
 
 
@@ -97,9 +98,10 @@ def parse_shard(text: str) -> tuple[int, int]:
     return i, n
 
 
-def _n_threads(config: StudioRenderConfig) -> int:
-    if config.threads:
-        return config.threads
+def n_threads(asked: int) -> int:
+    """`asked`, or for 0 this process's share of the cores."""
+    if asked:
+        return asked
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -135,9 +137,14 @@ def render_set(config: StudioRenderConfig) -> None:
     done = len(mine) - len(to_do)
     bar = progress(total=len(mine), initial=done, desc="studio render", unit="subject")
     try:
-        for index, variant in to_do:
-            render_subject(assets, config, index, variant)
-            bar.update()
+        # The next subject is prepared while the views of one are drawn.
+        with ThreadPoolExecutor(1) as background:
+            coming = deque()
+            for place, pair in enumerate(to_do):
+                for ahead in to_do[place + len(coming) : place + 2]:
+                    coming.append(background.submit(_prepare, assets, config, *ahead))
+                _render(coming.popleft().result(), config, *pair)
+                bar.update()
     except OSError as error:
         raise UserError(f"cannot write to output_dir {root}: {error}") from error
     finally:
@@ -185,20 +192,20 @@ def _finished(root: Path, config: StudioRenderConfig, index: int, variant: int) 
     return True
 
 
-def render_subject(
-    assets: AssetFolder, config: StudioRenderConfig, index: int, variant: int = 0
-) -> None:
-    """Renders one variant of one subject of the set into its folder."""
-    from studio.figure import build_scene
-    from studio.maps import draw_maps, write_maps
-    from studio.raster import Camera, draw
-    from studio.rig import head_rig
-
+def _prepare(
+    assets: AssetFolder, config: StudioRenderConfig, index: int, variant: int
+) -> PreparedSubject:
     subject = sample_subject(assets, config.seed, index)
     rng = numpy_generator(config.seed, "pose", index, variant)
-    pose = sample_pose(rng) if variant else Pose()
-    texture_size = 1024 if config.size <= 256 else 2048
-    scene = build_scene(assets, subject, texture_size, pose)
+    return prepare(assets, subject, sample_pose(rng) if variant else Pose(), config.size)
+
+
+def _render(
+    prepared: PreparedSubject, config: StudioRenderConfig, index: int, variant: int
+) -> None:
+    """Renders one variant of one subject of the set into its folder."""
+    from studio.rig import head_rig
+
     rig = head_rig(
         config.n_views,
         config.size,
@@ -206,21 +213,10 @@ def render_subject(
         high_degrees=config.high_elevation,
     )
     folder = Path(config.output_dir) / subject_name(index, variant)
-    convention = named_convention(CONVENTION)
-
-    def one(view: int) -> None:
-        camera = Camera.of(rig, view)
-        if config.maps and not all((folder / f"{m}_{view:06d}.png").exists() for m in config.maps):
-            write_maps(folder, view, draw_maps(scene, camera), config.maps)
-        picture = folder / IMAGE_NAME.format(view)
-        if not (picture.exists() and (folder / METADATA_NAME.format(view)).exists()):
-            image = draw(scene, camera, config.supersampling)
-            write_view(folder, view, image, rig, view, convention)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_n_threads(config)) as pool:
-        for _ in pool.map(one, range(config.n_views)):
-            pass
+    render_views(
+        prepared.scene, rig, folder, config.maps, config.supersampling, n_threads(config.threads)
+    )
+    subject, pose = prepared.subject, prepared.pose
     described = {"labels": labels(subject, pose), "sentence": sentence(subject, pose)}
     write_json(
         folder / SUBJECT_FILE,

@@ -202,6 +202,12 @@ STAGES: dict[str, Stage] = {
         "bench_fit_many",
         "Measure stage 2 on a few subjects and extrapolate to many: time, disk.",
     ),
+    "bench studio": Stage(
+        "studio.bench",
+        "BenchStudioConfig",
+        "bench_studio",
+        "Measure rendering one subject and extrapolate to a set: time, memory, disk.",
+    ),
 }
 
 

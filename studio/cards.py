@@ -99,6 +99,24 @@ def lift_off(points: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> np
     return points + push[:, None] * normals[nearest]
 
 
+def soften_hairline(part: Part, skin: Part, line: np.ndarray) -> None:
+    """Fades the edge of hair that lies on the forehead into the skin, in place.
+
+    A fringe stays as it is: it does not begin there.
+
+    Args:
+        line: [S] height of the skin's vertices above the hairline, house units.
+    """
+    distance, nearest = cKDTree(skin.positions).query(part.positions)
+    on_skin = np.clip(1.6 - distance / 0.03, 0, 1)
+    forehead = np.clip((part.positions[:, 1] - 0.22) / 0.08, 0, 1) * (part.positions[:, 2] > 0)
+    height = line[nearest]
+    if ((height < -0.08) & (forehead == 1) & (part.positions[:, 2] > 0.25)).any():
+        return
+    bare = np.clip(0.5 - height / 0.07, 0, 1)
+    part.fade = part.fade * (1 - on_skin * forehead * bare)
+
+
 def cover_of(skin: Part, ears: np.ndarray, clothes: list[Part]) -> tuple[np.ndarray, np.ndarray]:
     """Points [S, 3] and normals of what hair lies on: the skin but for `ears`, and the clothes."""
     usable = ~np.isin(skin.source, ears)

@@ -19,6 +19,7 @@ from studio.cards import (
     lift_off,
     opaque_samples,
     refined_cards,
+    soften_hairline,
     style_cards,
 )
 from studio.crop import crop
@@ -178,7 +179,8 @@ def _hair(
         fitted = fit_cards(assets, proxy, points, subject.hair_mirrored)
         mesh, fitted = refined_cards(proxy, fitted)
         _, nearest = cKDTree(skin.positions).query(fitted)
-        fitted = style_cards(fitted, subject, hairline(skin.positions)[nearest])
+        line = hairline(skin.positions, subject.receding)
+        fitted = style_cards(fitted, subject, line[nearest])
         if hat is not None:
             fitted = hat.flatten(fitted)
         fitted = lift_off(fitted, *cover_of(skin, ears, clothes))
@@ -186,6 +188,7 @@ def _hair(
         centres = [0.5 * (eye.positions.min(0) + eye.positions.max(0)) for eye in eyes]
         out = [clear_face(part, centres) for part in out]
         under = opaque_samples(out[0])
+        soften_hairline(out[0], skin, line)
     if hat is not None:
         for part in out:
             part.positions = hat.flatten(part.positions)

@@ -17,7 +17,9 @@ from studio.kernels.surface import box, doubled_area, planes, span
 SOLID_ALPHA = 250.0 / 255.0
 CLEAR_ALPHA = 4.0 / 255.0
 SPENT = 1.0 / 128.0  # what lies behind this transmittance is not drawn
-SHEER_FROM, SHEER_TO = 0.04, 0.24  # cosines between which sheer sheets fade in
+# Sheer sheets fade in between these cosines, or these heights of a triangle in samples.
+EDGE_ON, TURNED = 0.03, 0.33
+THIN, THICK = 0.5, 2.5
 TILE = 8  # pixels a side of the blocks in which hidden triangles are skipped
 SAME_DEPTH = 2e-3  # relative; fragments of one texture this close are parts of one surface
 
@@ -75,6 +77,16 @@ def _spread(positions, a, b, c):
     uz, vz = positions[b, 2] - positions[a, 2], positions[c, 2] - positions[a, 2]
     x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
     return math.sqrt(x * x + y * y + z * z)
+
+
+@jit
+def _longest(screen, a, b, c):
+    """Length of a triangle's longest side on the screen."""
+    out = 0.0
+    for i, j in ((a, b), (b, c), (c, a)):
+        x, y = screen[i, 0] - screen[j, 0], screen[i, 1] - screen[j, 1]
+        out = max(out, float(x * x + y * y))
+    return math.sqrt(out)
 
 
 @jit
@@ -151,10 +163,12 @@ def collect(
         dzx = d0x * (za - zc) + d1x * (zb - zc)
         presence = 1.0
         if sheer[t]:
-            cosine = abs(area) / max(
-                magnification * (za * zb * zc) ** (2.0 / 3.0) * _spread(positions, a, b, c), 1e-30
-            )
-            presence = min(max((cosine - SHEER_FROM) / (SHEER_TO - SHEER_FROM), 0.0), 1.0)
+            scale = magnification * (za * zb * zc) ** (2.0 / 3.0)
+            cosine = abs(area) / max(scale * _spread(positions, a, b, c), 1e-30)
+            turned = (cosine - EDGE_ON) / (TURNED - EDGE_ON)
+            if turned < 1.0:
+                thick = (abs(area) / _longest(screen, a, b, c) - THIN) / (THICK - THIN)
+                presence = min(max(turned, thick, 0.0), 1.0)
             if presence == 0.0:
                 continue
         for row in range(y_min // factor, (y_max - 1) // factor + 1):

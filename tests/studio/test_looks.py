@@ -5,8 +5,16 @@ import pytest
 from scipy.spatial import cKDTree
 
 from studio.body import Shape
-from studio.cards import clear_face, lift_off, painted_strands
+from studio.cards import (
+    clear_face,
+    lift_off,
+    painted_strands,
+    soften_hairline,
+    style_cards,
+    tint_strands,
+)
 from studio.crop import clip_at
+from studio.curls import CURL_STYLES, curl_parts
 from studio.face import _unfrown
 from studio.garments import CUTS, level
 from studio.hair import hairline
@@ -15,7 +23,7 @@ from studio.palette import CLOTH, cloth_name
 from studio.patterns import PATTERNS, fabric
 from studio.scene import Part, vertex_normals
 from studio.subject import Subject
-from studio.textures import solid_texture
+from studio.textures import solid_texture, srgb_to_linear
 from studio.words import labels, sentence
 
 NECK = np.array([0.0, -0.5, -0.1])
@@ -129,6 +137,14 @@ def test_hair_is_lifted_off_what_it_lies_on():
     assert np.allclose(lifted[1:], hair[1:])
 
 
+def test_volume_lifts_the_crown_and_leaves_the_hairline():
+    points = np.array([[0.0, 0.7, 0.0], [0.0, 0.45, 0.4], [0.3, -0.3, 0.0]])
+    subject = Subject(0, 0, hair_volume=1.0)
+    lifted = style_cards(points, subject, np.array([0.4, 0.0, -0.2]))
+    assert 0.03 < lifted[0, 1] - points[0, 1] < 0.1
+    assert np.allclose(lifted[1:], points[1:])
+
+
 def test_clipping_follows_any_level_set(reference):
     vertices, triangles = reference.blob()
     part = reference.solid(vertices, triangles)
@@ -166,6 +182,65 @@ def test_hairline_runs_over_the_forehead_down_the_temples_to_the_nape():
     assert height(0.38, 0.25, 0.1) > 0 and height(0.3, 0.1, 0.3) < 0  # temple, cheek
     assert height(0, 0.0, -0.5) > 0 and height(0, -0.4, -0.4) < 0  # nape, neck
     assert height(0.24, 0.47, 0.36, receding=0.1) < height(0.24, 0.47, 0.36)
+
+
+@pytest.mark.parametrize("name", CURL_STYLES)
+def test_curls_spring_from_the_hairy_part_and_stand_clear_of_the_skull(skull, name):
+    style = CURL_STYLES[name]
+    middle = np.array([0.0, 0.2, -0.05])
+    region = np.clip(0.5 + (skull.positions[:, 1] - 0.2) / 0.1, 0, 1)
+    rise = np.ones(len(region))
+    colour = np.array([0.2, 0.1, 0.05])
+    core, coils = curl_parts(skull, region, rise, style, colour, np.random.default_rng(0), 64)
+    again = curl_parts(skull, region, rise, style, colour, np.random.default_rng(0), 64)[1]
+    assert np.array_equal(coils.positions, again.positions)
+    for part in (core, coils):
+        assert not part.blended and np.isfinite(part.positions).all()
+        assert np.allclose(np.linalg.norm(part.normals, axis=1), 1, atol=1e-6)
+
+    def height(points):  # along the line from the middle of the head
+        size = np.linalg.norm((points - middle) / [0.42, 0.5, 0.52], axis=1)
+        return (1 - 1 / size) * np.linalg.norm(points - middle, axis=1)
+
+    assert height(coils.positions).min() > -1.5 * style.radius
+    assert 0.8 * style.height < height(coils.positions).max() < 1.6 * style.height
+    closed = region[np.unique(skull.triangles[(region[skull.triangles] > 0).any(1)])] == 1
+    assert height(core.positions)[closed].min() > 0.2 * style.core * style.height
+    assert height(core.positions)[~closed].min() < 0  # the edge sinks into the skin
+    roots = coils.positions.reshape(-1, 2 * (int(style.turns * style.sides) + 1), 3)[:, :2].mean(1)
+    assert len(roots) > 100 and roots[:, 1].min() > 0.1
+    distance, _ = cKDTree(roots).query(roots, k=2)
+    assert np.percentile(distance[:, 1], 2) > 0.4 * style.spacing
+
+
+def test_hairlines_are_soft_and_fringes_are_left_alone(reference):
+    x, y = np.meshgrid(np.linspace(-0.3, 0.3, 25), np.linspace(0.2, 0.6, 25))
+    skin = reference.plane(0.4, (1, 1, 1, 1))
+    points = np.stack([x.ravel(), y.ravel(), np.full(x.size, 0.4)], -1)
+    skin = Part("skin", points, skin.triangles, np.zeros((x.size, 2)), skin.texture)
+    line = points[:, 1] - 0.5  # hair grows above 0.5
+
+    def hair(lowest, off=0.006):
+        rows = np.array([[x, y, 0.4 + off] for x in (-0.2, 0, 0.2) for y in (lowest, 0.49, 0.58)])
+        part = Part("hair", rows, np.array([[0, 1, 3]]), np.zeros((9, 2)), skin.texture)
+        soften_hairline(part, skin, line)
+        return part.fade.reshape(3, 3)
+
+    edge = hair(0.45)
+    assert (edge[:, 0] < 0.1).all() and (edge[:, 1] > 0.2).all() and (edge[:, 1] < 0.8).all()
+    assert np.allclose(edge[:, 2], 1) and np.allclose(hair(0.45, off=0.08), 1)
+    assert np.allclose(hair(0.35), 1)
+
+
+def test_strands_keep_their_pattern_but_not_its_extremes():
+    ramp = np.zeros((16, 256, 4), dtype=np.uint8)
+    ramp[..., :3] = np.arange(256)[None, :, None]
+    ramp[..., 3] = 255
+    colour = np.array([0.2, 0.12, 0.08])
+    tinted = srgb_to_linear(tint_strands(ramp, colour)[0, :, :3] / 255)
+    light = tinted @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(light) >= 0).all() and 1.5 < light[-1] / light[0] < 5.5
+    assert np.allclose(tinted[128] / tinted[128, 0], colour / colour[0], rtol=0.05)
 
 
 def test_painted_strands_run_along_v():

@@ -205,6 +205,23 @@ def test_strands_finer_than_a_pixel_are_an_even_veil(reference, tilt):
     assert inside.std() < 0.03
 
 
+def test_sheer_sheets_fade_edge_on_instead_of_breaking_up(reference):
+    """A tall strip a few hundredths of a pixel wide, and a small one seen from the front."""
+    camera = Camera.of(head_rig(1, SIZE), 0)
+    shown = {}
+    for sheer in (False, True):
+        strip = reference.plane(0.0, (0, 0, 0, 1), blended=True)
+        strip.positions = strip.positions[:, [2, 1, 0]] * [1, 1, 0.4]
+        strip.positions[:, 0] += 0.003 * strip.positions[:, 2] + 0.02 * strip.positions[:, 1]
+        strip.sheer = sheer
+        shown[sheer] = draw(flatten([strip]), camera)[..., 3]
+    assert shown[False].max() > 100 > 30 > shown[True].max()
+    speck = reference.plane(0.0, (0, 0, 0, 1), half=1.2 / camera.fx, blended=True)
+    full = draw(flatten([speck]), camera)
+    speck.sheer = True
+    assert full[..., 3].max() > 0 and (draw(flatten([speck]), camera) == full).all()
+
+
 def test_a_pixel_shaded_once_is_the_mean_of_many_samples(reference):
     """Curved, textured, translucent layers over a solid: close to sixteen times the samples."""
     from studio.textures import build_mips

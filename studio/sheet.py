@@ -14,8 +14,8 @@ from runtime.errors import UserError
 from runtime.files import atomic_path
 
 _BAR = (70, 120, 180)
-_INK = (20, 20, 20)
-_BACKGROUND = (214, 218, 223)  # light and dark hair stand out
+INK = (20, 20, 20)
+BACKGROUND = (214, 218, 223)  # light and dark hair stand out
 
 
 @dataclass
@@ -51,7 +51,7 @@ def draw_sheet(config: StudioSheetConfig) -> None:
     columns = min(config.columns, len(names))
     rows = -(-len(names) // columns)
     cell, wide = config.size, config.size * len(config.frames)
-    sheet = Image.new("RGB", (columns * wide, rows * cell), _BACKGROUND)
+    sheet = Image.new("RGB", (columns * wide, rows * cell), BACKGROUND)
     for k, name in enumerate(names):
         loaded = views.load(name, frames=list(config.frames))
         for j in range(len(config.frames)):
@@ -59,15 +59,20 @@ def draw_sheet(config: StudioSheetConfig) -> None:
             picture = resize_rgba(picture, cell)
             place = ((k % columns) * wide + j * cell, (k // columns) * cell)
             sheet.paste(picture, place, picture)
-    _save(sheet, config.output)
+    save_picture(sheet, config.output)
     labels = [views.attributes(name).get("labels") for name in views.names]
     known = [label for label in labels if isinstance(label, dict)]
     if known:
         beside = config.output.with_name(f"{config.output.stem}_attributes.png")
-        _save(_histogram(known), beside)
+        save_picture(_histogram(known), beside)
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a picture, as JPEG or PNG by the path's suffix.
+
+    Raises:
+        UserError: the path can't be written.
+    """
     try:
         with atomic_path(path) as temporary:
             if path.suffix.lower() in (".jpg", ".jpeg"):
@@ -91,9 +96,9 @@ def _histogram(labels: list[dict[str, str]]) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     for i, (text, count) in enumerate(lines):
         x, y = (i // half) * width + 8, (i % half) * height + 4
-        pen.text((x, y), text, fill=_INK)
+        pen.text((x, y), text, fill=INK)
         if count is not None:
             length = round(230 * count / len(labels))
             pen.rectangle((x + 290, y + 2, x + 290 + length, y + 12), fill=_BAR)
-            pen.text((x + 296 + length, y), str(count), fill=_INK)
+            pen.text((x + 296 + length, y), str(count), fill=INK)
     return picture

@@ -45,6 +45,12 @@ STAGES: dict[str, Stage] = {
         "draw_sheet",
         "Draw a contact sheet of a set and histograms of its attributes.",
     ),
+    "studio review": Stage(
+        "studio.review",
+        "StudioReviewConfig",
+        "review",
+        "Draw random subjects from several sides and in several expressions, to judge them.",
+    ),
     "studio diversity": Stage(
         "studio.diversity",
         "StudioDiversityConfig",

@@ -1,4 +1,4 @@
-"""Depth, normal and label maps; the contact sheet."""
+"""Depth, normal and label maps; the contact sheet; the review."""
 
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from PIL import Image
 from runtime.errors import UserError
 from studio.maps import DEPTH_STEPS, draw_maps, write_maps
 from studio.raster import Camera
+from studio.review import StudioReviewConfig, review
 from studio.rig import head_rig
 from studio.scene import LABELS, flatten
-from studio.sheet import StudioSheetConfig, draw_sheet
+from studio.sheet import BACKGROUND, StudioSheetConfig, draw_sheet
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
 
@@ -47,3 +48,37 @@ def test_sheet_shows_every_subject(tmp_path):
     assert [bool((cell < 200).any()) for cell in cells] == [True] * 5 + [False]
     with pytest.raises(UserError):
         draw_sheet(StudioSheetConfig(tmp_path / "none", tmp_path / "t.png"))
+
+
+def test_review_refuses_what_it_cannot_draw(tmp_path):
+    for wrong, word in (
+        ({"size": 0}, "size"),
+        ({"directions": ()}, "direction"),
+        ({"elevation": 90.0}, "elevation"),
+        ({"expressions": ("smirk",)}, "smirk"),
+    ):
+        with pytest.raises(UserError, match=word):
+            review(StudioReviewConfig(tmp_path / "r", **wrong))
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.assets
+def test_review_draws_every_side_and_expression_and_keeps_verdicts(assets, tmp_path):
+    pytest.importorskip("numba", reason="the rasteriser needs numba")
+    config = StudioReviewConfig(
+        tmp_path, assets, subjects=(2,), directions=(0.0, 180.0), expressions=("laugh",), size=48
+    )
+    review(config)
+    sheet = np.asarray(Image.open(tmp_path / "sheet_00.png"), dtype=float)
+    assert sheet.shape[1] == 3 * 48 and sheet.shape[0] > 48
+    front, back, laughing = (sheet[:48, 48 * i : 48 * (i + 1)] for i in range(3))
+    outline = [np.abs(picture - BACKGROUND).max(-1) > 30 for picture in (front, laughing)]
+    assert 0.2 < outline[0].mean() < 0.9
+    # Of the front the face alone changes with the expression; the back is another picture.
+    assert (outline[0] != outline[1]).mean() < 0.02
+    assert 0.5 < np.abs(front - laughing).mean() < np.abs(front - back).mean()
+    table = (tmp_path / "verdicts.csv").read_text()
+    assert table.splitlines()[0].startswith("seed,subject,sentence") and "\n0,2," in table
+    (tmp_path / "verdicts.csv").write_text("judged")
+    review(config)
+    assert (tmp_path / "verdicts.csv").read_text() == "judged"

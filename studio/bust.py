@@ -27,7 +27,7 @@ class Bust:
         uv: [len(source), 2] texture coordinates of the triangulation.
         chin: base vertex at the tip of the chin.
         ears: refined vertices of the ears.
-        lips, cheeks: [V'] share of each refined vertex, 0..1.
+        lips, cheeks, lids: [V'] share of each refined vertex, 0..1.
         head_share: [V] share of the head's rotation each base vertex follows, 0..1.
     """
 
@@ -46,6 +46,29 @@ class Bust:
         self.lips = np.clip(4 * lips - 1.4, 0, 1)
         self.cheeks = self._moved(assets, ("l", "r"), "cheek/{}-cheek-volume-incr")
         self.head_share = _head_share(assets)
+        self._lip_middles = self._find_lip_middles(assets)
+        lids = self._moved(assets, ("left", "right"), "expression/units/caucasian/eye-{}-closure")
+        self.lids = np.clip(2.5 * lids, 0, 1)
+
+    def lip_gap(self, points: np.ndarray) -> float:
+        """Height of the opening between the lips of base vertices `points` [V, 3]."""
+        upper, lower = self._lip_middles
+        return float(points[upper, 1] - points[lower, 1])
+
+    @staticmethod
+    def _find_lip_middles(assets: AssetFolder) -> tuple[int, int]:
+        """The base vertices on the midline where the upper and the lower lip meet."""
+        mesh = assets.base_mesh()
+        index, offset = assets.target("expression/units/caucasian/mouth-open")
+        drop = np.zeros(len(mesh.vertices))
+        drop[index] = -offset[:, 1]
+        body = mesh.groups["body"]
+        middle = body[np.abs(mesh.vertices[body, 0]) < 1e-3]
+        falls = middle[drop[middle] > 0.8 * drop.max()]
+        lower = int(falls[np.argmax(mesh.vertices[falls, 1])])
+        near = np.abs(mesh.vertices[middle] - mesh.vertices[lower])[:, 1:].max(1) < 0.1
+        stays = middle[near & (drop[middle] < 0.2 * drop.max())]
+        return int(stays[np.argmin(mesh.vertices[stays, 1])]), lower
 
     def _moved(self, assets: AssetFolder, sides: tuple[str, str], pattern: str) -> np.ndarray:
         """How far the named targets move each refined vertex, relative to the most moved one."""

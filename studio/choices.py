@@ -7,7 +7,7 @@ import numpy as np
 from runtime.errors import UserError
 from studio.assets import AssetFolder, diffuse_texture, read_proxy
 from studio.garments import CUTS
-from studio.palette import CLOTH, GREY, HAIR_COLOURS, TONE_OF_ANCESTRY
+from studio.palette import CLOTH, GREY, HAIR_COLOURS, NEUTRAL, QUIET, TONE_OF_ANCESTRY
 from studio.patterns import PATTERNS
 from studio.subject import Subject
 
@@ -97,7 +97,8 @@ def choose_eyes(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
     names = sorted(assets.eye_textures())
     fair = subject.shape.ancestry.get("caucasian", 0.0) * (1 - subject.tone)
     if rng.random() > 0.75 * fair:
-        names = [name for name in names if name in ("brown", "brownlight")] or names
+        dark = ("brown",) if subject.tone > 0.55 else ("brown", "brownlight")
+        names = [name for name in names if name in dark] or names
     subject.eyes = pick(rng, names, "eye textures")
 
 
@@ -117,14 +118,11 @@ def choose_clothes(assets: AssetFolder, subject: Subject, rng: np.random.Generat
         share = np.array(list(cuts.values()))
         subject.clothes = list(cuts)[int(rng.choice(len(cuts), p=share / share.sum()))]
     subject.clothes_hue = float(rng.random())
-    subject.clothes_saturation = float(rng.uniform(0.2, 0.85))
-    subject.clothes_value = float(rng.uniform(0.75, 1.1))
+    subject.clothes_saturation = float(rng.uniform(0.1, 0.55))
+    subject.clothes_value = float(rng.uniform(0.7, 1.0))
     if "work" in subject.clothes:  # its texture is a saturated one
-        subject.clothes_saturation *= 0.5
-    names = list(CLOTH)
-    first, second, trim = (CLOTH[names[int(k)]] for k in rng.choice(len(names), 3, replace=False))
-    if contrast(first, second) < 0.25:  # a pattern nobody would see
-        second = CLOTH["white"] if sum(first) < 1.5 else CLOTH["navy"]
+        subject.clothes_saturation *= 0.6
+    first, second, trim = cloth_colours(rng)
     subject.clothes_colour, subject.clothes_colour2 = first, second
     subject.clothes_trim = (first, first, second, trim)[int(rng.integers(4))]
     shares = np.array([0.34, 0.16, 0.05, 0.08, 0.06, 0.07, 0.04, 0.04, 0.05, 0.07, 0.04])
@@ -134,6 +132,25 @@ def choose_clothes(assets: AssetFolder, subject: Subject, rng: np.random.Generat
         material = read_proxy(assets.proxies("clothes")[subject.clothes]).material
         if diffuse_texture(material) is not None:
             subject.pattern = "plain"
+
+
+def cloth_colours(
+    rng: np.random.Generator,
+) -> tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]:
+    """Three sRGB colours that can be worn together: loud ones only beside neutral ones."""
+    loud = [name for name in CLOTH if name not in QUIET]
+    groups = (NEUTRAL, [name for name in QUIET if name not in NEUTRAL], loud)
+    group = groups[int(rng.choice(3, p=[0.42, 0.4, 0.18]))]
+    first = group[int(rng.integers(len(group)))]
+    # A second colour that can be seen on the first.
+    partners = [
+        name
+        for name in (CLOTH if first in NEUTRAL else NEUTRAL)
+        if contrast(CLOTH[first], CLOTH[name]) > 0.2
+    ]
+    second = partners[int(rng.integers(len(partners)))]
+    third = NEUTRAL[int(rng.integers(len(NEUTRAL)))]
+    return CLOTH[first], CLOTH[second], CLOTH[third]
 
 
 def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
@@ -153,13 +170,12 @@ def choose_hat(subject: Subject, rng: np.random.Generator) -> None:
     subject.hat = names[min(int((style > ends).sum()), len(names) - 1)]
     if subject.shape.age < 14 and subject.hat == "fedora":
         subject.hat = "cap"
-    cloth = list(CLOTH)
-    subject.hat_colour = CLOTH[cloth[int(colour * len(cloth))]]
-    subject.hat_trim = CLOTH[cloth[int(trim * len(cloth))]]
+    quiet = QUIET if subject.hat in ("fedora", "bucket") else (*QUIET, *CLOTH)
+    subject.hat_colour = CLOTH[quiet[int(colour * len(quiet))]]
     if subject.hat == "sunhat":
         subject.hat_colour = CLOTH["beige" if colour < 0.5 else "cream"]
-    if contrast(subject.hat_colour, subject.hat_trim) < 0.2:
-        subject.hat_trim = CLOTH["black"] if sum(subject.hat_colour) > 0.9 else CLOTH["cream"]
+    bands = [CLOTH[n] for n in NEUTRAL if contrast(subject.hat_colour, CLOTH[n]) > 0.2]
+    subject.hat_trim = bands[int(trim * len(bands))]
     if subject.hair in ("afro", "curls"):
         subject.hair = "buzz" if hair < 0.5 else "crop"
 

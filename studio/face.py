@@ -8,6 +8,7 @@ import numpy as np
 
 from studio.assets import AssetFolder, diffuse_texture
 from studio.cards import opaque_samples
+from studio.palette import skin_tone
 from studio.pose import Pose, rotation_matrix
 from studio.scene import Part, part_from_mesh
 from studio.subdivide import subdivision
@@ -21,14 +22,18 @@ from studio.textures import (
     srgb_to_linear,
 )
 
+# Eye texture → turn of its hue, factors on saturation and value.
+_EYE_SHIFTS = {"brown": (0.03, 0.75, 1.15), "brownlight": (-0.015, 0.75, 0.75)}
+
 
 def eye_parts(
     assets: AssetFolder, subject: Subject, points: np.ndarray, pose: Pose, size: int
 ) -> list[Part]:
     """The right and the left eyeball at `points` [V, 3] (unposed), turned by the pose's gaze."""
     image = read_texture(assets.eye_textures()[subject.eyes], size)
-    if subject.eyes == "brown":  # the texture is a deep red; brown eyes are not
-        image = shift_hue(image, 0.03, 0.75, 1.15)
+    # The textures are more vivid than eyes, the brown one is a deep red.
+    turn, saturation, value = _EYE_SHIFTS.get(subject.eyes, (0.0, 0.65, 0.85))
+    image = shift_hue(image, turn, saturation, value)
     mips = build_mips(image)
     mesh = assets.proxy(assets.eyes()).mesh
     turn = rotation_matrix(pose.gaze_yaw, pose.gaze_pitch, 0.0)
@@ -66,6 +71,7 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) 
     """
     out = []
     brow = srgb_to_linear(np.array(subject.hair_colour)) * 0.55
+    brow = np.minimum(brow, 0.4 * srgb_to_linear(skin_tone(subject.tone)))  # or it isn't seen
     light = 0.5 if subject.is_man or subject.shape.age < 15 else 0.9
     for kind, name, colour, strength in (
         ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 1.0),
@@ -77,21 +83,26 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) 
             continue
         image = read_texture(texture, 512).copy()
         image[..., :3] = encode(colour)
+        if kind == "eyebrows":  # single hairs, too thin for pictures of an ordinary size
+            image[..., 3] = np.minimum(1.5 * image[..., 3], 255)
         part = part_from_mesh(
             proxy.mesh, fit(proxy), "hair", build_mips(image), blended=True, casts=False
         )
         part.fade[:] = strength
         if kind == "eyebrows":
-            _unfrown(part, proxy.fit(resting)[part.source])
+            _calm_brows(part, proxy.fit(resting)[part.source])
         out.append(part)
     return out
 
 
-def _unfrown(part: Part, resting: np.ndarray, steepest: float = 0.18) -> None:
-    """Shears both brows so that, at rest, they rise outwards by no more than `steepest`.
+def _calm_brows(
+    part: Part, resting: np.ndarray, lowest: float = -0.06, steepest: float = 0.18
+) -> None:
+    """Shears both brows so that, at rest, they neither frown nor worry.
 
     Args:
         resting: [V, 3] the part's vertices in the resting face.
+        lowest, steepest: how little and how much they may rise outwards, as a slope.
     """
     seen = opaque_samples(replace(part, positions=resting), 60)
     if len(seen) < 10:
@@ -100,9 +111,8 @@ def _unfrown(part: Part, resting: np.ndarray, steepest: float = 0.18) -> None:
     # The inner two thirds decide the look; the tails fall anyhow.
     inner = across < np.quantile(across, 0.66)
     slope = np.polyfit(across[inner], seen[inner, 1], 1)[0]
-    if slope > steepest:
-        pivot = across.mean()
-        part.positions[:, 1] -= (slope - steepest) * (np.abs(part.positions[:, 0]) - pivot)
+    excess = slope - np.clip(slope, lowest, steepest)
+    part.positions[:, 1] -= excess * (np.abs(part.positions[:, 0]) - across.mean())
 
 
 def mouth_parts(assets: AssetFolder, fit, size: int) -> list[Part]:
@@ -116,6 +126,22 @@ def mouth_parts(assets: AssetFolder, fit, size: int) -> list[Part]:
             mips = build_mips(read_texture(texture, size))
             out.append(part_from_mesh(proxy.mesh, fit(proxy), "mouth", mips))
     return out
+
+
+def finish_mouth(parts: list[Part], gap: float) -> None:
+    """Lifts the light on the front teeth, which reflect what enters between the lips.
+
+    Args:
+        gap: height of the opening between the lips, house units.
+    """
+    inside = [part for part in parts if part.label == "mouth"]
+    front = max((part.positions[:, 2].max() for part in inside), default=0.0)
+    enters = 2.1 * np.clip((gap - 0.012) / 0.03, 0, 1)
+    for part in inside:
+        depth = front - part.positions[:, 2:]
+        share = 1.0 if depth.min() < 0.03 else 0.35  # teeth, tongue
+        lifted = share * enters * np.exp(-((depth / 0.06) ** 2))
+        part.light = np.maximum(part.light, lifted * [1.04, 1.0, 0.92])
 
 
 def glasses_parts(subject: Subject, skin: Part, eyes: list[Part], ears: np.ndarray) -> list[Part]:

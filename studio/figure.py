@@ -25,12 +25,12 @@ from studio.cards import (
 from studio.crop import crop
 from studio.curls import CURL_STYLES, CurlStyle, curl_parts
 from studio.dress import clothes_parts
-from studio.face import eye_parts, finish_eyes, glasses_parts, hair_cards, mouth_parts
+from studio.face import eye_parts, finish_eyes, finish_mouth, glasses_parts, hair_cards, mouth_parts
 from studio.garments import CUTS, carried_share, garment_parts
 from studio.hair import BEARD_STYLES, SHELL_STYLES, hairline, shell_parts
 from studio.hats import HATS, HatShape, hat_parts
 from studio.lighting import bake_light
-from studio.pose import Pose, expression_units, turn_head
+from studio.pose import Pose, expression_units, softened, turn_head
 from studio.scene import Part, Scene, flatten
 from studio.skin import beard_region, lay, paint_scalp, skin_part
 from studio.subject import Subject
@@ -64,7 +64,9 @@ def build_parts(
     template = bust(assets)
     resting = shaped_vertices(assets, subject.shape)
     to_house = _placement(assets, resting)
-    units = {**subject.shape.expression, **expression_units(assets, pose.expression)}
+    resting = to_house(resting)
+    posed = softened(expression_units(assets, pose.expression), subject.shape.age)
+    units = {**subject.shape.expression, **posed}
     points = to_house(shaped_vertices(assets, replace(subject.shape, expression=units)))
 
     def fit(proxy: Proxy) -> np.ndarray:
@@ -73,7 +75,7 @@ def build_parts(
     own = subject.clothes in CUTS
     garment = None if own else assets.proxy(assets.proxies("clothes")[subject.clothes])
     small = texture_size // 2
-    skin = skin_part(assets, subject, points, garment, texture_size)
+    skin = skin_part(assets, subject, points, resting, garment, texture_size)
     eyes = eye_parts(assets, subject, fit(assets.proxy(assets.eyes())), pose, small)
     pivot = joint(assets, points, "neck")
     share = (template.matrix @ template.head_share)[skin.source]
@@ -89,9 +91,9 @@ def build_parts(
     on_head = [
         *_hair(assets, subject, points, (skin, clothes, eyes, hat), texture_size),
         *(hat_parts(subject, hat, small) if hat else []),
-        *_beard(assets, subject, skin, texture_size),
+        *_beard(assets, subject, skin, (template.matrix @ resting)[skin.source], texture_size),
         *eyes,
-        *hair_cards(assets, subject, fit, to_house(resting)),
+        *hair_cards(assets, subject, fit, resting),
         *mouth_parts(assets, fit, texture_size // 4),
         *glasses_parts(subject, skin, eyes, template.ears),
     ]
@@ -103,6 +105,7 @@ def build_parts(
     parts = [skin, *clothes, *on_head]
     bake_light(parts)
     finish_eyes(parts)
+    finish_mouth(parts, template.lip_gap(points))
     planes = [
         (np.array([1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
         (np.array([-1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
@@ -196,12 +199,16 @@ def _hair(
     return out
 
 
-def _beard(assets, subject: Subject, skin: Part, size: int) -> list[Part]:
+def _beard(
+    assets: AssetFolder, subject: Subject, skin: Part, resting: np.ndarray, size: int
+) -> list[Part]:
     if subject.beard == "none":
         return []
-    region = beard_region(skin, bust(assets), subject.beard)
-    colour = srgb_to_linear(np.array(subject.hair_colour)) * 0.85
+    region = beard_region(skin, resting, bust(assets), subject.beard)
+    # Beards are browner than fair hair, and never as black as a head of hair, which is denser.
+    colour = srgb_to_linear(np.array(subject.hair_colour)) * [0.74, 0.66, 0.6]
+    colour = colour + np.array([0.012, 0.01, 0.0085])
     rng = numpy_generator(subject.seed, "beard", subject.index)
     style = BEARD_STYLES[subject.beard]
-    lay(skin, colour, 0.75 * np.clip(1.3 * region - 0.2, 0, 1))
+    lay(skin, colour, 0.6 * region**1.5)
     return shell_parts(skin, region, region, style, colour, rng, min(size, 1024))

@@ -7,13 +7,13 @@ import numpy as np
 # sRGB skin tones from light to dark; a subject's tone interpolates them.
 SKIN_TONES = np.array(
     [
-        [0.90, 0.74, 0.65],
-        [0.87, 0.69, 0.58],
-        [0.83, 0.63, 0.50],
-        [0.74, 0.53, 0.40],
-        [0.62, 0.42, 0.31],
-        [0.49, 0.32, 0.235],
-        [0.38, 0.245, 0.185],
+        [0.865, 0.70, 0.615],
+        [0.845, 0.67, 0.565],
+        [0.805, 0.62, 0.505],
+        [0.735, 0.545, 0.43],
+        [0.615, 0.435, 0.335],
+        [0.485, 0.33, 0.25],
+        [0.375, 0.255, 0.198],
     ]
 )
 TONE_OF_ANCESTRY = {"caucasian": (0.13, 0.08), "asian": (0.28, 0.09), "african": (0.8, 0.1)}
@@ -61,6 +61,10 @@ CLOTH = {
     "brown": (0.36, 0.24, 0.16),
     "beige": (0.7, 0.6, 0.47),
 }
+
+# What most people wear most of the time, and what goes with any other colour.
+NEUTRAL = ("white", "cream", "grey", "charcoal", "black", "navy", "beige")
+QUIET = (*NEUTRAL, "blue", "sky-blue", "teal", "green", "olive", "burgundy", "brown")
 
 
 def cloth_name(colour: tuple[float, float, float]) -> str:

@@ -72,23 +72,28 @@ _CALM = {
 
 EXPRESSIONS = {
     "resting": {},
-    "smile": _both(mouth_corner_puller=0.85, eye_SIDE_slit=0.25, eyebrows_SIDE_up=0.2),
+    "smile": _both(mouth_corner_puller=0.85, eye_SIDE_slit=0.2, eyebrows_SIDE_up=0.2),
     "laugh": _both(
-        mouth_corner_puller=0.65, mouth_open=0.42, eye_SIDE_slit=0.35, eyebrows_SIDE_up=0.2
+        mouth_corner_puller=0.7, mouth_upward_retraction=0.5, mouth_open=0.15, eye_SIDE_slit=0.3
     ),
     "surprise": _both(
-        eyebrows_SIDE_up=0.9, eyebrows_SIDE_inner_up=0.6, eye_SIDE_opened_up=0.8, mouth_open=0.5
+        eyebrows_SIDE_up=0.8,
+        eyebrows_SIDE_inner_up=0.4,
+        eye_SIDE_opened_up=0.6,
+        mouth_open=0.4,
+        mouth_corner_puller=0.1,
     ),
     "anger": _both(
         eyebrows_SIDE_down=0.8,
-        eye_SIDE_slit=0.3,
-        mouth_compression=0.6,
-        nose_compression=0.4,
+        eye_SIDE_slit=0.25,
+        mouth_compression=0.35,
+        nose_compression=0.5,
         **_CALM,
     ),
     "sadness": _both(
-        eyebrows_SIDE_inner_up=0.9,
-        mouth_depression=0.8,
+        eyebrows_SIDE_inner_up=0.7,
+        eyebrows_SIDE_up=0.0,
+        mouth_depression=0.35,
         eye_SIDE_slit=0.25,
         mouth_corner_puller=0.0,
     ),
@@ -99,8 +104,10 @@ EXPRESSIONS = {
         eyebrows_SIDE_down=0.4,
         **_CALM,
     ),
-    "speaking": _both(mouth_open=0.3, mouth_eversion=0.3, eyebrows_SIDE_up=0.2),
-    "kiss": _both(mouth_pursing=0.8, mouth_protusion=0.5),
+    "speaking": _both(
+        mouth_open=0.22, mouth_eversion=0.2, mouth_corner_puller=0.2, eyebrows_SIDE_up=0.2
+    ),
+    "kiss": _both(mouth_pursing=0.5, mouth_protusion=0.2, mouth_compression=0.4),
     "closed eyes": _both(eye_SIDE_closure=0.95),
 }
 
@@ -155,6 +162,12 @@ def expression_units(assets: AssetFolder, expression: dict[str, float]) -> dict[
         for unit, share in ({name: 1.0} if name in known else ARKIT[name]).items():
             out[unit] = min(out.get(unit, 0.0) + weight * share, 1.0)
     return out
+
+
+def softened(units: dict[str, float], age: float) -> dict[str, float]:
+    """Units for a child: the targets' offsets are an adult's, too much for a small mouth."""
+    share = float(np.interp(age, [5, 16], [0.6, 1.0]))
+    return {k: w * (share if k.startswith(("mouth", "nose")) else 1.0) for k, w in units.items()}
 
 
 def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:

@@ -82,6 +82,9 @@ WHEN_FEMALE = {
     "mouth/mouth-lowerlip-volume-decr": 0.15,
     "mouth/mouth-upperlip-volume-decr": 0.15,
 }
+# Brows of the assets by their look: mere lines, and neat narrow ones.
+PENCILLED_BROWS = ("eyebrow003", "eyebrow006")
+PLUCKED_BROWS = ("eyebrow002", "eyebrow005", "eyebrow007", "eyebrow011")
 HEAD_SHAPES = (
     "diamond",
     "invertedtriangular",
@@ -109,12 +112,21 @@ def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
     choose_skin(assets, subject, rng)
     choose_hair(assets, subject, rng)
     subject.eyelashes = pick(rng, sorted(assets.proxies("eyelashes")), "eyelashes")
-    subject.eyebrows = pick(rng, sorted(assets.proxies("eyebrows")), "eyebrows")
+    subject.eyebrows = pick(rng, _brows(assets, subject), "eyebrows")
     choose_eyes(assets, subject, rng)
     choose_clothes(assets, subject, numpy_generator(seed, "clothes", index))
     choose_details(subject, numpy_generator(seed, "details", index))
     choose_hat(subject, numpy_generator(seed, "hat", index))
     return subject
+
+
+def _brows(assets: AssetFolder, subject: Subject) -> list[str]:
+    """Names of the brows that suit the subject."""
+    names = sorted(assets.proxies("eyebrows"))
+    unwanted = PENCILLED_BROWS
+    if subject.is_man or subject.shape.age < 16:
+        unwanted = unwanted + PLUCKED_BROWS
+    return [name for name in names if name not in unwanted] or names
 
 
 def _age(rng: np.random.Generator) -> float:
@@ -182,7 +194,7 @@ def _resting_face(rng: np.random.Generator) -> dict[str, float]:
     """A friendly resting face: the neutral mesh's brows hang and its mouth corners droop."""
     smile = float(rng.uniform(0.25, 0.6))
     lifted = float(rng.uniform(0.15, 0.4))
-    inner = float(rng.uniform(0.1, 0.35))
+    inner = float(rng.uniform(0.0, 0.2))
     opened = float(rng.uniform(0.0, 0.2))
     out = {"mouth-corner-puller": smile}
     for side in ("left", "right"):

@@ -28,12 +28,18 @@ from studio.textures import (
 
 
 def skin_part(
-    assets: AssetFolder, subject: Subject, points: np.ndarray, garment: Proxy | None, size: int
+    assets: AssetFolder,
+    subject: Subject,
+    points: np.ndarray,
+    resting: np.ndarray,
+    garment: Proxy | None,
+    size: int,
 ) -> Part:
     """The bust's skin without the faces hidden by `garment`, if any.
 
     Args:
         points: [V, 3] base-mesh vertices in the house world.
+        resting: [V, 3] those of the resting face, on which moles and stubble have their places.
         size: texture side.
     """
     template = bust(assets)
@@ -42,14 +48,15 @@ def skin_part(
         hidden[garment.delete] = True
     keep = ~hidden[template.coarse.faces].all(1)
     positions = template.matrix @ points
-    texture = _texture(assets, template, subject, positions, size)
+    unmoved = template.matrix @ resting
+    texture = _texture(assets, template, subject, unmoved, size)
     part = part_from_mesh(
         template.refined.select(keep[template.parent]), positions, "skin", texture
     )
     # Normals come from the whole surface, so that they don't bend where faces are hidden.
     whole = vertex_normals(positions, template.source[template.triangles])
     part.normals = whole[part.source]
-    _paint_face(part, template, subject)
+    _paint_face(part, template, subject, unmoved[part.source])
     return part
 
 
@@ -76,13 +83,14 @@ def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: 
     lay(part, srgb_to_linear(np.array(subject.hair_colour)) * 0.7, cover)
 
 
-def beard_region(part: Part, template: Bust, style: str) -> np.ndarray:
+def beard_region(part: Part, resting: np.ndarray, template: Bust, style: str) -> np.ndarray:
     """How much hair of beard `style` grows at each vertex, 0..1.
 
     Args:
+        part: the skin; resting: [V, 3] its vertices in the resting face.
         style: "moustache", "goatee" or anything else for a full beard.
     """
-    p = part.positions
+    p = resting
     lips = template.lips[part.source]
     mouth = p[lips > 0.5]
     centre = 0.5 * (mouth.min(0) + mouth.max(0))
@@ -93,32 +101,43 @@ def beard_region(part: Part, template: Bust, style: str) -> np.ndarray:
     def soft(value: np.ndarray, width: float) -> np.ndarray:
         return np.clip(0.5 + value / width, 0, 1)
 
-    # Under the nose, and down from a line that climbs from the mouth's corners to the ears.
-    moustache = soft(half_width * 1.15 - x, 0.05) * soft(y - 0.01, 0.03) * soft(0.095 - y, 0.04)
+    # Under the nose, thinner towards the ends and in the philtrum.
+    along = x / half_width
+    moustache = soft(1.12 - along, 0.35) * soft(y - 0.012 + 0.018 * along**2, 0.03)
+    moustache *= soft(0.085 - 0.035 * along**2 - y, 0.05) * (1 - 0.4 * np.exp(-((x / 0.018) ** 2)))
+    # Down from a line that climbs from the mouth's corners to the sideburns before the ears.
     back = np.clip((front - 0.12 - z) / 0.4, 0, 1)
-    cheek_line = -0.015 + 0.36 * back**1.3
-    throat = -0.23 + 0.1 * back
-    full = soft(cheek_line - y, 0.07) * soft(y - throat, 0.06) * soft(z + 0.02, 0.1)
+    ears = np.isin(part.source, template.ears)
+    sideburn = soft(0.06 - np.abs(z - p[ears, 2].max() - 0.035), 0.06) * soft(0.16 - y, 0.1)
+    cheek_line = -0.02 + 0.34 * back**1.3
+    full = np.maximum(soft(cheek_line - y, 0.11), sideburn * (x > 0.2))
+    full *= soft(y + 0.23 - 0.1 * back, 0.11) * soft(z - 0.03, 0.16)
     if style == "moustache":
         region = moustache
     elif style == "goatee":
-        region = np.maximum(moustache, full * soft(half_width * 1.1 - x, 0.06))
+        # Round the mouth: strips from the moustache's ends, and the chin.
+        strips = soft(0.2 - np.abs(along - 1.1), 0.25) * soft(0.03 - y, 0.04) * soft(y + 0.15, 0.1)
+        chin = soft(1.0 - along - 3.0 * np.maximum(-0.14 - y, 0), 0.4) * soft(-0.085 - y, 0.07)
+        patch = soft(0.035 - x, 0.04)
+        region = np.maximum(moustache, full * np.maximum.reduce([strips, chin, patch]))
     else:
         region = np.maximum(moustache, full)
-    region = region * np.clip(1 - 1.5 * lips, 0, 1)
-    region[np.isin(part.source, template.ears)] = 0.0
-    return region * (z > -0.05)
+    return np.where(ears, 0.0, region * np.clip(1 - 1.5 * lips, 0, 1))
 
 
-def _paint_face(part: Part, template: Bust, subject: Subject) -> None:
+def _paint_face(part: Part, template: Bust, subject: Subject, resting: np.ndarray) -> None:
     tone = srgb_to_linear(skin_tone(subject.tone))
+    # The textures' lids are made up.
+    plain = 0.7 if subject.is_man or subject.shape.age < 15 else 0.45
+    lay(part, tone * [0.97, 0.9, 0.88], plain * template.lids[part.source])
     lay(part, tone * [1.0, 0.62, 0.6], subject.blush * template.cheeks[part.source])
     if subject.stubble > 0:
-        region = beard_region(part, template, "full")
+        region = beard_region(part, resting, template, "full")
         shadow = 0.6 * srgb_to_linear(np.array(subject.hair_colour)) + 0.25 * tone
         lay(part, shadow, subject.stubble * region)
-    lips = template.lips[part.source] * (0.2 + 0.35 * subject.tone + subject.lipstick)
-    rouge = np.array([0.85 - 0.2 * subject.lipstick, 0.46, 0.48])
+    bare = 0.12 if subject.is_man else 0.18
+    lips = template.lips[part.source] * (bare + 0.35 * subject.tone + subject.lipstick)
+    rouge = np.array([0.82 - 0.2 * subject.lipstick, 0.48, 0.48])
     lay(part, tone * rouge, np.clip(lips, 0, 0.85))
 
 
@@ -168,8 +187,8 @@ def _spot(image: np.ndarray, template: Bust, subject: Subject, positions: np.nda
     facing = (middle[:, 2] > 0.15) & (np.abs(middle[:, 1] - 0.05) < 0.33)
     belt = np.exp(-(((middle[:, 1] - 0.02) / 0.11) ** 2) - (middle[:, 0] / 0.3) ** 2)
     for count, weight, radius, depth in (
-        (subject.freckles, area * facing * belt, 0.0045, 0.32),
-        (subject.moles, area * facing, 0.0045, 0.6),
+        (subject.freckles, area * facing * belt, 0.0028, 0.3),
+        (subject.moles, area * facing, 0.0034, 0.6),
     ):
         if not count or weight.sum() <= 0:
             continue

@@ -31,6 +31,7 @@ _GARMENTS = {
     "female_elegant": "striped blouse",
     "elegant": "suit",
     "sport": "sportswear",
+    "female_casualsuit01": "sportswear",
     "work": "overalls",
     "male_casualsuit05": "hooded jacket",
     "male_casualsuit01": "polo shirt",

@@ -15,7 +15,7 @@ from studio.cards import (
 )
 from studio.crop import clip_at
 from studio.curls import CURL_STYLES, curl_parts
-from studio.face import _unfrown
+from studio.face import _calm_brows
 from studio.garments import CUTS, level
 from studio.hair import hairline
 from studio.hats import HATS, HatShape, hat_parts
@@ -154,7 +154,7 @@ def test_clipping_follows_any_level_set(reference):
     assert 0 < len(inside.triangles) < len(triangles)
 
 
-def test_brows_do_not_frown():
+def test_brows_neither_frown_nor_worry():
     x = np.linspace(0.06, 0.3, 9)
     x = np.concatenate([-x, x])
     stern = np.concatenate([np.stack([x, 0.2 + 0.5 * np.abs(x) + d, 0 * x], -1) for d in (0, 0.03)])
@@ -162,12 +162,17 @@ def test_brows_do_not_frown():
     t = np.concatenate([np.stack([i, i + 1, i + 19], -1), np.stack([i, i + 19, i + 18], -1)])
     texture = solid_texture((0.1, 0.1, 0.1))
     part = Part("hair", stern.copy(), t, np.full((36, 2), 0.5), texture)
-    _unfrown(part, stern)
+    _calm_brows(part, stern)
     rise = np.polyfit(np.abs(part.positions[:18, 0]), part.positions[:18, 1], 1)[0]
     assert rise == pytest.approx(0.18, abs=0.02)
+    sad = stern * [1, -1, 1]
+    part = Part("hair", sad.copy(), t, np.full((36, 2), 0.5), texture)
+    _calm_brows(part, sad)
+    rise = np.polyfit(np.abs(part.positions[:18, 0]), part.positions[:18, 1], 1)[0]
+    assert rise == pytest.approx(-0.06, abs=0.02)
     friendly = Part("hair", stern * [1, 0, 1] + [0, 0.2, 0], t, part.uv, texture)
     before = friendly.positions.copy()
-    _unfrown(friendly, before)
+    _calm_brows(friendly, before)
     assert np.array_equal(friendly.positions, before)
 
 

@@ -19,8 +19,9 @@ from runtime.files import atomic_path
 from runtime.pictures import PICTURE_SUFFIXES, read_picture
 from runtime.progress import progress
 from studio.portrait_backends import RembgMatting, load_detector
-from studio.portrait_faces import Face, apply, inverse, load_cv2, turn_and_scale, warp
+from studio.portrait_faces import Face
 from studio.portrait_framing import Framing, measure_framing
+from studio.portrait_geometry import apply, inverse, load_cv2, turn_and_scale, warp
 from studio.portrait_matte import cut_out, foreground_colours
 
 GREY = 140  # behind a picture that is cut out already, while its face is looked for

@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from runtime.errors import UserError
-from studio.portrait_faces import CascadeDetector, Face, load_cv2
+from studio.portrait_faces import CascadeDetector, Face
 from studio.portrait_framing import Framing
+from studio.portrait_geometry import load_cv2
 
 Detector = Callable[[np.ndarray], list[Face]]
 
-MAX_TURN = 35.0  # degrees
+MAX_TURN = 25.0  # degrees
 # The nose's tip stands this many eye distances in front of the eyes.
 NOSE_DEPTH = 0.63
 YUNET_SIDE = 1280

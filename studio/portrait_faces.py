@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import UserError
+from studio.portrait_geometry import apply, inverse, line_angle, load_cv2, turn_and_scale, warp
+from studio.portrait_turn import estimate_turn
 
 SEARCH_SIDE = 640  # the photograph's longer side while searching
 ROLLS = (0, -15, 15, -30, 30, -45, 45)
+# Tried too, as photographs lie on their side, unless so many boxes agree on an upright face (lone
+# false hits have 3 to 7).
+MORE_ROLLS, UPRIGHT_VOTES = (-75, 75, -105, 105, -135, 135, -165, 165), 20
 # A face's patch: its box is PATCH_FACE wide in the middle of PATCH pixels, eyes level.
 PATCH, PATCH_FACE = 400, 200
 # The frontal cascade's box around eyes: their line's height and half distance in box widths.
 BOX_EYE_LINE, BOX_HALF_EYES = 0.385, 0.175
+MAX_TURN = 22.0  # degrees to the side; see portrait_turn for how they are estimated
 # From here the nearer eye looks so much larger, or both stand so close, that the head is turned by
 # more than about 35° (measured on renders from -90° to 90°; frontal heads: 1.1 and 0.36).
 TURNED_EYE_RATIO, TURNED_EYE_DISTANCE = 1.5, 0.30
@@ -34,7 +40,7 @@ class Face:
         centre: middle of the face (x, y).
         width: of the frontal cascade's box around it, or what a landmark model implies.
         eyes: [2, 2] (x, y) of both eyes, the left one in the picture first.
-        turned: whether the head is turned to the side by more than about 35°.
+        turned: whether the head is turned too far to the side, about MAX_TURN or more.
         has_box: whether ``width`` was measured beside the eyes' distance.
     """
 
@@ -50,68 +56,12 @@ class Face:
         return line_angle(self.eyes)
 
 
-def line_angle(eyes: np.ndarray) -> float:
-    """Angle of the line through two points [2, 2] in degrees, y down."""
-    (x0, y0), (x1, y1) = eyes
-    return math.degrees(math.atan2(y1 - y0, x1 - x0))
-
-
-def load_cv2() -> Any:
-    """OpenCV; UserError when it is missing or has no cascades."""
-    try:
-        import cv2
-    except ImportError:
-        raise UserError(
-            'finding faces needs OpenCV; pip install "opencv-python-headless<5".'
-        ) from None
-    return cv2
-
-
-def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Affine [2, 3] on points [..., 2]."""
-    return points @ matrix[:, :2].T + matrix[:, 2]
-
-
-def inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of an affine [2, 3]."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
-
-
-def turn_and_scale(
-    centre: tuple[float, float], degrees: float, scale: float, target: tuple[float, float]
-) -> np.ndarray:
-    """Affine [2, 3] that moves ``centre`` to ``target`` and makes a line at ``degrees`` level."""
-    c, s = (scale * f(math.radians(degrees)) for f in (math.cos, math.sin))
-    linear = np.array([[c, s], [-s, c]])
-    return np.concatenate([linear, (np.array(target) - linear @ np.array(centre))[:, None]], 1)
-
-
-def warp(picture: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resample uint8 [H, W(, C)] through an affine, antialiased; edges are continued outwards."""
-    cv2 = load_cv2()
-    scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if scale < 1:
-        small = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-        fx, fy = small[0] / picture.shape[1], small[1] / picture.shape[0]
-        picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-        # Pixel centres lie at whole numbers for OpenCV: x → (x + ½) f − ½.
-        shrink = np.array([[fx, 0, fx / 2 - 0.5], [0, fy, fy / 2 - 0.5]])
-        back = inverse(shrink)
-        matrix = np.concatenate(
-            [matrix[:, :2] @ back[:, :2], apply(matrix, back[:, 2])[:, None]], 1
-        )
-    return cv2.warpAffine(
-        picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-
-
 class CascadeDetector:
     """Faces by OpenCV's frontal, profile and eye cascades; needs no other file.
 
-    The frontal cascade is tried at seven angles. Each hit is then turned upright, and must show
-    eyes or please a second frontal cascade. A turned head shows in the eyes' sizes and distance,
-    or to the profile cascade alone.
+    The frontal cascade is tried at seven angles, and all round where that finds little. Each hit is
+    then turned upright, and must show eyes or please a second frontal cascade. A turned head shows
+    in the face's lost symmetry, in the eyes' sizes and distance, or to the profile cascade alone.
     """
 
     def __init__(self) -> None:
@@ -150,17 +100,10 @@ class CascadeDetector:
         scale = min(1.0, SEARCH_SIDE / max(grey.shape))
         height, width = (max(1, round(v * scale)) for v in grey.shape)
         small = self.cv2.resize(grey, (width, height), interpolation=self.cv2.INTER_AREA)
-        hits: list[tuple[np.ndarray, float, float, float]] = []
-        for roll in ROLLS:
-            c, s = abs(math.cos(math.radians(roll))), abs(math.sin(math.radians(roll)))
-            w, h = (int(v) + 1 for v in (c * width + s * height, s * width + c * height))
-            matrix = turn_and_scale((width / 2, height / 2), roll, 1.0, (w / 2, h / 2))
-            turned = warp(small, matrix, w, h)
-            boxes, counts = self.frontal.detectMultiScale2(turned, 1.1, 3, minSize=(26, 26))
-            back = inverse(matrix)
-            for (x, y, box, _), count in zip(boxes, counts, strict=True):
-                centre = apply(back, np.array([x + box / 2, y + box / 2])) / scale
-                hits.append((centre, box / scale, float(roll), float(count)))
+        hits = [hit for roll in ROLLS for hit in self._hits(small, roll)]
+        if max((hit[3] for hit in hits), default=0) < UPRIGHT_VOTES:
+            hits += [hit for roll in MORE_ROLLS for hit in self._hits(small, roll)]
+        hits = [(centre / scale, box / scale, roll, votes) for centre, box, roll, votes in hits]
         groups: list[list[tuple[np.ndarray, float, float, float]]] = []
         for hit in sorted(hits, key=lambda h: -h[3]):
             for group in groups:
@@ -171,10 +114,29 @@ class CascadeDetector:
                 groups.append([hit])
         found = []
         for group in groups:
-            total = sum(h[3] for h in group)
-            roll = sum(h[2] * h[3] for h in group) / total
-            found.append(((float(group[0][0][0]), float(group[0][0][1])), group[0][1], roll))
+            centre, box, roll, _ = group[0]
+            # Angles near the strongest hit's refine it; ±180° is one angle.
+            off = [((h[2] - roll + 180) % 360 - 180, h[3]) for h in group]
+            near = [(angle, votes) for angle, votes in off if abs(angle) < 50]
+            roll += sum(angle * votes for angle, votes in near) / sum(votes for _, votes in near)
+            found.append(((float(centre[0]), float(centre[1])), box, roll))
         return found
+
+    def _hits(
+        self, picture: np.ndarray, roll: float
+    ) -> list[tuple[np.ndarray, float, float, float]]:
+        """The frontal cascade's boxes at one angle: (centre, width, roll, votes)."""
+        height, width = picture.shape
+        c, s = abs(math.cos(math.radians(roll))), abs(math.sin(math.radians(roll)))
+        w, h = (int(v) + 1 for v in (c * width + s * height, s * width + c * height))
+        matrix = turn_and_scale((width / 2, height / 2), roll, 1.0, (w / 2, h / 2))
+        turned = warp(picture, matrix, w, h)
+        boxes, counts = self.frontal.detectMultiScale2(turned, 1.1, 3, minSize=(26, 26))
+        back = inverse(matrix)
+        return [
+            (apply(back, np.array([x + box / 2, y + box / 2])), float(box), roll, float(votes))
+            for (x, y, box, _), votes in zip(boxes, counts, strict=True)
+        ]
 
     def _search_profiles(self, grey: np.ndarray) -> list[tuple[tuple[float, float], float, float]]:
         """Candidates of heads seen from the side."""
@@ -219,15 +181,20 @@ class CascadeDetector:
             sure = len(self.second.detectMultiScale(patch, 1.1, 8, minSize=(120, 120)))
             if not sure or count < 2 * WEAK_FRONTAL:
                 return None
-            return Face(centre, width, apply(back, _usual_eyes(box)), turned=False)
+            eyes_at = apply(back, _usual_eyes(box))
+            # Where the eyes are is a guess here, and so is the axis of symmetry.
+            turned = estimate_turn(grey, eyes_at, roll, width) > 1.5 * MAX_TURN
+            return Face(centre, width, eyes_at, turned)
         sizes = sorted(eyes[:, 2])
         apart = math.dist(eyes[0, :2], eyes[1, :2]) / box[2]
+        eyes_at = apply(back, eyes[:, :2])
         turned = (
-            sizes[1] > TURNED_EYE_RATIO * sizes[0]
+            estimate_turn(grey, eyes_at, line_angle(eyes_at), width) > MAX_TURN
+            or sizes[1] > TURNED_EYE_RATIO * sizes[0]
             or apart < TURNED_EYE_DISTANCE
             or count < WEAK_FRONTAL
         )
-        return Face(centre, width, apply(back, eyes[:, :2]), turned)
+        return Face(centre, width, eyes_at, bool(turned))
 
     def _frontal_box(self, patch: np.ndarray) -> tuple[np.ndarray | None, int]:
         """(x, y, width) of the frontal box nearest to the middle, and how many agree on it."""

@@ -12,7 +12,8 @@ from PIL import Image
 
 from renderer.multiview import MultiViewSet, composite_rgba, resize_rgba
 from runtime.errors import UserError
-from studio.portrait_faces import Face, turn_and_scale
+from studio.portrait_faces import Face
+from studio.portrait_geometry import turn_and_scale
 
 MEASURED_SUBJECTS = 12
 MEASURING_SIDE = 320

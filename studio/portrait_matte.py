@@ -10,8 +10,8 @@ import numpy as np
 
 from runtime.errors import UserError
 from runtime.seeds import seed_of
-from studio.portrait_faces import load_cv2
 from studio.portrait_framing import Framing
+from studio.portrait_geometry import load_cv2
 
 MATTE_SIDE = 384  # GrabCut's own resolution; the edge is refined at the picture's
 ITERATIONS = 4

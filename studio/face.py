@@ -23,7 +23,7 @@ from studio.textures import (
 )
 
 # Eye texture → turn of its hue, factors on saturation and value.
-_EYE_SHIFTS = {"brown": (0.03, 0.75, 1.15), "brownlight": (-0.015, 0.75, 0.75)}
+_EYE_SHIFTS = {"brown": (0.03, 0.75, 1.15), "brownlight": (-0.015, 0.85, 0.9)}
 
 
 def eye_parts(
@@ -32,7 +32,7 @@ def eye_parts(
     """The right and the left eyeball at `points` [V, 3] (unposed), turned by the pose's gaze."""
     image = read_texture(assets.eye_textures()[subject.eyes], size)
     # The textures are more vivid than eyes, the brown one is a deep red.
-    turn, saturation, value = _EYE_SHIFTS.get(subject.eyes, (0.0, 0.65, 0.85))
+    turn, saturation, value = _EYE_SHIFTS.get(subject.eyes, (0.0, 0.75, 0.92))
     image = shift_hue(image, turn, saturation, value)
     mips = build_mips(image)
     mesh = assets.proxy(assets.eyes()).mesh
@@ -72,10 +72,11 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) 
     out = []
     brow = srgb_to_linear(np.array(subject.hair_colour)) * 0.55
     brow = np.minimum(brow, 0.4 * srgb_to_linear(skin_tone(subject.tone)))  # or it isn't seen
-    light = 0.5 if subject.is_man or subject.shape.age < 15 else 0.9
+    child = subject.shape.age < 15
+    lashes = 0.5 if subject.is_man or child else 0.9
     for kind, name, colour, strength in (
-        ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 1.0),
-        ("eyelashes", subject.eyelashes, np.array([0.006, 0.005, 0.005]), light),
+        ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 0.65 if child else 1.0),
+        ("eyelashes", subject.eyelashes, np.array([0.006, 0.005, 0.005]), lashes),
     ):
         proxy = assets.proxy(assets.proxies(kind)[name])
         texture = diffuse_texture(proxy.material)
@@ -136,11 +137,11 @@ def finish_mouth(parts: list[Part], gap: float) -> None:
     """
     inside = [part for part in parts if part.label == "mouth"]
     front = max((part.positions[:, 2].max() for part in inside), default=0.0)
-    enters = 2.1 * np.clip((gap - 0.012) / 0.03, 0, 1)
+    enters = 1.6 * np.clip((gap - 0.012) / 0.03, 0, 1)
     for part in inside:
         depth = front - part.positions[:, 2:]
         share = 1.0 if depth.min() < 0.03 else 0.35  # teeth, tongue
-        lifted = share * enters * np.exp(-((depth / 0.06) ** 2))
+        lifted = share * enters * np.exp(-((depth / 0.1) ** 2))
         part.light = np.maximum(part.light, lifted * [1.04, 1.0, 0.92])
 
 

@@ -74,7 +74,7 @@ EXPRESSIONS = {
     "resting": {},
     "smile": _both(mouth_corner_puller=0.85, eye_SIDE_slit=0.2, eyebrows_SIDE_up=0.2),
     "laugh": _both(
-        mouth_corner_puller=0.7, mouth_upward_retraction=0.5, mouth_open=0.15, eye_SIDE_slit=0.3
+        mouth_corner_puller=0.75, mouth_upward_retraction=0.4, mouth_open=0.1, eye_SIDE_slit=0.3
     ),
     "surprise": _both(
         eyebrows_SIDE_up=0.8,

@@ -82,9 +82,10 @@ WHEN_FEMALE = {
     "mouth/mouth-lowerlip-volume-decr": 0.15,
     "mouth/mouth-upperlip-volume-decr": 0.15,
 }
-# Brows of the assets by their look: mere lines, and neat narrow ones.
+# Brows of the assets by their look: mere lines, neat narrow ones, bushy ones.
 PENCILLED_BROWS = ("eyebrow003", "eyebrow006")
 PLUCKED_BROWS = ("eyebrow002", "eyebrow005", "eyebrow007", "eyebrow011")
+BUSHY_BROWS = ("eyebrow009", "eyebrow012")
 HEAD_SHAPES = (
     "diamond",
     "invertedtriangular",
@@ -126,6 +127,8 @@ def _brows(assets: AssetFolder, subject: Subject) -> list[str]:
     unwanted = PENCILLED_BROWS
     if subject.is_man or subject.shape.age < 16:
         unwanted = unwanted + PLUCKED_BROWS
+    if not subject.is_man or subject.shape.age < 16:
+        unwanted = unwanted + BUSHY_BROWS
     return [name for name in names if name not in unwanted] or names
 
 

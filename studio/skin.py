@@ -103,7 +103,7 @@ def beard_region(part: Part, resting: np.ndarray, template: Bust, style: str) ->
 
     # Under the nose, thinner towards the ends and in the philtrum.
     along = x / half_width
-    moustache = soft(1.12 - along, 0.35) * soft(y - 0.012 + 0.018 * along**2, 0.03)
+    moustache = soft(1.05 - along, 0.35) * soft(y - 0.012 + 0.008 * along**2, 0.03) * (z > 0)
     moustache *= soft(0.085 - 0.035 * along**2 - y, 0.05) * (1 - 0.4 * np.exp(-((x / 0.018) ** 2)))
     # Down from a line that climbs from the mouth's corners to the sideburns before the ears.
     back = np.clip((front - 0.12 - z) / 0.4, 0, 1)

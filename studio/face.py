@@ -75,7 +75,7 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) 
     child = subject.shape.age < 15
     lashes = 0.5 if subject.is_man or child else 0.9
     for kind, name, colour, strength in (
-        ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 0.65 if child else 1.0),
+        ("eyebrows", subject.eyebrows, np.maximum(brow, 0.006), 0.85 if child else 1.0),
         ("eyelashes", subject.eyelashes, np.array([0.006, 0.005, 0.005]), lashes),
     ):
         proxy = assets.proxy(assets.proxies(kind)[name])
@@ -97,7 +97,7 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) 
 
 
 def _calm_brows(
-    part: Part, resting: np.ndarray, lowest: float = -0.06, steepest: float = 0.18
+    part: Part, resting: np.ndarray, lowest: float = -0.08, steepest: float = 0.1
 ) -> None:
     """Shears both brows so that, at rest, they neither frown nor worry.
 
@@ -137,11 +137,11 @@ def finish_mouth(parts: list[Part], gap: float) -> None:
     """
     inside = [part for part in parts if part.label == "mouth"]
     front = max((part.positions[:, 2].max() for part in inside), default=0.0)
-    enters = 1.6 * np.clip((gap - 0.012) / 0.03, 0, 1)
+    enters = 1.25 * np.clip((gap - 0.012) / 0.03, 0, 1)
     for part in inside:
         depth = front - part.positions[:, 2:]
         share = 1.0 if depth.min() < 0.03 else 0.35  # teeth, tongue
-        lifted = share * enters * np.exp(-((depth / 0.1) ** 2))
+        lifted = share * enters * np.exp(-((depth / 0.085) ** 2))
         part.light = np.maximum(part.light, lifted * [1.04, 1.0, 0.92])
 
 

@@ -77,11 +77,11 @@ EXPRESSIONS = {
         mouth_corner_puller=0.75, mouth_upward_retraction=0.4, mouth_open=0.1, eye_SIDE_slit=0.3
     ),
     "surprise": _both(
-        eyebrows_SIDE_up=0.8,
-        eyebrows_SIDE_inner_up=0.4,
+        eyebrows_SIDE_up=0.5,
+        eyebrows_SIDE_inner_up=0.65,
         eye_SIDE_opened_up=0.6,
-        mouth_open=0.4,
-        mouth_corner_puller=0.1,
+        mouth_open=0.42,
+        mouth_corner_puller=0.0,
     ),
     "anger": _both(
         eyebrows_SIDE_down=0.8,

@@ -127,6 +127,9 @@ def beard_region(part: Part, resting: np.ndarray, template: Bust, style: str) ->
 
 def _paint_face(part: Part, template: Bust, subject: Subject, resting: np.ndarray) -> None:
     tone = srgb_to_linear(skin_tone(subject.tone))
+    if subject.hair == "bald":  # the textures' scalps are dark and red, for hair to lie on
+        scalp = np.clip(hairline(resting) / 0.15, 0, 1)
+        lay(part, tone * [1.0, 0.95, 0.93], 0.8 * scalp)
     # The textures' lids are made up.
     plain = 0.7 if subject.is_man or subject.shape.age < 15 else 0.45
     lay(part, tone * [0.97, 0.9, 0.88], plain * template.lids[part.source])

@@ -18,7 +18,9 @@ from studio.portrait import (
     make_portraits,
 )
 from studio.portrait_backends import face_from_points, load_detector
+from studio.portrait_faces import MAX_TURN
 from studio.portrait_framing import Framing, measure_framing
+from studio.portrait_turn import estimate_turn
 
 cv2 = pytest.importorskip("cv2", reason="portraits need OpenCV")
 if not hasattr(cv2, "CascadeClassifier"):
@@ -80,7 +82,7 @@ def test_person_is_cut_out_whole_and_softly(plain):
     assert alpha[int(bottom * SIDE) + 2 :].max() == 0
 
 
-@pytest.mark.parametrize("degrees", [20, -20])
+@pytest.mark.parametrize("degrees", [20, -90])
 def test_rolled_heads_come_out_upright(photo, plain, maker, degrees):
     turned = Image.fromarray(photo).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
     rgba = maker(np.asarray(turned))
@@ -131,6 +133,38 @@ def test_profiles_are_refused(maker):
     data = pytest.importorskip("skimage.data", reason="scikit-image brings the photograph")
     with pytest.raises(UserError, match="turned"):
         maker(np.repeat(data.camera()[..., None], 3, -1))
+
+
+def _on_ellipsoid(points, degrees, radius=70.0):
+    """Offsets [..., 2] from a head's middle, on an ellipsoid, turned about its upright axis."""
+    x, y = points[..., 0], points[..., 1]
+    z = np.sqrt(np.maximum(radius**2 - x**2 - (y / 1.3) ** 2, 0))
+    a = math.radians(degrees)
+    return np.stack([x * math.cos(a) + z * math.sin(a), y], -1)
+
+
+def test_turn_grows_as_the_photograph_is_wrapped_round_a_head_and_turned(photo):
+    """The photograph as an ellipsoid's texture, which lacks a nose to tell most of the turn."""
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    middle = np.array([164.0, 112.0])
+    pixels = np.stack(np.meshgrid(np.arange(grey.shape[1]), np.arange(grey.shape[0])), -1)
+    found = {}
+    for degrees in (-45, -30, 0, 30, 45):
+        source = _on_ellipsoid(pixels - middle, -degrees) + middle
+        seen = cv2.remap(grey, *np.moveaxis(source.astype(np.float32), -1, 0), cv2.INTER_CUBIC)
+        eyes = _on_ellipsoid(np.array([[142, 99], [187, 102]]) - middle, degrees) + middle
+        roll = math.degrees(math.atan2(*(eyes[1] - eyes[0])[::-1]))
+        found[degrees] = estimate_turn(seen, eyes, roll, 97)
+    assert found[0] < 0.8 * MAX_TURN < MAX_TURN < min(found[-45], found[45])
+    assert found[0] + 3 < min(found[-30], found[30])
+    assert found[-30] + 5 < found[-45] and found[30] + 5 < found[45]
+
+
+def test_a_symmetric_face_is_not_turned(photo):
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[:, :330]
+    halves = np.concatenate([grey[:, :165], grey[:, 164::-1]], 1)
+    eyes = np.array([[142.5, 100.0], [186.5, 100.0]])
+    assert estimate_turn(halves, eyes, 0.0, 97) < 5
 
 
 def test_cut_out_pictures_keep_their_alpha(project, maker):

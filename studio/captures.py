@@ -87,6 +87,22 @@ def needed_tangent(rgba: np.ndarray, fx: float, fy: float, cx: float, cy: float)
     return float(max(aside, max(cy - rows[0], rows[-1] + 1 - cy) / fy))
 
 
+def seen_tangent(rgba: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> float:
+    """Half field of view, as a tangent, up to which nothing of the subject lies past the border.
+
+    Infinite where the border doesn't cut the subject off: what lies beyond is known to be empty.
+    """
+    alpha = rgba[..., 3] > 127
+    height, width = alpha.shape
+    sides = (
+        (alpha[:, 0], cx / fx),
+        (alpha[:, -1], (width - cx) / fx),
+        (alpha[0], cy / fy),
+        (alpha[-1], (height - cy) / fy),
+    )
+    return min((tangent for cut, tangent in sides if cut.any()), default=np.inf)
+
+
 def centred_square(
     rgba: np.ndarray, fx: float, fy: float, cx: float, cy: float, tangent: float, size: int
 ) -> np.ndarray:

@@ -23,6 +23,7 @@ from studio.captures import (
     level_up,
     most_frontal,
     needed_tangent,
+    seen_tangent,
     write_captured_view,
 )
 from studio.colmap_model import ColmapImage, ColmapModel, model_folder, read_model
@@ -123,15 +124,18 @@ def _import_one(config: ImportColmapConfig, name: str, folder: Path, model: Colm
         else most_frontal(poses[:, :3, 3])
     )
     order = [first, *(i for i in range(len(poses)) if i != first)]
-    tangent = 0.0
+    tangent, seen = 0.0, []
     for i in order:
         camera = model.cameras[model.images[i].camera]
         rgba = _picture(config, folder, model.images[i], (camera.width, camera.height))
         pinhole = (camera.fx, camera.fy, camera.cx, camera.cy)
         tangent = max(tangent, needed_tangent(rgba, *pinhole))
+        seen.append(seen_tangent(rgba, *pinhole))
     if tangent == 0.0:
         raise UserError("all pictures are empty: every pixel is transparent or masked out")
-    tangent *= 1.03
+    # Where pictures cut the subject off, so must the set: beyond, it would be transparent. A few
+    # badly framed ones don't make all others small.
+    tangent = min(1.03 * tangent, float(np.quantile(seen, 0.1, method="lower")))
     target = named_convention("house")
     for frame, i in enumerate(order):
         camera = model.cameras[model.images[i].camera]

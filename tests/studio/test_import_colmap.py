@@ -13,7 +13,7 @@ from renderer.cameras import look_at
 from renderer.conventions import named_convention
 from renderer.multiview import MultiViewSet, write_view
 from runtime.errors import UserError
-from studio.captures import closest_point, level_up
+from studio.captures import closest_point, level_up, seen_tangent
 from studio.colmap_model import read_model
 from studio.import_colmap import ImportColmapConfig, import_colmap
 from studio.import_views import ImportViewsConfig, import_views
@@ -131,6 +131,22 @@ def test_a_known_point_projects_on_its_dot_after_import(tmp_path, binary, masked
         assert np.abs(loaded.cameras.c2w[i, :3, 3].numpy() - expected).max() < 1e-4
     assert views.split_views("test", "anna") == [2, 5]
     assert 0 in views.split_views("train", "anna") and len(views.split_views("train", "anna")) == 4
+
+
+def test_what_the_border_cuts_off_does_not_become_transparent(tmp_path):
+    write_capture(tmp_path / "in" / "anna", True)
+    rgba = np.full((HEIGHT, WIDTH, 4), 200, dtype=np.uint8)
+    rgba[..., 3] = 0
+    rgba[20:, 40:60, 3] = 255  # a bust that goes on below the picture
+    assert seen_tangent(rgba, FX, FY, CX, CY) == pytest.approx((HEIGHT - CY) / FY)
+    assert seen_tangent(np.roll(rgba, -5, 0), FX, FY, CX, CY) == np.inf
+    for picture in (tmp_path / "in" / "anna" / "images").iterdir():
+        Image.fromarray(rgba).save(picture)
+    import_colmap(
+        ImportColmapConfig(tmp_path / "in", tmp_path / "out", frontal="shot 2.png", size=96)
+    )
+    for image in MultiViewSet(tmp_path / "out").load("anna").images:
+        assert image[-1, :, 3].max() > 230 and image[0, :, 3].max() == 0
 
 
 def test_fitting_to_points_and_naming_directions(tmp_path):

@@ -125,7 +125,7 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
     textured = (texture_of, scene.uv, scene.shade, *textures)
     zbuf = np.zeros(shape, dtype=np.float32)
     surface = np.full(shape, -1, dtype=np.int32)
-    kernels.visible(screen, triangles, 0, scene.n_solid, *textured, 0.0, zbuf, surface)
+    kernels.visible(screen, triangles, np.arange(scene.n_solid), *textured, 0.0, zbuf, surface)
     magnification = camera.fx * camera.fy * supersampling**2
     room = 4 * out.shape[0] * out.shape[1] if len(order) else 0
     while True:
@@ -172,6 +172,7 @@ def visible_surface(
         screen, triangles, n_solid, n_all, texture_of, scene.uv, scene.table, scene.n_levels, 1
     )
     textured = (texture_of, scene.uv, scene.shade, scene.texels, scene.table, prints)
-    kernels.visible(screen, triangles, 0, n_solid, *textured, 0.0, zbuf, ids)
-    kernels.visible(screen, triangles, n_solid, n_all, *textured, alpha_cut, zbuf, ids)
+    kernels.visible(screen, triangles, np.arange(n_solid), *textured, 0.0, zbuf, ids)
+    order = _front_to_back(screen, triangles[n_solid:]) + n_solid
+    kernels.visible(screen, triangles, order, *textured, alpha_cut, zbuf, ids)
     return screen, zbuf, ids

@@ -111,7 +111,8 @@ def collect(
 
     Fragments that are solid become the samples' surface. Once a sample's fragments let less than
     `SPENT` through, what is behind the last of them is left out, so that the many layers behind
-    cost a depth test only; `order` front to back makes that early, the result is the same for any.
+    cost a depth test only; `order` front to back makes that early. Triangles of one texture that
+    meet in a pixel at one depth are one fragment, which the first of them in `order` stands for.
 
     Args:
         positions: [V, 3] in the world; sheer: [T] whether a triangle fades where seen edge-on.

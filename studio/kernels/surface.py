@@ -149,10 +149,8 @@ def span(r, d, low, high):
 
 
 @jit
-def visible(
-    screen, triangles, first, last, texture_of, uv, shade, texels, table, prints, cut, zbuf, ids
-):
-    """Draws triangles [first, last) into the depth buffer and the id buffer.
+def visible(screen, triangles, order, texture_of, uv, shade, texels, table, prints, cut, zbuf, ids):
+    """Draws the triangles of `order` [K] into the depth buffer and the id buffer.
 
     Args:
         prints: [T, 4] footprints; read only with a `cut`.
@@ -161,7 +159,8 @@ def visible(
         ids: [H, W] int32, its triangle (-1: none), updated.
     """
     h, w = zbuf.shape
-    for t in range(first, last):
+    for place in range(order.shape[0]):
+        t = order[place]
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         area = doubled_area(screen, a, b, c)
         if area == 0.0:

@@ -42,12 +42,12 @@ class ShellStyle:
 
 SHELL_STYLES = {
     "buzz": ShellStyle(0.016, 3, 0.0, 0.88, 0.6, 0.0, 0.1),
-    "crop": ShellStyle(0.05, 6, 1.2, 0.85, 0.55, 0.2, 0.3),
+    "crop": ShellStyle(0.042, 5, 1.2, 0.85, 0.55, 0.2, 0.3),
 }
 
 BEARD_STYLES = {
     "short": ShellStyle(0.014, 3, 0.0, 0.7, 0.5, 0.0, 0.2),
-    "full": ShellStyle(0.05, 6, 1.0, 0.8, 0.5, 0.0, 0.3),
+    "full": ShellStyle(0.05, 5, 1.0, 0.8, 0.5, 0.0, 0.3),
     "goatee": ShellStyle(0.025, 6, 0.4, 0.72, 0.5, 0.0, 0.25),
     "moustache": ShellStyle(0.02, 5, 0.4, 0.72, 0.5, 0.0, 0.25),
 }
@@ -73,7 +73,7 @@ def hairline(points: np.ndarray, receding: float = 0.0) -> np.ndarray:
     corners = receding * (0.5 + np.exp(-(((x - 0.24) / 0.1) ** 2)))
     front = 0.8 * (np.interp(y, _LINE_HEIGHT, _LINE_DEPTH) * forehead - z - corners * (y > 0.2))
     nape = y - np.where(z < 0, 0.1 + 0.6 * z, 0.1 - 1.2 * z)
-    return np.where(z > 0, np.minimum(front, np.maximum(nape, y - 0.03)), nape)
+    return np.where(z > 0, np.minimum(front, np.maximum(nape, y - 0.07)), nape)
 
 
 def shell_parts(

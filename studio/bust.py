@@ -27,6 +27,7 @@ class Bust:
         uv: [len(source), 2] texture coordinates of the triangulation.
         chin: base vertex at the tip of the chin.
         ears: refined vertices of the ears.
+        lip_middles: base vertices on the midline where the upper and the lower lip meet.
         lips, cheeks, lids: [V'] share of each refined vertex, 0..1.
         head_share: [V] share of the head's rotation each base vertex follows, 0..1.
     """
@@ -46,14 +47,9 @@ class Bust:
         self.lips = np.clip(4 * lips - 1.4, 0, 1)
         self.cheeks = self._moved(assets, ("l", "r"), "cheek/{}-cheek-volume-incr")
         self.head_share = _head_share(assets)
-        self._lip_middles = self._find_lip_middles(assets)
+        self.lip_middles = self._find_lip_middles(assets)
         lids = self._moved(assets, ("left", "right"), "expression/units/caucasian/eye-{}-closure")
         self.lids = np.clip(2.5 * lids, 0, 1)
-
-    def lip_gap(self, points: np.ndarray) -> float:
-        """Height of the opening between the lips of base vertices `points` [V, 3]."""
-        upper, lower = self._lip_middles
-        return float(points[upper, 1] - points[lower, 1])
 
     @staticmethod
     def _find_lip_middles(assets: AssetFolder) -> tuple[int, int]:

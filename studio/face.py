@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from studio.assets import AssetFolder, diffuse_texture
 from studio.cards import opaque_samples
+from studio.obj import PolyMesh
 from studio.palette import skin_tone
 from studio.pose import Pose, rotation_matrix
 from studio.scene import Part, part_from_mesh
@@ -22,6 +25,7 @@ from studio.textures import (
     srgb_to_linear,
 )
 
+_SINK = 0.28  # share of the mouth's opening by which the lower teeth go down besides
 # Eye texture → turn of its hue, factors on saturation and value.
 _EYE_SHIFTS = {"brown": (0.03, 0.75, 1.15), "brownlight": (-0.015, 0.85, 0.9)}
 
@@ -116,8 +120,16 @@ def _calm_brows(
     part.positions[:, 1] -= excess * (np.abs(part.positions[:, 0]) - across.mean())
 
 
-def mouth_parts(assets: AssetFolder, fit, size: int) -> list[Part]:
-    """Teeth and tongue, as far as the assets have them."""
+def mouth_parts(
+    assets: AssetFolder, fit, resting: np.ndarray, lips: tuple[int, int], gap: float, size: int
+) -> list[Part]:
+    """Teeth and tongue, as far as the assets have them.
+
+    Args:
+        resting: [V, 3] base-mesh vertices of the resting face.
+        lips: base vertices where the upper and the lower lip meet.
+        gap: height of the opening between them, house units.
+    """
     out = []
     for kind, name in (("teeth", "teeth_base"), ("tongue", "tongue01")):
         path = assets.proxies(kind).get(name)
@@ -125,8 +137,21 @@ def mouth_parts(assets: AssetFolder, fit, size: int) -> list[Part]:
         texture = diffuse_texture(proxy.material) if proxy else None
         if proxy and texture:
             mips = build_mips(read_texture(texture, size))
-            out.append(part_from_mesh(proxy.mesh, fit(proxy), "mouth", mips))
+            points = fit(proxy)
+            # The fit takes its offsets from the skin, and leaves the lower jaw's teeth too high.
+            lower = _piece_means(proxy.mesh, proxy.fit(resting)[:, 1]) < resting[lips[0], 1]
+            points[lower, 1] -= _SINK * max(gap, 0.0)
+            out.append(part_from_mesh(proxy.mesh, points, "mouth", mips))
     return out
+
+
+def _piece_means(mesh: PolyMesh, values: np.ndarray) -> np.ndarray:
+    """For each vertex the mean [V] of `values` over the piece of `mesh` it belongs to."""
+    faces = np.where(mesh.faces < 0, mesh.faces[:, :1], mesh.faces)
+    a, b = faces.ravel(), np.roll(faces, 1, axis=1).ravel()
+    n = len(values)
+    _, piece = connected_components(sparse.coo_matrix((np.ones(len(a)), (a, b)), (n, n)))
+    return (np.bincount(piece, values) / np.bincount(piece))[piece]
 
 
 def finish_mouth(parts: list[Part], gap: float) -> None:
@@ -137,11 +162,11 @@ def finish_mouth(parts: list[Part], gap: float) -> None:
     """
     inside = [part for part in parts if part.label == "mouth"]
     front = max((part.positions[:, 2].max() for part in inside), default=0.0)
-    enters = 1.25 * np.clip((gap - 0.012) / 0.03, 0, 1)
+    enters = 1.6 * np.clip((gap - 0.012) / 0.03, 0, 1)
     for part in inside:
         depth = front - part.positions[:, 2:]
         share = 1.0 if depth.min() < 0.03 else 0.35  # teeth, tongue
-        lifted = share * enters * np.exp(-((depth / 0.085) ** 2))
+        lifted = share * enters * np.exp(-((depth / 0.11) ** 2))
         part.light = np.maximum(part.light, lifted * [1.04, 1.0, 0.92])
 
 

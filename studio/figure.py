@@ -69,6 +69,9 @@ def build_parts(
     units = {**subject.shape.expression, **posed}
     points = to_house(shaped_vertices(assets, replace(subject.shape, expression=units)))
 
+    upper_lip, lower_lip = points[list(template.lip_middles)]
+    gap = float(upper_lip[1] - lower_lip[1])
+
     def fit(proxy: Proxy) -> np.ndarray:
         return proxy.fit(points)
 
@@ -94,7 +97,7 @@ def build_parts(
         *_beard(assets, subject, skin, (template.matrix @ resting)[skin.source], texture_size),
         *eyes,
         *hair_cards(assets, subject, fit, resting),
-        *mouth_parts(assets, fit, texture_size // 4),
+        *mouth_parts(assets, fit, resting, template.lip_middles, gap, texture_size // 4),
         *glasses_parts(subject, skin, eyes, template.ears),
     ]
     bound = [(skin, share)] + [(part, _rigid_share(part)) for part in on_head]
@@ -105,7 +108,7 @@ def build_parts(
     parts = [skin, *clothes, *on_head]
     bake_light(parts)
     finish_eyes(parts)
-    finish_mouth(parts, template.lip_gap(points))
+    finish_mouth(parts, gap)
     planes = [
         (np.array([1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
         (np.array([-1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),

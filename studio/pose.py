@@ -80,7 +80,8 @@ EXPRESSIONS = {
         eyebrows_SIDE_up=0.5,
         eyebrows_SIDE_inner_up=0.65,
         eye_SIDE_opened_up=0.6,
-        mouth_open=0.42,
+        mouth_open=0.36,
+        mouth_pursing=0.3,
         mouth_corner_puller=0.0,
     ),
     "anger": _both(

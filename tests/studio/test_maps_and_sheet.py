@@ -51,15 +51,16 @@ def test_sheet_shows_every_subject(tmp_path):
 
 
 def test_review_refuses_what_it_cannot_draw(tmp_path):
+    root = tmp_path / "r"
     for wrong, word in (
-        ({"size": 0}, "size"),
-        ({"directions": ()}, "direction"),
-        ({"elevation": 90.0}, "elevation"),
-        ({"expressions": ("smirk",)}, "smirk"),
+        (StudioReviewConfig(root, size=0), "size"),
+        (StudioReviewConfig(root, directions=()), "direction"),
+        (StudioReviewConfig(root, elevation=90.0), "elevation"),
+        (StudioReviewConfig(root, expressions=("smirk",)), "smirk"),
     ):
         with pytest.raises(UserError, match=word):
-            review(StudioReviewConfig(tmp_path / "r", **wrong))
-    assert not (tmp_path / "r").exists()
+            review(wrong)
+    assert not root.exists()
 
 
 @pytest.mark.assets

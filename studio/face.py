@@ -25,7 +25,8 @@ from studio.textures import (
     srgb_to_linear,
 )
 
-_SINK = 0.28  # share of the mouth's opening by which the lower teeth go down besides
+# The lower teeth go down besides by this share of what the mouth opens beyond a laugh.
+_SINK, _LAUGH = 0.45, 0.04
 # Eye texture → turn of its hue, factors on saturation and value.
 _EYE_SHIFTS = {"brown": (0.03, 0.75, 1.15), "brownlight": (-0.015, 0.85, 0.9)}
 
@@ -140,7 +141,7 @@ def mouth_parts(
             points = fit(proxy)
             # The fit takes its offsets from the skin, and leaves the lower jaw's teeth too high.
             lower = _piece_means(proxy.mesh, proxy.fit(resting)[:, 1]) < resting[lips[0], 1]
-            points[lower, 1] -= _SINK * max(gap, 0.0)
+            points[lower, 1] -= _SINK * max(gap - _LAUGH, 0.0)
             out.append(part_from_mesh(proxy.mesh, points, "mouth", mips))
     return out
 
@@ -166,7 +167,7 @@ def finish_mouth(parts: list[Part], gap: float) -> None:
     for part in inside:
         depth = front - part.positions[:, 2:]
         share = 1.0 if depth.min() < 0.03 else 0.35  # teeth, tongue
-        lifted = share * enters * np.exp(-((depth / 0.11) ** 2))
+        lifted = share * enters * np.exp(-((depth / 0.085) ** 2))
         part.light = np.maximum(part.light, lifted * [1.04, 1.0, 0.92])
 
 

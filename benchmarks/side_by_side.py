@@ -54,7 +54,7 @@ def main() -> None:
     planes, decoder = fitted.load(given.subject), fitted.decoder()
     settings = RenderSettings(steps=given.steps)
     grid = build_occupancy(planes, decoder, settings)
-    rows = [Row("truth"), Row("fit"), Row("4 × difference")]
+    rows = [Row("truth"), Row("fit"), Row("difference, fourfold")]
     for text in given.view:
         root, frame, square = parse_view(text)
         described = (root / "dataset.json").exists()

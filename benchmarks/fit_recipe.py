@@ -135,7 +135,7 @@ class Side:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--root", type=Path, required=True, help="multi-view set")
     parser.add_argument("--decoder", type=Path, required=True, help="folder of a stage-1 run")
     parser.add_argument("--subject", required=True)

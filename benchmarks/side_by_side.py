@@ -40,7 +40,7 @@ def parse_view(text: str) -> tuple[Path, int, tuple[int, int, int] | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--triplanes", type=Path, required=True, help="triplane folder")
     parser.add_argument("--subject", required=True)
     parser.add_argument("--view", action="append", required=True, metavar="SET:FRAME[:X,Y,SIDE]")

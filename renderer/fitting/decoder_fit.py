@@ -14,10 +14,10 @@ from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
 from renderer.fitting.consolidation import Consolidation, accumulate, consolidate
 from renderer.fitting.lockstep import lockstep
-from renderer.fitting.ray_pool import RayPool
 from renderer.fitting.subject_fit import SubjectFit, held_out_quality, new_planes
 from renderer.fitting.subject_store import SubjectStore
-from renderer.multiview import MultiViewSet, Views
+from renderer.fitting.view_cache import ViewCache
+from renderer.multiview import MultiViewSet
 from renderer.sheet import comparison_sheet
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -50,6 +50,7 @@ class DecoderFit:
 
     Attributes:
         visit: visits done; all subjects visited in lockstep make one.
+        within: steps of the next visit that are done, as far as they are saved.
         store: the subjects' triplanes and consolidation pairs.
         decoder: the shared decoder.
     """
@@ -78,6 +79,7 @@ class DecoderFit:
             self.decoder.parameters(), lr=config.decoder_learning_rate, betas=(0.9, 0.99), eps=1e-15
         )
         self.visit = 0
+        self.within = 0
         self.visits_per_round = -(-len(names) // config.subjects_per_step)
         self.visits = config.rounds * self.visits_per_round
         self.store = SubjectStore(self.folder.state / "subjects", names, self.device)
@@ -108,7 +110,7 @@ class DecoderFit:
             after_visit(self)
         bar = progress(
             total=self.visits * self.config.inner_steps,
-            initial=self.step,
+            initial=self.step + self.within,
             desc="fit-decoder",
             unit="step",
             disable=not self.processes.is_main,
@@ -145,8 +147,10 @@ class DecoderFit:
         ]
         online = config.consolidation == "online"
         pairs = [self.running if online else self.store.pair(name) for name in mine]
+        for fit in fits if self.within else ():
+            fit.restore(self.store.visit_state(fit.name, self.within))
         total = self.visits * config.inner_steps
-        for step in range(self.step, self.step + config.inner_steps):
+        for step in range(self.step + self.within, self.step + config.inner_steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = config.decoder_learning_rate * config.decoder_decay ** (step / total)
             loss = lockstep(
@@ -163,6 +167,9 @@ class DecoderFit:
             if (step + 1) % config.log_every == 0:
                 mean = float(self.processes.sum_(loss)) / len(members)
                 self._log(step, turn, members, mean, bar)
+            done = step + 1 - self.step
+            if done % config.save_every == 0 and done < config.inner_steps:
+                self._pause(fits, done)
         self._commit(members, fits, self._consolidate(fits))
 
     def _log(self, step: int, turn: int, members: list[str], loss: float, bar) -> None:
@@ -218,19 +225,36 @@ class DecoderFit:
             self.store.save(fit.name, self.visit, fit.planes.detach(), pair)
         self.processes.wait()
         self.store.versions |= dict.fromkeys(members, self.visit)
+        self.within = 0
+        self._save()
+        self.processes.wait()
+        done = [fit.name for fit in fits]
+        self.store.remove_others(done)
+        self.store.remove_visits(done)
+
+    def _pause(self, fits: list[SubjectFit], done: int) -> None:
+        """Save in the middle of a visit, ``done`` steps into it."""
+        for fit in fits:
+            self.store.save_visit(fit.name, done, fit.state())
+        self.processes.wait()
+        self.within = done
+        self._save()
+        self.processes.wait()
+        self.store.remove_visits((fit.name for fit in fits), done)
+
+    def _save(self) -> None:
         running = self.running
         self.folder.save_state(
             self.visit,
             {
                 "visit": self.visit,
+                "within": self.within,
                 "versions": self.store.versions,
                 "decoder": self.decoder.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "running": None if running is None else [running.importance, running.anchor],
             },
         )
-        self.processes.wait()
-        self.store.remove_others(fit.name for fit in fits)
 
     def _resume(self) -> None:
         self.processes.wait()
@@ -242,13 +266,15 @@ class DecoderFit:
                     "folder"
                 )
             self.visit, self.store.versions = state["visit"], state["versions"]
+            self.within = state.get("within", 0)
             self.decoder.load_state_dict(state["decoder"])
             self.optimizer.load_state_dict(state["optimizer"])
             if state["running"] is not None:
                 self.running = Consolidation(*(t.to(self.device) for t in state["running"]))
-        self.folder.rewind(self.step)
+        self.folder.rewind(self.step + self.within)
         if self.processes.is_main:
             self.store.remove_others()
+            self.store.remove_visits(self.names, self.within)
         self.processes.wait()
 
     def _finish(self, views: ViewCache) -> None:
@@ -277,27 +303,6 @@ class DecoderFit:
                 quality[name][measure] = float(function(result.images, truth).mean())
             self.folder.save_image(f"{name}.png", comparison_sheet(held_out, result.images))
         report_quality(self.folder, quality)
-
-
-class ViewCache:
-    """Pictures of the subjects, read once; small sets stay in memory between visits."""
-
-    def __init__(self, data: MultiViewSet, size: int | None, device, limit: int = 64):
-        self.data, self.size, self.device, self.limit = data, size, device, limit
-        self._train: dict[str, RayPool] = {}
-
-    def train(self, name: str) -> RayPool:
-        if name not in self._train:
-            if len(self._train) >= self.limit:
-                self._train.pop(next(iter(self._train)))
-            frames = self.data.split_views("train", name)
-            views = self.data.load(name, frames, self.size)
-            self._train[name] = RayPool(views, self.device)
-        return self._train[name]
-
-    def test(self, name: str) -> Views | None:
-        frames = self.data.split_views("test", name)
-        return self.data.load(name, frames, self.size) if frames else None
 
 
 def report_quality(folder: RunFolder, quality: dict[str, dict[str, float]]) -> None:

@@ -89,6 +89,8 @@ class FitDecoderConfig:
     """Fixes every random number."""
     device: str = field(default="auto", metadata={"resumable": True})
     """auto, cpu, cuda or cuda:1."""
+    save_every: int = field(default=500, metadata={"resumable": True})
+    """Steps between saves within a visit; every visit is saved at its end."""
     log_every: int = field(default=100, metadata={"resumable": True})
     """Steps between lines of stats.jsonl."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from renderer.fitting.consolidation import Consolidation
-from runtime.files import load_tensors, save_tensors
+from runtime.errors import UserError
+from runtime.files import atomic_path, load_tensors, save_tensors
 
 
 class SubjectStore:
@@ -77,3 +79,32 @@ class SubjectStore:
             name, version = file.name.removesuffix(".safetensors").rsplit(".", 1)
             if name in names and version != str(self.versions[name]):
                 file.unlink(missing_ok=True)
+
+    def save_visit(self, name: str, done: int, state: dict[str, Any]) -> None:
+        """Write how far a visit has come after ``done`` steps, for those that take long."""
+        with atomic_path(self._visit_file(name, done)) as temporary:
+            torch.save(state, temporary)
+
+    def visit_state(self, name: str, done: int) -> dict[str, Any]:
+        """What :meth:`save_visit` wrote.
+
+        Raises:
+            UserError: it is gone or can't be read.
+        """
+        file = self._visit_file(name, done)
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            raise UserError(
+                f"{file} can't be read ({str(error).splitlines()[0]}); start in a new output folder"
+            ) from None
+
+    def remove_visits(self, names: Iterable[str], keep: int = 0) -> None:
+        """Delete what :meth:`save_visit` wrote of ``names`` at other steps than ``keep``."""
+        for name in names:
+            for file in self.folder.glob(f"{name}.visit*.pt"):
+                if file != self._visit_file(name, keep):
+                    file.unlink(missing_ok=True)
+
+    def _visit_file(self, name: str, done: int) -> Path:
+        return self.folder / f"{name}.visit{done}.pt"

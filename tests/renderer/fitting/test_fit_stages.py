@@ -118,7 +118,8 @@ def test_visits_hold_the_decoder_to_what_was_stored(kind, tmp_path, monkeypatch)
             assert anchor is not None and torch.equal(anchor, ends[before[-1] + 1])
 
 
-def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("save_every", [2, 500])  # within the visit, or before it
+def test_stage1_resumes_to_the_same_result(save_every, fitted_decoder, tmp_path, monkeypatch):
     class Killed(Exception):
         pass
 
@@ -132,12 +133,17 @@ def test_stage1_resumes_to_the_same_result(fitted_decoder, tmp_path, monkeypatch
             raise Killed
         return original(self, *args, **kwargs)
 
-    config = decoder_config(tmp_path / "run")
+    config = decoder_config(tmp_path / "run", save_every=save_every)
     with monkeypatch.context() as patch:
         patch.setattr(SubjectFit, "backward", backward)
         with pytest.raises(Killed):
             fit_decoder(config)
-    fit_decoder(config)
+    calls = -100
+    with monkeypatch.context() as patch:
+        patch.setattr(SubjectFit, "backward", backward)
+        fit_decoder(config)
+    # Of 16 steps the last 6 or the last 8 were left.
+    assert calls + 100 == (6 if save_every == 2 else 8)
     assert same_triplanes(fitted_decoder, tmp_path / "run")
     assert (
         FittedSet.open(fitted_decoder).manifest["decoder_hash"]

@@ -147,6 +147,8 @@ class DecoderFit:
         ]
         online = config.consolidation == "online"
         pairs = [self.running if online else self.store.pair(name) for name in mine]
+        for fit in fits if config.carry_optimizer else ():
+            fit.set_moments(self.store.moments(fit.name))
         for fit in fits if self.within else ():
             fit.restore(self.store.visit_state(fit.name, self.within))
         total = self.visits * config.inner_steps
@@ -222,7 +224,8 @@ class DecoderFit:
     ) -> None:
         self.visit += 1
         for fit, pair in zip(fits, pairs, strict=True):
-            self.store.save(fit.name, self.visit, fit.planes.detach(), pair)
+            moments = fit.moments() if self.config.carry_optimizer else None
+            self.store.save(fit.name, self.visit, fit.planes.detach(), pair, moments)
         self.processes.wait()
         self.store.versions |= dict.fromkeys(members, self.visit)
         self.within = 0

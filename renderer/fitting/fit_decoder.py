@@ -74,6 +74,10 @@ class FitDecoderConfig:
     """Factor the decoder's learning rate falls by over the whole run (exponentially)."""
     revisit_drop: float = 10.0
     """The triplane's learning rate in round r is divided by revisit_drop·r + 1."""
+    carry_optimizer: bool = False
+    """Go on with a triplane's Adam moments when its subject is visited again, instead of making
+    them anew (as RodinHD does), whose first steps move every texel by the whole learning rate. They
+    triple what is kept of a subject on disk between visits."""
     consolidation_weight: float = 0.1
     """Weight λ/2 of the consolidation penalty; 0 turns it off."""
     consolidation: Literal["identity", "online"] = "identity"

@@ -256,6 +256,16 @@ class SubjectFit:
             "dense": None if self.free_space is None else self.free_space.dense.cpu(),
         }
 
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state of the planes: step, exp_avg and exp_avg_sq; empty before the first step."""
+        return dict(self.optimizer.state[self.planes])
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Go on with :meth:`moments` of an earlier visit; nothing to do for none."""
+        if moments:
+            state = self.optimizer.state_dict()
+            self.optimizer.load_state_dict({**state, "state": {0: moments}})
+
     def restore(self, state: dict) -> None:
         """Go on from :meth:`state`."""
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What stage 1 keeps of every subject between its visits: triplane and consolidation pair.
+"""What stage 1 keeps of every subject between its visits: triplane, consolidation pair, moments.
 
 A file per subject and version, the version being the number of the visit that wrote it. What a
 visit changes is written first under a new version; the state file that names the versions is
@@ -17,6 +17,9 @@ from torch import Tensor
 from renderer.fitting.consolidation import Consolidation
 from runtime.errors import UserError
 from runtime.files import atomic_path, load_tensors, save_tensors
+
+# Of Adam's state.
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class SubjectStore:
@@ -65,9 +68,27 @@ class SubjectStore:
             return None
         return sum((self.planes(name) for name in names), torch.zeros(())) / len(names)
 
-    def save(self, name: str, version: int, planes: Tensor, pair: Consolidation | None) -> None:
-        """Write a new version beside the one in use."""
-        tensors = {"planes": planes}
+    def moments(self, name: str) -> dict[str, Tensor]:
+        """The triplane's optimiser as :meth:`save` was given it; empty if it was not."""
+        if not self.versions[name]:
+            return {}
+        tensors, _ = load_tensors(self.path(name, self.versions[name]))
+        return {key: tensors[key] for key in MOMENTS if key in tensors}
+
+    def save(
+        self,
+        name: str,
+        version: int,
+        planes: Tensor,
+        pair: Consolidation | None,
+        moments: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Write a new version beside the one in use.
+
+        Args:
+            moments: the triplane's optimiser: step, exp_avg, exp_avg_sq.
+        """
+        tensors = {"planes": planes, **(moments or {})}
         if pair is not None:
             tensors |= {"importance": pair.importance, "anchor": pair.anchor}
         save_tensors(self.path(name, version), tensors)

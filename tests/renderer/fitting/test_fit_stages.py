@@ -118,6 +118,31 @@ def test_visits_hold_the_decoder_to_what_was_stored(kind, tmp_path, monkeypatch)
             assert anchor is not None and torch.equal(anchor, ends[before[-1] + 1])
 
 
+def test_moments_go_on_where_the_last_visit_ended(tmp_path, monkeypatch):
+    starts, ends = [], []
+    visit = DecoderFit._commit
+
+    def commit(self, members, fits, pairs):
+        ends.append({f.name: {k: v.clone() for k, v in f.moments().items()} for f in fits})
+        visit(self, members, fits, pairs)
+
+    original = SubjectFit.set_moments
+
+    def set_moments(self, moments):
+        original(self, moments)
+        starts.append((self.name, {k: v.clone() for k, v in self.moments().items()}))
+
+    monkeypatch.setattr(DecoderFit, "_commit", commit)
+    monkeypatch.setattr(SubjectFit, "set_moments", set_moments)
+    fit_decoder(decoder_config(tmp_path / "run", carry_optimizer=True))
+    assert [bool(moments) for _, moments in starts] == [False, False, True, True]
+    for name, moments in starts[2:]:
+        last = next(end[name] for end in ends[:2] if name in end)
+        assert moments["step"] == 4
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(moments[key], last[key]) and moments[key].abs().max() > 0
+
+
 @pytest.mark.parametrize("save_every", [2, 500])  # within the visit, or before it
 def test_stage1_resumes_to_the_same_result(save_every, fitted_decoder, tmp_path, monkeypatch):
     class Killed(Exception):

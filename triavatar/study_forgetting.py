@@ -7,6 +7,7 @@ after every visit:
 - replay: many short visits in rounds;
 - consolidation: replay, and identity-aware weight consolidation (RodinHD, Algorithm 1);
 - online: replay, and one running consolidation pair for all identities (not run by default);
+- carry: replay, going on with every triplane's Adam moments (not run by default);
 - joint: mini-batches of subjects, every step taking rays of several: no decoder can forget what
   is always before its eyes, so this is the baseline to beat.
 
@@ -40,7 +41,7 @@ from runtime.launch import process_count, process_index
 from runtime.runs import RunFolder
 from triavatar.forgetting_report import read_run, write_report
 
-Method = Literal["naive", "replay", "consolidation", "online", "joint"]
+Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint"]
 DEFAULT_METHODS: tuple[Method, ...] = ("naive", "replay", "consolidation", "joint")
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,7 +54,7 @@ class StudyForgettingConfig(FitDecoderConfig):
         default_factory=lambda: list(DEFAULT_METHODS),
         metadata={"resumable": True},
     )
-    """Ways of fitting to compare, of naive, replay, consolidation, online and joint."""
+    """Ways of fitting to compare, of naive, replay, consolidation, online, carry and joint."""
     n_seeds: int = field(default=3, metadata={"resumable": True})
     """How often each is run, with the seeds seed, seed + 1, …; the table shows the spread."""
     # The folders of finished joint runs refuse other settings of joint; the rest need not.
@@ -127,8 +128,8 @@ def run_config(
             fit = replace(config.fit, rays=config.fit.rays // together)
             base = replace(base, inner_steps=config.inner_steps * together, fit=fit)
         return base
-    if method == "replay":
-        return base
+    if method in ("replay", "carry"):
+        return replace(base, carry_optimizer=config.carry_optimizer or method == "carry")
     return replace(
         base,
         inner_steps=config.inner_steps - config.fisher_batches,

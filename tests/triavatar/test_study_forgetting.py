@@ -24,7 +24,7 @@ from triavatar.study_forgetting import (
     study_forgetting,
 )
 
-METHODS = ["naive", "replay", "consolidation", "online", "joint"]
+METHODS = ["naive", "replay", "consolidation", "online", "carry", "joint"]
 TINY = FitSettings(
     rays=32, steps=32, grid=8, smoothness_weight=0.0, free_space_points=16, learning_rate=5e-2
 )

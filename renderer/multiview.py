@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,12 @@ from PIL import Image
 from renderer.camera_files import CameraFormat, parse_camera
 from renderer.cameras import Cameras
 from renderer.conventions import CONVENTIONS, Convention, named_convention
+from renderer.dataset_description import read_description
 from renderer.pictures import PictureFormat, resize_rgba
 from renderer.pictures import read_rgba as read_rgba
 from runtime.errors import UserError
 from runtime.files import atomic_path, read_json, write_json
 
-FORMAT = "triavatar-multiview"
-VERSION = 1
-# Version 2 adds `cameras`, `pictures` and `exclude`, which older readers would not honour.
-VERSIONS = (1, 2)
 IMAGE_NAME = "img_proc_fg_{:06d}.png"
 METADATA_NAME = "metadata_{:06d}.json"
 FRAME_PATTERN = re.compile(r"(?:img_proc_fg_|metadata_)(\d{6})\.(?:png|json)")
@@ -247,48 +244,6 @@ class MultiViewSet:
         return Cameras(house, f, f, cx, cy, width, height)
 
 
-def read_description(
-    path: Path,
-) -> tuple[dict[str, Any], Convention, CameraFormat, PictureFormat]:
-    """``dataset.json``: its content and the conventions it states.
-
-    Raises:
-        UserError: the file is damaged, of another format, or states what cannot be.
-    """
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{path} is not a {FORMAT} description")
-    if found.get("version") not in VERSIONS:
-        raise UserError(f"{path} is not a {FORMAT} description of version 1 or 2")
-    world = found.get("world")
-    if not isinstance(world, dict) or not {"world_from_file", "camera_axes"} <= world.keys():
-        raise UserError(f"{path}: 'world' must state world_from_file and camera_axes")
-    try:
-        matrix = np.asarray(world["world_from_file"], dtype=np.float64)
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: world.world_from_file is not a 4×4 matrix") from None
-    return (
-        found,
-        Convention(matrix, world["camera_axes"]),
-        _read_part(CameraFormat, found, "cameras", path),
-        _read_part(PictureFormat, found, "pictures", path),
-    )
-
-
-def _read_part(kind: Any, description: dict[str, Any], key: str, path: Path) -> Any:
-    """An optional part of ``dataset.json`` as a dataclass."""
-    part = description.get(key, {})
-    if not isinstance(part, dict):
-        raise UserError(f"{path}: '{key}' must be a table of settings")
-    unknown = set(part) - {field.name for field in fields(kind)}
-    if unknown:
-        raise UserError(f"{path}: '{key}' has no setting {', '.join(sorted(unknown))}")
-    try:
-        return kind(**part)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
 def write_view(
     folder: Path,
     frame: int,
@@ -323,34 +278,6 @@ def write_view(
         "transformation": c2w.round(8).tolist(),
     }
     write_json(folder / METADATA_NAME.format(frame), {"cameras": [entry]})
-
-
-def write_description(
-    root: Path,
-    convention: Convention,
-    *,
-    identities: dict[str, list[str]],
-    views: dict[str, list[int]],
-    objects: dict[str, Any],
-    provenance: dict[str, Any],
-    license: str,
-) -> None:
-    """Write ``dataset.json``: see :class:`MultiViewSet` and data/README.md for its meaning."""
-    write_json(
-        root / "dataset.json",
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "world": {
-                "camera_axes": convention.camera_axes,
-                "world_from_file": convention.world_from_file.tolist(),
-            },
-            "splits": {"identities": identities, "views": views},
-            "objects": objects,
-            "provenance": provenance,
-            "license": license,
-        },
-    )
 
 
 def select_names(

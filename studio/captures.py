@@ -11,7 +11,8 @@ from PIL import Image
 
 from renderer.cameras import Cameras
 from renderer.conventions import Convention, similarity
-from renderer.multiview import write_description, write_view
+from renderer.dataset_description import write_description
+from renderer.multiview import write_view
 from runtime.errors import UserError
 
 AXES = {

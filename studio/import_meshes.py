@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from renderer.conventions import named_convention
-from renderer.multiview import write_description, write_view
+from renderer.dataset_description import write_description
+from renderer.multiview import write_view
 from runtime.errors import UserError
 from runtime.progress import progress
 from studio.captures import AXES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from renderer.conventions import named_convention
-from renderer.multiview import write_description
+from renderer.dataset_description import write_description
 from runtime.errors import UserError
 from runtime.files import read_json, remove_stale, write_json
 from runtime.progress import progress

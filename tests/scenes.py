@@ -10,8 +10,9 @@ from torch import Tensor
 
 from renderer.cameras import Cameras, orbit_cameras
 from renderer.conventions import CONVENTIONS
+from renderer.dataset_description import write_description
 from renderer.decoder import TriplaneDecoder
-from renderer.multiview import write_description, write_view
+from renderer.multiview import write_view
 
 # Centre and radius of opaque spheres, and their sRGB colours.
 SPHERES = ((0.0, 0.1, 0.0, 0.45), (0.2, 0.45, 0.25, 0.2), (0.0, -0.6, 0.0, 0.25))

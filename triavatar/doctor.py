@@ -10,7 +10,7 @@ from typing import Any
 
 from renderer.camera_files import CameraFormat
 from renderer.conventions import CONVENTIONS, camera_axes_matrix, name_camera_axes
-from renderer.multiview import FORMAT, VERSIONS
+from renderer.dataset_description import FORMAT, VERSIONS
 from runtime.errors import UserError
 from runtime.files import atomic_path, read_json, write_json
 from runtime.progress import progress

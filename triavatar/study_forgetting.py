@@ -9,7 +9,8 @@ after every visit:
 - online: replay, and one running consolidation pair for all identities (not run by default);
 - carry: replay, going on with every triplane's Adam moments (not run by default);
 - joint: mini-batches of subjects, every step taking rays of several: no decoder can forget what
-  is always before its eyes, so this is the baseline to beat.
+  is always before its eyes, so this is the baseline to beat;
+- together: all subjects in every step, going on with their Adam moments (not run by default).
 
 The budget counts every ray with a gradient: consolidation's Fisher batches too, for which its
 visits are that many steps shorter. It does not count the measurements. Those take every k-th pixel
@@ -41,7 +42,7 @@ from runtime.launch import process_count, process_index
 from runtime.runs import RunFolder
 from triavatar.forgetting_report import read_run, write_report
 
-Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint"]
+Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint", "together"]
 DEFAULT_METHODS: tuple[Method, ...] = ("naive", "replay", "consolidation", "joint")
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -54,7 +55,8 @@ class StudyForgettingConfig(FitDecoderConfig):
         default_factory=lambda: list(DEFAULT_METHODS),
         metadata={"resumable": True},
     )
-    """Ways of fitting to compare, of naive, replay, consolidation, online, carry and joint."""
+    """Ways of fitting to compare: some of naive, replay, consolidation, online, carry, joint and
+    together."""
     n_seeds: int = field(default=3, metadata={"resumable": True})
     """How often each is run, with the seeds seed, seed + 1, …; the table shows the spread."""
     # The folders of finished joint runs refuse other settings of joint; the rest need not.
@@ -128,6 +130,8 @@ def run_config(
             fit = replace(config.fit, rays=config.fit.rays // together)
             base = replace(base, inner_steps=config.inner_steps * together, fit=fit)
         return base
+    if method == "together":
+        return replace(base, subjects_per_step=subjects, carry_optimizer=True)
     if method in ("replay", "carry"):
         return replace(base, carry_optimizer=config.carry_optimizer or method == "carry")
     return replace(

@@ -14,7 +14,8 @@ import yaml
 
 from renderer.cameras import look_at, pinhole
 from renderer.conventions import CONVENTIONS
-from renderer.multiview import write_description, write_view
+from renderer.dataset_description import write_description
+from renderer.multiview import write_view
 from triavatar import cli
 
 SUBJECTS = {

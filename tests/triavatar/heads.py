@@ -10,7 +10,8 @@ from torch import Tensor
 
 from renderer.cameras import Cameras
 from renderer.conventions import CONVENTIONS
-from renderer.multiview import write_description, write_view
+from renderer.dataset_description import write_description
+from renderer.multiview import write_view
 from studio.rig import head_rig
 
 # Centre, radius and colour; the bun stands on the subject's left only.

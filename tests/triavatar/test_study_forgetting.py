@@ -24,7 +24,7 @@ from triavatar.study_forgetting import (
     study_forgetting,
 )
 
-METHODS = ["naive", "replay", "consolidation", "online", "carry", "joint"]
+METHODS = ["naive", "replay", "consolidation", "online", "carry", "joint", "together"]
 TINY = FitSettings(
     rays=32, steps=32, grid=8, smoothness_weight=0.0, free_space_points=16, learning_rate=5e-2
 )
@@ -108,7 +108,8 @@ def test_joint_may_split_rays_instead(root, tmp_path):
 
 def test_every_identity_is_measured_after_every_visit(study):
     folder, _ = study
-    for method, visits in {"naive": 3, "replay": 6, "consolidation": 6, "joint": 4}.items():
+    expected = {"naive": 3, "replay": 6, "consolidation": 6, "joint": 4, "together": 2}
+    for method, visits in expected.items():
         run = run_of(folder, method)
         assert len(run.rows) == visits
         assert run.rays == sorted(run.rays)
@@ -116,7 +117,7 @@ def test_every_identity_is_measured_after_every_visit(study):
         known = [[np.isfinite(v) for v in run.history(name)] for name in run.order]
         for row in known:
             assert row == sorted(row) and row[-1]
-        if method != "joint":
+        if method not in ("joint", "together"):
             assert [row.index(True) for row in known] == [0, 1, 2]
     measured = {key.split("/")[0] for key in run_of(folder, "naive").rows[0]}
     assert {"psnr", "ssim", "visits"} <= measured

@@ -11,7 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from renderer.camera_files import CameraFormat, StoredCamera, parse_camera
 from renderer.conventions import Convention, named_convention
-from renderer.multiview import FRAME_PATTERN, IMAGE_NAME, METADATA_NAME, read_description
+from renderer.dataset_description import read_description
+from renderer.multiview import FRAME_PATTERN, IMAGE_NAME, METADATA_NAME
 from renderer.pictures import PictureFormat
 from runtime.errors import UserError
 from runtime.files import read_json

@@ -16,8 +16,18 @@ from triavatar.pictures import INK, PAPER
 # Dark to light and even in lightness, so that it reads without colour too; between them linear.
 RAMP = ((48, 18, 92), (59, 82, 155), (44, 124, 142), (46, 164, 128), (130, 206, 84), (250, 230, 60))
 BLANK = (225, 225, 225)
-LINES = ((200, 60, 50), (225, 150, 30), (40, 120, 190), (110, 70, 160), (60, 150, 80))
+LINES = (
+    (200, 60, 50),
+    (225, 150, 30),
+    (40, 120, 190),
+    (110, 70, 160),
+    (60, 150, 80),
+    (70, 70, 70),
+    (200, 90, 150),
+)
 WIDTH, LEFT, RIGHT = 640, 64, 76
+# Between two columns of maps.
+GAP = 56
 # Drawn this much larger and then reduced: pillow's lines have hard edges.
 FINE = 3
 
@@ -41,7 +51,7 @@ def draw_maps(
     rays: Mapping[str, np.ndarray],
     scale: tuple[float, float],
 ) -> np.ndarray:
-    """Forgetting maps above one another, over the rays spent; uint8 [H, W, 3].
+    """Forgetting maps over the rays spent, more than three in two columns; uint8 [H, W, 3].
 
     Args:
         maps: title → PSNR in dB [I, V], one row per identity, nan before its first visit.
@@ -53,38 +63,39 @@ def draw_maps(
     count = max(len(values) for values in maps.values())
     cell = int(np.clip(200 // count, 4, 14))
     panel = count * cell + 34
-    sheet = Image.new("RGB", (WIDTH, len(maps) * panel + 40), PAPER)
+    across = 1 if len(maps) <= 3 else 2
+    rows = -(-len(maps) // across)
+    sheet = Image.new("RGB", (WIDTH + (across - 1) * (plot + GAP), rows * panel + 40), PAPER)
     draw = ImageDraw.Draw(sheet)
     for index, (title, values) in enumerate(maps.items()):
-        top = index * panel + 26
+        left = LEFT + index % across * (plot + GAP)
+        top = index // across * panel + 26
         spent = rays[title]
         # A column shows the first measurement at or after it: the state its visit led to.
         at = (np.arange(plot) + 0.5) / plot * spent[-1]
         columns = np.searchsorted(spent, at).clip(max=len(spent) - 1)
         picture = ramp(values[:, columns], *scale).repeat(cell, axis=0)
-        sheet.paste(Image.fromarray(picture), (LEFT, top))
-        draw.text((LEFT, top - 20), title, fill=INK, font=large)
-        bottom = top + len(values) * cell
+        sheet.paste(Image.fromarray(picture), (left, top))
+        draw.text((left, top - 20), title, fill=INK, font=large)
         for row in (0, len(values) - 1):
             middle = top + int((row + 0.5) * cell)
-            draw.text((LEFT - 6, middle), str(row + 1), fill=INK, font=font, anchor="rm")
+            draw.text((left - 6, middle), str(row + 1), fill=INK, font=font, anchor="rm")
+    bottom = (rows - 1) * panel + 26 + count * cell
     _color_bar(draw, sheet, scale, 26, bottom, font)
     total = max(float(spent[-1]) for spent in rays.values()) / 1e6
-    for share in (0, 0.5, 1):
-        draw.text(
-            (LEFT + share * plot, bottom + 5),
-            f"{share * total:.3g}",
-            fill=INK,
-            font=font,
-            anchor="ma",
-        )
+    for column in range(across):
+        left = LEFT + column * (plot + GAP)
+        for share in (0, 0.5, 1):
+            x, text = left + share * plot, f"{share * total:.3g}"
+            draw.text((x, bottom + 5), text, fill=INK, font=font, anchor="ma")
     label = "million rays with gradients; rows: identities in the order of their first visit"
-    draw.text((LEFT + plot / 2, bottom + 20), label, fill=INK, font=font, anchor="ma")
+    middle = (LEFT + sheet.width - RIGHT) / 2
+    draw.text((middle, bottom + 20), label, fill=INK, font=font, anchor="ma")
     return np.asarray(sheet)
 
 
 def _color_bar(draw, sheet, scale: tuple[float, float], top: int, bottom: int, font) -> None:
-    x, height = WIDTH - RIGHT + 16, min(bottom - top, 220)
+    x, height = sheet.width - RIGHT + 16, min(bottom - top, 220)
     values = np.linspace(scale[1], scale[0], height)[:, None].repeat(14, axis=1)
     sheet.paste(Image.fromarray(ramp(values, *scale)), (x, top))
     for share in (0, 0.5, 1):

@@ -6,7 +6,8 @@ after every visit:
 - naive: one long visit to each subject, one after the other;
 - replay: many short visits in rounds;
 - consolidation: replay, and identity-aware weight consolidation (RodinHD, Algorithm 1);
-- online: replay, and one running consolidation pair for all identities (not run by default);
+- online: replay, and one running consolidation pair for all identities; with ``rounds: 1``, one
+  long visit each under it, without replay;
 - carry: replay, going on with every triplane's Adam moments (not run by default);
 - joint: mini-batches of subjects, every step taking rays of several: no decoder can forget what
   is always before its eyes, so this is the baseline to beat;
@@ -43,7 +44,7 @@ from runtime.runs import RunFolder
 from triavatar.forgetting_report import read_run, write_report
 
 Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint", "together"]
-DEFAULT_METHODS: tuple[Method, ...] = ("naive", "replay", "consolidation", "joint")
+DEFAULT_METHODS: tuple[Method, ...] = ("naive", "replay", "consolidation", "online", "joint")
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 

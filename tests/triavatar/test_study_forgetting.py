@@ -283,53 +283,71 @@ def test_a_finished_study_does_nothing_again(study, root, monkeypatch):
     assert read_json(folder / "table.json") == before
 
 
+def tiny_study(project: Path, folder: Path, **changes) -> StudyForgettingConfig:
+    """The eight training people of data/example at 64², as much as a slow test can afford."""
+    settings = {
+        "root": project / "data" / "example",
+        "output_dir": folder,
+        "n_seeds": 1,
+        "joint_subjects": 2,
+        "joint_split_rays": True,
+        "image_size": 64,
+        "plane_size": 32,
+        "channels": 16,
+        "color_channels": 12,
+        "hidden": 32,
+        "view_dependent": False,
+        "init": "mean",
+        "decoder_learning_rate": 4e-3,
+        "revisit_drop": 0.5,
+        "eval_size": 32,
+        "device": "cpu",
+        "fit": FitSettings(
+            rays=64,
+            learning_rate=5e-2,
+            init_std=0.02,
+            tv_weight=0.03,
+            near_fraction=0.95,
+            steps=96,
+            grid=32,
+            free_space_points=500,
+            smoothness_weight=0.0,
+        ),
+    }
+    return StudyForgettingConfig(**settings | changes)
+
+
+def summaries(folder: Path, methods: list) -> dict[str, dict[str, float]]:
+    return {method: run_of(folder, method).summary() for method in methods}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_replay_cures_forgetting_at_tiny_scale(project, tmp_path):
     """Earlier identities at equal rays: naive below replay and below joint mini-batches.
 
-    Consolidation is not asserted: at this scale replay forgets nothing that it could keep
+    Consolidation is not asserted beside them: replay forgets nothing here that it could keep
     (docs/forgetting.md).
     """
-    study_forgetting(
-        StudyForgettingConfig(
-            root=project / "data" / "example",
-            output_dir=tmp_path / "run",
-            methods=["naive", "replay", "joint"],
-            n_seeds=1,
-            joint_subjects=2,
-            joint_split_rays=True,
-            image_size=64,
-            plane_size=32,
-            channels=16,
-            color_channels=12,
-            hidden=32,
-            view_dependent=False,
-            init="mean",
-            rounds=12,
-            inner_steps=80,
-            decoder_learning_rate=4e-3,
-            revisit_drop=0.5,
-            eval_size=32,
-            eval_every=24,
-            device="cpu",
-            fit=FitSettings(
-                rays=64,
-                learning_rate=5e-2,
-                init_std=0.02,
-                tv_weight=0.03,
-                near_fraction=0.95,
-                steps=96,
-                grid=32,
-                free_space_points=500,
-                smoothness_weight=0.0,
-            ),
-        )
-    )
-    methods = ("naive", "replay", "joint")
-    figures = {m: run_of(tmp_path / "run", m).summary() for m in methods}
+    methods = ["naive", "replay", "joint"]
+    changes = {"methods": methods, "rounds": 12, "inner_steps": 80, "eval_every": 24}
+    study_forgetting(tiny_study(project, tmp_path / "run", **changes))
+    figures = summaries(tmp_path / "run", methods)
     naive, replay, joint = (figures[m]["earlier_psnr"] for m in methods)
     assert naive + 0.3 < replay and naive + 0.3 < joint
     # The first identity, where there was most time to forget.
     assert figures["naive"]["first_change"] < -3
     assert figures["naive"]["first_psnr"] + 3 < figures["replay"]["first_psnr"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_one_running_pair_keeps_what_naive_fitting_forgets(project, tmp_path):
+    """One long visit to each identity, without and with online consolidation."""
+    methods = ["naive", "online"]
+    changes = {"methods": methods, "rounds": 1, "inner_steps": 960, "fisher_batches": 4}
+    changes["consolidation_weight"] = 1e5
+    study_forgetting(tiny_study(project, tmp_path / "run", **changes))
+    naive, online = summaries(tmp_path / "run", methods).values()
+    assert naive["earlier_psnr"] + 1 < online["earlier_psnr"]
+    assert naive["forgotten"] > online["forgotten"] + 1

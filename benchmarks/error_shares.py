@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--subject", required=True)
     parser.add_argument("--steps", type=int, default=256, help="samples along the box's diagonal")
     parser.add_argument("--grid", type=int, default=64, help="occupancy cells along one side")
+    parser.add_argument("--against", type=Path, help="another drawing of the same views to score")
     options = parser.parse_args()
     data, fitted = MultiViewSet(options.root), FittedSet.open(options.triplanes)
     views = data.load(options.subject, data.split_views("test", options.subject))
@@ -57,6 +58,12 @@ def main() -> None:
         f"true pictures halved and enlarged: {psnr(coarse, truth).mean():.1f} dB, "
         f"SSIM {ssim(coarse, truth).mean():.3f}"
     )
+    if options.against is not None:
+        other = MultiViewSet(options.against).load(options.subject, views.frames).composited(1.0)
+        print(
+            f"{options.against}: differs by {psnr(truth, other).mean():.1f} dB, the fit scores "
+            f"{psnr(quality.images.clamp(0, 1), other).mean():.1f} dB on it"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import socket
 import tempfile
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from runtime.errors import UserError
@@ -123,6 +125,22 @@ def save_tensors(
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(ready, temporary, metadata=dict(metadata) if metadata else None)
+
+
+def load_state(path: Path, cure: str) -> Any:
+    """What ``torch.save`` wrote of tensors and plain values, tensors on the CPU.
+
+    Args:
+        cure: what to do about a damaged file, for the message.
+
+    Raises:
+        UserError: the file is gone or can't be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} can't be read ({reason}); {cure}") from None
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

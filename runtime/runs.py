@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from runtime.config import changed_fields, to_yaml
 from runtime.errors import UserError
-from runtime.files import atomic_path, remove_stale, write_text
+from runtime.files import atomic_path, load_state, remove_stale, write_text
 
 _STEP = re.compile(r"step_(\d+)")
 
@@ -146,13 +146,7 @@ class RunFolder:
         file = self.state / "latest.pt"
         if not file.is_file():
             return None
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise UserError(
-                f"{file} can't be read ({str(error).splitlines()[0]}); "
-                "delete it to start the stage afresh."
-            ) from None
+        return load_state(file, "delete it to start the stage afresh")
 
     def new_state_dir(self, step: int) -> Path:
         """A temporary folder for a state made of several files; see ``commit_state_dir``."""

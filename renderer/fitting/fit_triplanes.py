@@ -32,7 +32,7 @@ from renderer.triplane import resize_planes
 from runtime.claims import Claim
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import atomic_path, write_json
+from runtime.files import atomic_path, load_state, write_json
 from runtime.launch import place_in_job
 from runtime.runs import RunFolder
 
@@ -240,13 +240,7 @@ class _Stage2:
         file = self.jobs.state(name)
         if not file.exists():
             return None
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, ValueError) as error:
-            raise UserError(
-                f"{file} can't be read ({str(error).splitlines()[0]}); delete it to fit {name} "
-                "from the start"
-            ) from None
+        return load_state(file, f"delete it to fit {name} from the start")
 
     def _check(self, name: str) -> dict[str, float]:
         """Held-out quality of what is on disk, rounded and clamped, not of what was in memory."""

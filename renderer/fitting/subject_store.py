@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from renderer.fitting.consolidation import Consolidation
-from runtime.errors import UserError
-from runtime.files import atomic_path, load_tensors, save_tensors
+from runtime.files import atomic_path, load_state, load_tensors, save_tensors
 
 # Of Adam's state.
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -112,13 +111,7 @@ class SubjectStore:
         Raises:
             UserError: it is gone or can't be read.
         """
-        file = self._visit_file(name, done)
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise UserError(
-                f"{file} can't be read ({str(error).splitlines()[0]}); start in a new output folder"
-            ) from None
+        return load_state(self._visit_file(name, done), "start in a new output folder")
 
     def remove_visits(self, names: Iterable[str], keep: int = 0) -> None:
         """Delete what :meth:`save_visit` wrote of ``names`` at other steps than ``keep``."""

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from runtime.errors import UserError
 from runtime.files import (
     atomic_path,
     file_hash,
+    load_state,
     load_tensors,
     read_json,
     remove_stale,
@@ -86,6 +88,23 @@ def test_tensors(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(UserError, match="a.safetensors"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "empty", "code", "gone"])
+def test_damaged_states_are_refused_in_one_sentence(tmp_path, damage):
+    file = tmp_path / "state.pt"
+    torch.save({"step": 3, "planes": torch.ones(1000)}, file)
+    assert load_state(file, "start again")["step"] == 3
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif damage == "code":
+        torch.save({"step": Path}, file)
+    elif damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "empty" else b"no state at all")
+    with pytest.raises(UserError, match=r"state\.pt can't be read \(.+\); start again"):
+        load_state(file, "start again")
 
 
 def test_file_hash(tmp_path):

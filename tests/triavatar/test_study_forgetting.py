@@ -99,6 +99,11 @@ def test_every_method_draws_the_same_rays(study):
         assert run_of(folder, method).rays[-1] == drawn[method]
 
 
+def test_together_steps_all_subjects_and_goes_on_with_moments(study):
+    settings = run_of(study[0], "together").settings
+    assert settings["subjects_per_step"] == 3 and settings["carry_optimizer"]
+
+
 def test_joint_may_split_rays_instead(root, tmp_path):
     study_forgetting(config(root, tmp_path / "run", methods=["joint"], joint_split_rays=True))
     run = run_of(tmp_path / "run", "joint")
@@ -248,6 +253,13 @@ def test_charts_put_values_where_they_belong():
     (y1, y2), (x1, x3) = (26 + 7, 26 + 21), (64 + 80, 64 + 420)
     assert picture[y1, x1].tolist() == list(RAMP[0]) and picture[y2, x1].tolist() == list(BLANK)
     assert picture[y1, x3].tolist() == list(RAMP[-1]) and picture[y2, x3].tolist() == list(RAMP[0])
+    # More than three: the second one stands in a column of its own.
+    rays = dict.fromkeys("mnop", np.array([1.0, 2.0, 3.0]))
+    both = draw_maps({"m": values, "n": values[::-1], "o": values, "p": values}, rays, (1, 3))
+    right = both.shape[1] - picture.shape[1]
+    assert both[y1, x3].tolist() == list(RAMP[-1]) and both[y2, x3].tolist() == list(RAMP[0])
+    assert both[y1, right + x1].tolist() == list(BLANK)
+    assert both[y1, right + x3].tolist() == list(RAMP[0])
     flat = Curve("flat", np.array([0.0, 1e6]), np.array([5.0, 5.0]), np.zeros(2))
     gap = Curve("gap", np.array([0.0, 1e6]), np.array([np.nan, 6.0]), np.zeros(2))
     assert draw_curves({"a": [flat, gap], "b": [flat]}).shape == (460, 640, 3)

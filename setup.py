@@ -7,7 +7,17 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 version = re.search(r'VERSION = "([^"]+)"', (here / "runtime/version.py").read_text())
-packages = ["renderer", "diffusion", "triavatar", "studio", "runtime"]
+packages = [
+    "runtime",
+    "captures",
+    "renderer",
+    "fitting",
+    "diffusion",
+    "photos",
+    "studio",
+    "triavatar",
+    "studies",
+]
 
 setup(
     name="triavatar",

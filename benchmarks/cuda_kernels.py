@@ -16,12 +16,12 @@ from collections.abc import Callable
 
 import torch
 
+from fitting.losses import total_variation
+from fitting.plane_adam import PlaneAdam, channel_last
 from renderer.cuda.compositing import composite_packed
 from renderer.cuda.field import along_rays, evaluate_density, evaluate_field
 from renderer.cuda.marching import march_packed, pack_occupancy
 from renderer.decoder import TriplaneDecoder
-from renderer.fitting.losses import total_variation
-from renderer.fitting.plane_adam import PlaneAdam, channel_last
 from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, render_rays
 from renderer.triplane import sample_planes

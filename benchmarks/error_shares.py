@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
+from captures.multiview import MultiViewSet
+from fitting.subject_fit import held_out_quality
 from renderer.fitted_set import FittedSet
-from renderer.fitting.subject_fit import held_out_quality
 from renderer.metrics import psnr, ssim
-from renderer.multiview import MultiViewSet
 from renderer.render import RenderSettings
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from captures.multiview import MultiViewSet
+from fitting.consolidation import estimate_importance
+from fitting.decoder_config import FitDecoderConfig
+from fitting.ray_pool import RayPool
+from fitting.subject_fit import SubjectFit
 from renderer.fitted_set import FittedSet
-from renderer.fitting.consolidation import estimate_importance
-from renderer.fitting.fit_decoder import FitDecoderConfig
-from renderer.fitting.ray_pool import RayPool
-from renderer.fitting.subject_fit import SubjectFit
-from renderer.multiview import MultiViewSet
 from runtime.arguments import parse
 
 COUNTS = (1, 2, 4, 8, 16, 32)

@@ -23,20 +23,20 @@ from typing import Any
 
 import torch
 
-from renderer.bench.timing import machine, synchronize
+from captures.multiview import MultiViewSet
+from fitting.fit_triplanes import FitTriplanesConfig
+from fitting.ray_pool import RayPool
+from fitting.subject_fit import SubjectFit, new_planes
 from renderer.fitted_set import FittedSet
-from renderer.fitting.fit_triplanes import FitTriplanesConfig
-from renderer.fitting.ray_pool import RayPool
-from renderer.fitting.subject_fit import SubjectFit, new_planes
 from renderer.marching import march
 from renderer.metrics import psnr
-from renderer.multiview import MultiViewSet
 from renderer.triplane import resize_planes
 from runtime.arguments import parse
 from runtime.devices import select_device
 from runtime.files import write_json
 from runtime.seeds import generator
-from triavatar.study_forgetting import HeldOutRays
+from studies.bench.timing import machine, synchronize
+from studies.forgetting import HeldOutRays
 
 
 @dataclass

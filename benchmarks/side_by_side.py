@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from captures.multiview import MultiViewSet
 from renderer.fitted_set import FittedSet
-from renderer.multiview import MultiViewSet
 from renderer.render import RenderSettings, build_occupancy, render_image
 from runtime.errors import UserError
 from runtime.files import atomic_path
-from triavatar.pictures import Cell, Row, draw_sheet
+from triavatar.sheets import Cell, Row, draw_sheet
 
 
 def parse_view(text: str) -> tuple[Path, int, tuple[int, int, int] | None]:

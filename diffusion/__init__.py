@@ -1,1 +1,1 @@
-"""Triplane diffusion: conditioning, noise schedules, models, training and sampling."""
+"""Triplane diffusion: conditioning, networks, training and sampling."""

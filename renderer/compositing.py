@@ -1,43 +1,16 @@
 """Compositing: densities and colours along rays to pixels.
 
-Legend: R rays, S samples of all rays together (packed, see :mod:`renderer.marching`).
+Legend: R rays, S samples of all rays together (packed, see :mod:`renderer.samples`).
 
 Equations (Max 1995): αᵢ = 1 − exp(−σᵢ·δ), Tᵢ = Π_{j<i} (1 − αⱼ), wᵢ = Tᵢ·αᵢ.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from renderer.marching import Samples
-
-# exp(-100) is far below fp32's resolution next to 1: capping changes nothing one can see.
-MAX_OPTICAL_DEPTH = 100.0
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """What rays saw.
-
-    Attributes:
-        color: composited on the background, [R, 3] (or [H, W, 3]), sRGB in [0, 1].
-        opacity: 1 − transmittance, [R] in [0, 1].
-        depth: mean distance along the ray, weighted by contribution, world units, [R]; 0 where
-            the ray met nothing.
-    """
-
-    color: Tensor
-    opacity: Tensor
-    depth: Tensor
-
-    def reshape(self, *shape: int) -> Rendered:
-        """Rays to an image: color [*shape, 3], opacity and depth [*shape]."""
-        return Rendered(
-            self.color.reshape(*shape, 3), self.opacity.reshape(shape), self.depth.reshape(shape)
-        )
+from renderer.samples import MAX_OPTICAL_DEPTH, Rendered, Samples
 
 
 def composite_weights(density: Tensor, samples: Samples, stop: float = 1e-4) -> Tensor:

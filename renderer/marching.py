@@ -5,39 +5,12 @@ Legend: R rays, S samples of all rays together.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from renderer.backend import choose, uses_cpu_kernels
 from renderer.occupancy import OccupancyGrid
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples of R rays, ray after ray, near to far within a ray.
-
-    Attributes:
-        ray: ray of each sample, [S] int64, non-decreasing.
-        t: distance along the ray in world units, [S].
-        offsets: first sample of each ray, [R + 1] int64; ray r owns [offsets[r], offsets[r+1]).
-        step: distance between neighbouring samples, world units.
-    """
-
-    ray: Tensor
-    t: Tensor
-    offsets: Tensor
-    step: float
-
-    def __len__(self) -> int:
-        return self.t.shape[0]
-
-
-def step_length(steps: int) -> float:
-    """Spacing at which ``steps`` samples cross the box along its diagonal, 2√3 / steps."""
-    return 2 * math.sqrt(3) / steps
+from renderer.samples import Samples, step_length
 
 
 def intersect_box(origins: Tensor, directions: Tensor, near: float) -> tuple[Tensor, Tensor]:

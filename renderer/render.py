@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captures.cameras import Cameras
 from renderer.backend import choose, uses_cpu_kernels
-from renderer.cameras import Cameras
-from renderer.compositing import Rendered, composite, composite_weights
+from renderer.compositing import composite, composite_weights
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_density, query_field
-from renderer.marching import Samples, march, step_length
+from renderer.marching import march
 from renderer.occupancy import OccupancyGrid
+from renderer.samples import Rendered, Samples, step_length
 from renderer.triplane import check_planes
 
 
@@ -226,7 +227,7 @@ def _render_on_cpu(
     jitter: Tensor | None,
 ) -> Rendered:
     """Compiled kernels; all triplanes in one packed call."""
-    from renderer.cpu.render import render_rays_cpu
+    from renderer.cpu.render_rays import render_rays_cpu
 
     shape = origins.shape[:2]
     total, opacity, distance = render_rays_cpu(

@@ -1,1 +1,1 @@
-"""Multi-view training data: synthetic subjects, camera rigs, rasteriser."""
+"""Synthetic people and their multi-view pictures."""

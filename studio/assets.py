@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import UserError
-from studio.obj import PolyMesh, read_obj
+from studio.drawing.obj import PolyMesh, read_obj
 
 ASSETS_VARIABLE = "TRIAVATAR_ASSETS"
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cameras import Cameras, orbit_cameras
-from renderer.conventions import CONVENTIONS
-from renderer.dataset_description import write_description
+from captures.cameras import Cameras, orbit_cameras
+from captures.conventions import CONVENTIONS
+from captures.description import write_description
+from captures.multiview import write_view
 from renderer.decoder import TriplaneDecoder
-from renderer.multiview import write_view
 
 # Centre and radius of opaque spheres, and their sRGB colours.
 SPHERES = ((0.0, 0.1, 0.0, 0.45), (0.2, 0.45, 0.25, 0.2), (0.0, -0.6, 0.0, 0.25))

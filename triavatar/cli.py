@@ -11,7 +11,18 @@ from typing import Any
 from runtime.errors import PartialFailure, UserError, is_disk_full
 from runtime.version import VERSION
 
-OWN_PACKAGES = ("runtime", "renderer", "diffusion", "studio", "triavatar")
+OWN_PACKAGES = (
+    "runtime",
+    "captures",
+    "renderer",
+    "fitting",
+    "diffusion",
+    "photos",
+    "studio",
+    "likeness",
+    "triavatar",
+    "studies",
+)
 DRY_RUN = ("--dry-run", "--dry_run")
 
 
@@ -34,79 +45,79 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "studio render": Stage(
-        "studio.render_set",
+        "studio.sets.render_set",
         "StudioRenderConfig",
         "render_set",
         "Render a multi-view set of synthetic subjects.",
     ),
     "studio sheet": Stage(
-        "studio.sheet",
+        "studio.sets.contact_sheet",
         "StudioSheetConfig",
         "draw_sheet",
         "Draw a contact sheet of a set and histograms of its attributes.",
     ),
     "studio review": Stage(
-        "studio.review",
+        "studio.sets.review",
         "StudioReviewConfig",
         "review",
         "Draw random subjects from several sides and in several expressions, to judge them.",
     ),
     "studio diversity": Stage(
-        "studio.diversity",
+        "studio.sets.diversity",
         "StudioDiversityConfig",
         "report_diversity",
         "Measure how different a set's synthetic subjects are.",
     ),
     "studio import-meshes": Stage(
-        "studio.import_meshes",
+        "studio.sets.import_meshes",
         "ImportMeshesConfig",
         "import_meshes",
         "Render a multi-view set from a folder of textured meshes (GLB, OBJ).",
     ),
     "studio import-transforms": Stage(
-        "studio.import_transforms",
+        "captures.imports.transforms",
         "ImportTransformsConfig",
         "import_transforms",
         "Turn NeRF-style transforms.json folders into a multi-view set.",
     ),
     "studio import-colmap": Stage(
-        "studio.import_colmap",
+        "captures.imports.colmap",
         "ImportColmapConfig",
         "import_colmap",
         "Turn COLMAP captures (pictures, masks, sparse model) into a multi-view set.",
     ),
     "studio import-views": Stage(
-        "studio.import_views",
+        "captures.imports.views",
         "ImportViewsConfig",
         "import_views",
         "Check a RodinHD-layout folder and write its dataset.json.",
     ),
     "portrait": Stage(
-        "studio.portrait",
+        "photos.portraits",
         "PortraitConfig",
         "make_portraits",
         "Find the face in photographs, frame it as in a set and cut it out.",
     ),
     "train-vae": Stage(
-        "diffusion.train_vae",
+        "diffusion.training.train_vae",
         "TrainVaeConfig",
         "train_vae",
         "Train a small AutoencoderKL on a set's portraits.",
     ),
     "encode-features": Stage(
-        "diffusion.encode_features",
+        "diffusion.conditioning.encode_features",
         "EncodeFeaturesConfig",
         "encode_features",
         "Store the multi-scale VAE features of portraits.",
     ),
     "fit-decoder": Stage(
-        "renderer.fitting.fit_decoder",
+        "fitting.fit_decoder",
         "FitDecoderConfig",
         "fit_decoder",
         "Stage 1: fit the shared decoder with task replay and weight consolidation.",
     ),
     "fit-triplanes": Stage(
-        "renderer.fitting.fit_triplanes",
+        "fitting.fit_triplanes",
         "FitTriplanesConfig",
         "fit_triplanes",
         "Stage 2: fit one triplane per object with the decoder frozen.",
@@ -118,43 +129,43 @@ STAGES: dict[str, Stage] = {
         "Copy a triplane set with smaller planes, or with 8 bits a value.",
     ),
     "triplanes stats": Stage(
-        "renderer.triplane_stats",
+        "studies.triplane_stats",
         "TriplaneStatsConfig",
         "triplane_stats",
         "Range, smoothness and statistics of a triplane set; dB lost to small errors.",
     ),
     "train-base": Stage(
-        "diffusion.train_base",
+        "diffusion.training.train_base",
         "TrainBaseConfig",
         "train_base",
         "Train the base triplane diffusion model.",
     ),
     "train-upsampler": Stage(
-        "diffusion.train_upsampler",
+        "diffusion.training.train_upsampler",
         "TrainUpsamplerConfig",
         "train_upsampler",
         "Train the upsampling triplane diffusion model.",
     ),
     "sample-base": Stage(
-        "diffusion.sample_base",
+        "diffusion.sampling.sample_base",
         "SampleBaseConfig",
         "sample_base",
         "Sample low-resolution triplanes from portrait features.",
     ),
     "sample-upsampler": Stage(
-        "diffusion.sample_upsampler",
+        "diffusion.sampling.sample_upsampler",
         "SampleUpsamplerConfig",
         "sample_upsampler",
         "Sample full-resolution triplanes from low-resolution ones.",
     ),
     "study forgetting": Stage(
-        "triavatar.study_forgetting",
+        "studies.forgetting",
         "StudyForgettingConfig",
         "study_forgetting",
         "Compare ways of fitting the decoder: what it forgets of whom, and when.",
     ),
     "render": Stage(
-        "triavatar.render",
+        "triavatar.render_avatar",
         "RenderConfig",
         "render",
         "Render a triplane: still views and a turntable.",
@@ -178,7 +189,7 @@ STAGES: dict[str, Stage] = {
         "Measure triplanes against the held-out views of a multi-view set.",
     ),
     "doctor": Stage(
-        "triavatar.doctor",
+        "captures.doctor.doctor",
         "DoctorConfig",
         "doctor",
         "Find what makes training on a multi-view set look wrong, and cure it.",
@@ -191,25 +202,25 @@ STAGES: dict[str, Stage] = {
         "Draw portraits, generated and true views on one sheet; match subjects.",
     ),
     "bench render": Stage(
-        "renderer.bench.render",
+        "studies.bench.bench_render",
         "BenchRenderConfig",
         "bench_render",
         "Measure rendering against the plain reference: samples/s, frames/s, memory.",
     ),
     "bench fit": Stage(
-        "renderer.bench.fit",
+        "studies.bench.bench_fit",
         "BenchFitConfig",
         "bench_fit",
         "Measure fitting against the plain reference: steps/s, time to a PSNR.",
     ),
     "bench fit-many": Stage(
-        "renderer.bench.fit_many",
+        "studies.bench.bench_fit_many",
         "BenchFitManyConfig",
         "bench_fit_many",
         "Measure stage 2 on a few subjects and extrapolate to many: time, disk.",
     ),
     "bench studio": Stage(
-        "studio.bench",
+        "studies.bench.bench_studio",
         "BenchStudioConfig",
         "bench_studio",
         "Measure rendering one subject and extrapolate to a set: time, memory, disk.",

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cameras import Cameras
+from captures.cameras import Cameras
+from captures.multiview import MultiViewSet, Views, select_names
 from renderer.fitted_set import FittedSet
 from renderer.metrics import Lpips, psnr, ssim
-from renderer.multiview import MultiViewSet, Views, select_names
 from renderer.render import RenderSettings
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import write_json
 from runtime.progress import progress
 from runtime.version import VERSION
-from triavatar.pictures import save_picture
+from triavatar.sheets import save_picture
 from triavatar.views import on_device, render_views
 
 Metric = Callable[[Tensor, Tensor], Tensor]

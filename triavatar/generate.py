@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from captures.multiview import MultiViewSet, select_names
+from photos.portraits import PortraitMaker, PortraitSettings, is_photograph
 from renderer.fitted_set import FittedSet
-from renderer.multiview import MultiViewSet, select_names
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json, write_json
-from runtime.pictures import PICTURE_SUFFIXES, read_picture
+from runtime.picture_files import PICTURE_SUFFIXES, read_picture
 from runtime.progress import progress
 from runtime.runs import RunFolder
-from studio.portrait import PortraitMaker, PortraitSettings, is_photograph
-from triavatar.pictures import Cell, Row, draw_sheet, save_picture
 from triavatar.pipeline import AvatarPipeline, SamplingConfig
-from triavatar.render import ViewConfig, write_views
+from triavatar.render_avatar import ViewConfig, write_views
+from triavatar.sheets import Cell, Row, draw_sheet, save_picture
 
 
 @dataclass

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.features import PortraitEncoder, PortraitFeatures, vae_hash
-from diffusion.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from diffusion.sampling import SamplerConfig, check_sampler_config, load_pipeline
+from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, vae_hash
+from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
+from diffusion.sampling.sample_set import SamplerConfig, check_sampler_config, load_pipeline
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import load_decoder
 from runtime.errors import UserError

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from renderer.multiview import MultiViewSet
+from captures.multiview import MultiViewSet
 from runtime.errors import UserError
 from runtime.files import read_json
-from runtime.pictures import read_picture
-from triavatar.pictures import Cell, Row, draw_sheet, save_picture
+from runtime.picture_files import read_picture
+from triavatar.sheets import Cell, Row, draw_sheet, save_picture
 
 
 @dataclass

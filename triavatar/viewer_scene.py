@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.compositing import Rendered
+from captures.comparison import to_uint8
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
 from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, build_occupancy, render_image
-from renderer.sheet import to_uint8
+from renderer.samples import Rendered
 from runtime.errors import UserError
 from triavatar.views import on_device, open_triplane, still_cameras
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cameras import Cameras, orbit_cameras
+from captures.cameras import Cameras, orbit_cameras
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet, load_decoder
 from renderer.render import RenderSettings, build_occupancy, render_image

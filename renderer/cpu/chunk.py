@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu import layers, sampling
 from renderer.cpu.buffers import CHUNK, Activations, Buffer, Parameters, Places
+from renderer.cpu.kernels import layers, lookup
 
 
 class ChunkRunner:
@@ -58,14 +58,14 @@ class ChunkRunner:
     def gather(self, low: int, high: int) -> np.ndarray:
         """Features [N, C] of samples ``low … high``."""
         features = self.features[: high - low]
-        sampling.gather(self.arrays.planes, *self.places.at(slice(low, high)), 0, features)
+        lookup.gather(self.arrays.planes, *self.places.at(slice(low, high)), 0, features)
         return features
 
     def density(self, low: int, high: int, out: np.ndarray) -> None:
         """Density alone of samples ``low … high`` into ``out`` [N]."""
         features = self.density_features[: high - low]
         place = self.places.at(slice(low, high))
-        sampling.gather(self.arrays.planes, *place, self.color_channels, features)
+        lookup.gather(self.arrays.planes, *place, self.color_channels, features)
         self.density_of_features(features, 0, out)
 
     def density_of_features(self, features: np.ndarray, first: int, out: np.ndarray) -> None:
@@ -73,7 +73,7 @@ class ChunkRunner:
         n = len(features)
         channels = features.shape[1] - first
         encoded = self.density_encoded.rows(n)[1]
-        sampling.encode(features, first, channels, self.frequencies, encoded)
+        lookup.encode(features, first, channels, self.frequencies, encoded)
         self.hidden_forward(n)
         layers.bounded_exp(self.exponent[:n], out)
 
@@ -92,7 +92,7 @@ class ChunkRunner:
         """
         n, a = len(color), self.arrays
         wide, wide_array = self.wide.rows(n)
-        sampling.encode(features, 0, self.color_channels, self.frequencies, wide_array)
+        lookup.encode(features, 0, self.color_channels, self.frequencies, wide_array)
         first, first_array = self.first.rows(n)
         second, second_array = self.second.rows(n)
         torch.mm(wide, self.color_in, out=first)
@@ -124,7 +124,7 @@ class GradientRunner(ChunkRunner):
 
     Attributes:
         gradients: sums over this worker's samples, shaped as the parameters (``planes`` stays
-            empty: :func:`renderer.cpu.sampling.scatter` makes its gradient).
+            empty: :func:`renderer.cpu.kernels.lookup.scatter` makes its gradient).
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class GradientRunner(ChunkRunner):
             self.gradients.color_in.t().addmm_(wide.T, d_first)
         self.hidden_backward(n, density_gradient, features_gradient)
         if features_gradient is not None:
-            sampling.encode_backward(
+            lookup.encode_backward(
                 wide_array, d_wide_array, self.frequencies, 0, self.color_channels,
                 features_gradient,
             )  # fmt: skip
@@ -257,7 +257,7 @@ class GradientRunner(ChunkRunner):
         if features_gradient is not None:
             out, out_array = self.density_encoded_gradient.rows(count)
             torch.mm(hidden, self.parameters.density_in, out=out)
-            sampling.encode_backward(
+            lookup.encode_backward(
                 encoded_array, out_array, self.frequencies, self.color_channels,
                 features_gradient.shape[1] - self.color_channels, features_gradient,
             )  # fmt: skip

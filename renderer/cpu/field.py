@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderer.cpu import sampling
 from renderer.cpu.buffers import (
     Activations,
     Parameters,
@@ -23,6 +22,7 @@ from renderer.cpu.buffers import (
     take_activations,
 )
 from renderer.cpu.chunk import ChunkRunner, GradientRunner
+from renderer.cpu.kernels import lookup
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder, frequency_encode
 
@@ -78,7 +78,7 @@ def scatter_features(gradient: np.ndarray, places: Places, shape: torch.Size) ->
     turn = np.arange(3 * shape[1]) % workers
 
     def work(index: int) -> None:
-        sampling.scatter(gradient, *places.at(slice(None)), turn == index, array)
+        lookup.scatter(gradient, *places.at(slice(None)), turn == index, array)
 
     run_workers(work, workers)
     return planes

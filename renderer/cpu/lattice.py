@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu import sampling
 from renderer.cpu.buffers import CHUNK, Parameters, Places, chunks
 from renderer.cpu.chunk import ChunkRunner
+from renderer.cpu.kernels import lookup
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder
 
@@ -37,7 +37,7 @@ def refresh_density_cpu(
     x, y, z = (c.contiguous().numpy() for c in coordinates)
     # On a lattice each plane contributes a table that the axis it lacks shares.
     tables = [
-        sampling.lattice_table(own[p], first, second)
+        lookup.lattice_table(own[p], first, second)
         for p, (first, second) in enumerate(((x, y), (x, z), (y, z)))
     ]
     unused = planes.new_empty(0)
@@ -65,7 +65,7 @@ def refresh_density_cpu(
         for low, high in chunks(*parts[index]):
             count = high - low
             points = chosen[low:high]
-            sampling.lattice_features(*tables, points, features[:count])
+            lookup.lattice_features(*tables, points, features[:count])
             runner.density_of_features(features[:count], 0, fresh[:count])
             cells[points] = np.maximum(cells[points] * np.float32(decay), fresh[:count])
 

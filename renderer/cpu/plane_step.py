@@ -1,4 +1,4 @@
-"""The optimiser step of a triplane in one pass over memory, see :mod:`renderer.fitting.plane_adam`.
+"""The optimiser step of a triplane in one pass over memory, see :mod:`fitting.plane_adam`.
 
 Legend: C channels, H W plane size.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from renderer.cpu.jit import kernel
+from renderer.cpu.kernels.jit import kernel
 from renderer.cpu.threads import run_workers, shares, worker_count
-from renderer.fitting.plane_adam import step_constants
+from renderer.plane_step import step_constants
 
 
 @kernel

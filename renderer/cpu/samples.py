@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu import marching
+from renderer.cpu.kernels import marching
 from renderer.cpu.threads import run_workers, shares, worker_count
 
 TINY = np.float32(torch.finfo(torch.float32).tiny ** 0.5)

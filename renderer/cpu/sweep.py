@@ -2,7 +2,8 @@
 
 Legend: B triplanes, R rays in all, C channels, H W plane size, G cells along one side of the box.
 
-Each worker follows many rays at once, a few samples ahead on each (:mod:`renderer.cpu.lookahead`).
+Each worker follows many rays at once, a few samples ahead on each
+(:mod:`renderer.cpu.kernels.lookahead`).
 Density decides which samples show; they wait, with the hidden units their density came from,
 until they fill a chunk, and only then get their colour. Nothing is computed twice, nothing behind
 a surface is marched, and no list of all samples is ever made.
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renderer.cpu import lookahead
 from renderer.cpu.buffers import (
     CHUNK,
     Activations,
@@ -26,6 +26,7 @@ from renderer.cpu.buffers import (
     take_activations,
 )
 from renderer.cpu.chunk import ChunkRunner
+from renderer.cpu.kernels import lookahead
 from renderer.cpu.threads import interleaved_rays, run_workers, worker_count
 
 

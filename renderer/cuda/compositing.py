@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from renderer.compositing import Rendered
 from renderer.cuda.marching import PackedSamples, scan
 from renderer.cuda.modules import check_tensor, load_module
+from renderer.samples import Rendered
 
 _BLOCK = 128
 _WARPS = _BLOCK // 32

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from renderer.cuda.modules import check_tensor, load_module
-from renderer.marching import Samples, step_length
+from renderer.samples import Samples, step_length
 
 _BLOCK = 128
 _WARPS = _BLOCK // 32

@@ -12,13 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from renderer.compositing import Rendered
 from renderer.cuda.compositing import composite_packed, visible_samples
 from renderer.cuda.field import FieldSamples, along_rays, evaluate_density, evaluate_field
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
 from renderer.cuda.modules import check_tensor
 from renderer.decoder import TriplaneDecoder
-from renderer.marching import Samples
+from renderer.samples import Rendered, Samples
 from renderer.triplane import check_planes
 
 

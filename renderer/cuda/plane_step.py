@@ -1,6 +1,6 @@
 """The optimiser step of a triplane on the GPU in one pass.
 
-See :mod:`renderer.fitting.plane_adam`.
+See :mod:`fitting.plane_adam`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from renderer.cuda.modules import load_module
-from renderer.fitting.plane_adam import step_constants
+from renderer.plane_step import step_constants
 
 _BLOCK = 256
 _NO_MACROS: dict[str, int] = {}

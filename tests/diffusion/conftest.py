@@ -7,15 +7,15 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from diffusion.encode_features import feature_manifest
-from diffusion.feature_set import FeatureSet
-from diffusion.features import PortraitEncoder, portrait_tensor
-from renderer.cameras import orbit_cameras
-from renderer.conventions import CONVENTIONS
-from renderer.dataset_description import write_description
+from captures.cameras import orbit_cameras
+from captures.conventions import CONVENTIONS
+from captures.description import write_description
+from captures.multiview import MultiViewSet, write_view
+from diffusion.conditioning.encode_features import feature_manifest
+from diffusion.conditioning.feature_set import FeatureSet
+from diffusion.conditioning.features import PortraitEncoder, portrait_tensor
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
-from renderer.multiview import MultiViewSet, write_view
 
 SUBJECTS = ["s0", "s1", "s2", "s3", "held"]
 COLORS = [(220, 40, 40), (40, 200, 40), (40, 40, 220), (200, 200, 30), (90, 90, 90)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from renderer.compositing import composite, composite_weights
-from renderer.marching import Samples
+from renderer.samples import Samples
 
 
 def packed(counts: list[int], step: float = 0.05) -> Samples:

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from renderer.marching import intersect_box, march, step_length
+from renderer.marching import intersect_box, march
 from renderer.occupancy import OccupancyGrid
+from renderer.samples import step_length
 from tests.scenes import random_rays
 
 IMPLS = ["reference", "torch"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from renderer.cameras import orbit_cameras
+from captures.cameras import orbit_cameras
 from renderer.occupancy import OccupancyGrid
 from renderer.render import (
     RenderSettings,

@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from renderer.cameras import look_at, pinhole
-from renderer.conventions import CONVENTIONS
-from renderer.dataset_description import write_description
-from renderer.multiview import write_view
+from captures.cameras import look_at, pinhole
+from captures.conventions import CONVENTIONS
+from captures.description import write_description
+from captures.multiview import write_view
 from triavatar import cli
 
 SUBJECTS = {

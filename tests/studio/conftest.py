@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from studio.obj import PolyMesh
-from studio.scene import Part
-from studio.textures import Texture, solid_texture
+from studio.drawing.obj import PolyMesh
+from studio.drawing.scene import Part
+from studio.drawing.textures import Texture, solid_texture
 
 
 def cast(origins, directions, vertices, triangles):

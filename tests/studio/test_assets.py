@@ -6,9 +6,9 @@ from PIL import Image
 
 from runtime.errors import UserError
 from studio.assets import AssetFolder, diffuse_texture, read_proxy, read_target
-from studio.body import Shape, hat_weights, macro_weights
-from studio.obj import read_obj
-from studio.textures import read_texture
+from studio.drawing.obj import read_obj
+from studio.drawing.textures import read_texture
+from studio.people.body import Shape, hat_weights, macro_weights
 
 OBJ = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"
 

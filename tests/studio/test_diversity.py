@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from runtime.errors import UserError
-from studio.body import Shape
-from studio.diversity import (
+from studio.people.body import Shape
+from studio.people.subject import Subject
+from studio.sets.diversity import (
     StudioDiversityConfig,
     components_for,
     measure,
     pairwise_rms,
     report_diversity,
 )
-from studio.subject import Subject
 
 
 def test_pairwise_distance_is_the_root_mean_square_of_the_points_distances():
@@ -68,7 +68,7 @@ def test_no_two_of_a_thousand_subjects_are_alike(assets, tmp_path):
 @pytest.mark.assets
 def test_parameters_of_subjects_differ(assets):
     from studio.assets import AssetFolder
-    from studio.sampling import sample_subject
+    from studio.people.random_subject import sample_subject
 
     folder = AssetFolder(assets)
     seen = {repr(sample_subject(folder, 1, i).attributes()) for i in range(100)}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from studio.crop import clip_part, crop
-from studio.obj import PolyMesh
-from studio.rig import head_rig, rig_directions
-from studio.scene import triangulate
-from studio.subdivide import subdivision
+from studio.drawing.obj import PolyMesh
+from studio.drawing.scene import triangulate
+from studio.drawing.subdivide import subdivision
+from studio.hair.crop import clip_part, crop
+from studio.looks.head_rig import head_rig, rig_directions
 
 
 def test_cube_subdivides_to_the_known_points(reference):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from renderer.cameras import look_at
-from renderer.multiview import MultiViewSet
+from captures.cameras import look_at
+from captures.imports.transforms import ImportTransformsConfig, import_transforms
+from captures.multiview import MultiViewSet
 from runtime.errors import UserError
-from studio.import_meshes import ImportMeshesConfig, import_meshes
-from studio.import_transforms import ImportTransformsConfig, import_transforms
+from studio.sets.import_meshes import ImportMeshesConfig, import_meshes
 
 
 def _capture(folder, change=None):

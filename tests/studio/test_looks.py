@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from studio.body import Shape
-from studio.cards import (
+from studio.clothes.garments import CUTS, level
+from studio.clothes.hats import HATS, HatShape, hat_parts
+from studio.clothes.patterns import PATTERNS, fabric
+from studio.drawing.scene import Part, vertex_normals
+from studio.drawing.textures import solid_texture, srgb_to_linear
+from studio.hair.cards import (
     clear_face,
     lift_off,
     painted_strands,
@@ -13,18 +17,14 @@ from studio.cards import (
     style_cards,
     tint_strands,
 )
-from studio.crop import clip_at
-from studio.curls import CURL_STYLES, curl_parts
-from studio.face import _calm_brows
-from studio.garments import CUTS, level
-from studio.hair import hairline
-from studio.hats import HATS, HatShape, hat_parts
-from studio.palette import CLOTH, cloth_name
-from studio.patterns import PATTERNS, fabric
-from studio.scene import Part, vertex_normals
-from studio.subject import Subject
-from studio.textures import solid_texture, srgb_to_linear
-from studio.words import labels, sentence
+from studio.hair.crop import clip_at
+from studio.hair.curls import CURL_STYLES, curl_parts
+from studio.hair.shells import hairline
+from studio.people.body import Shape
+from studio.people.face import _calm_brows
+from studio.people.palette import CLOTH, cloth_name
+from studio.people.subject import Subject
+from studio.people.words import labels, sentence
 
 NECK = np.array([0.0, -0.5, -0.1])
 
@@ -271,8 +271,8 @@ def test_words_name_hats_cuts_patterns_and_colours():
 def test_dressed_and_hatted_subjects_are_whole(assets, garment):
     pytest.importorskip("numba", reason="the rasteriser needs numba")
     from studio.assets import AssetFolder
-    from studio.figure import build_parts
-    from studio.sampling import sample_subject
+    from studio.people.figure import build_parts
+    from studio.people.random_subject import sample_subject
 
     folder = AssetFolder(assets)
     subject = sample_subject(folder, 3, 4)

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from runtime.errors import UserError
-from studio.maps import DEPTH_STEPS, draw_maps, write_maps
-from studio.raster import Camera
-from studio.review import StudioReviewConfig, review
-from studio.rig import head_rig
-from studio.scene import LABELS, flatten
-from studio.sheet import BACKGROUND, StudioSheetConfig, draw_sheet
+from studio.drawing.maps import DEPTH_STEPS, draw_maps, write_maps
+from studio.drawing.raster import Camera
+from studio.drawing.scene import LABELS, flatten
+from studio.looks.head_rig import head_rig
+from studio.sets.contact_sheet import BACKGROUND, StudioSheetConfig, draw_sheet
+from studio.sets.review import StudioReviewConfig, review
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
 

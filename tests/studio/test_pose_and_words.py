@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from runtime.errors import UserError
-from studio.body import Shape
-from studio.pose import ARKIT, EXPRESSIONS, Pose, expression_units, rotation_matrix, turn_head
-from studio.subject import Subject
-from studio.words import labels, sentence
+from studio.looks.pose import ARKIT, EXPRESSIONS, Pose, expression_units, rotation_matrix, turn_head
+from studio.people.body import Shape
+from studio.people.subject import Subject
+from studio.people.words import labels, sentence
 
 UNITS = ("mouth-open", "mouth-corner-puller", "eye-left-closure")
 

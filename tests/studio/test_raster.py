@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from runtime.errors import UserError
-from studio.raster import Camera, draw, inverse_depth, load_kernels
-from studio.rig import head_rig
-from studio.scene import flatten
-from studio.textures import linear_to_srgb, srgb_to_linear
+from studio.drawing.raster import Camera, draw, inverse_depth, load_kernels
+from studio.drawing.scene import flatten
+from studio.drawing.textures import linear_to_srgb, srgb_to_linear
+from studio.looks.head_rig import head_rig
 
 pytest.importorskip("numba", reason="the rasteriser needs numba")
 SIZE = 64
@@ -122,8 +122,8 @@ def test_solid_parts_hide_translucent_ones_behind_them(reference):
 
 def test_textures_are_perspective_correct(reference):
     """A plane seen at a slant shows the texture coordinate that its ray hits."""
-    from studio.scene import Part
-    from studio.textures import build_mips
+    from studio.drawing.scene import Part
+    from studio.drawing.textures import build_mips
 
     ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 4))
     ramp[..., 3] = 255
@@ -166,7 +166,7 @@ def test_missing_numba_is_told_in_a_sentence(monkeypatch):
     import studio
 
     monkeypatch.setitem(sys.modules, "numba", None)
-    for name in [name for name in sys.modules if name.startswith("studio.kernels")]:
+    for name in [name for name in sys.modules if name.startswith("studio.drawing.kernels")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(studio, "kernels", raising=False)
     with pytest.raises(UserError, match="numba"):
@@ -175,8 +175,8 @@ def test_missing_numba_is_told_in_a_sentence(monkeypatch):
 
 def _strands(reference, tilt):
     """A square of fine dark strands on nothing, turned about the y axis by `tilt` radians."""
-    from studio.scene import Part
-    from studio.textures import build_mips
+    from studio.drawing.scene import Part
+    from studio.drawing.textures import build_mips
 
     image = np.zeros((256, 256, 4), dtype=np.uint8)
     image[:, ::4, 3] = 255
@@ -224,7 +224,7 @@ def test_sheer_sheets_fade_edge_on_instead_of_breaking_up(reference):
 
 def test_a_pixel_shaded_once_is_the_mean_of_many_samples(reference):
     """Curved, textured, translucent layers over a solid: close to sixteen times the samples."""
-    from studio.textures import build_mips
+    from studio.drawing.textures import build_mips
 
     rng = np.random.default_rng(3)
     vertices, triangles = reference.blob(1, 20)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from renderer.multiview import MultiViewSet
+from captures.multiview import MultiViewSet
 from runtime.errors import UserError
-from studio.render_set import StudioRenderConfig, parse_shard, render_set
+from studio.sets.render_set import StudioRenderConfig, parse_shard, render_set
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
 
@@ -113,7 +113,7 @@ def test_same_seed_same_bytes_whatever_shard_threads_or_interruption(assets, tmp
 @pytest.mark.assets
 def test_subjects_differ_and_repeat(assets):
     from studio.assets import AssetFolder
-    from studio.sampling import sample_subject
+    from studio.people.random_subject import sample_subject
 
     folder = AssetFolder(assets)
     subjects = [sample_subject(folder, 5, i).attributes() for i in range(12)]
@@ -127,8 +127,8 @@ def test_subjects_differ_and_repeat(assets):
 @pytest.mark.assets
 def test_a_subject_is_whole(assets):
     from studio.assets import AssetFolder
-    from studio.figure import build_parts
-    from studio.sampling import sample_subject
+    from studio.people.figure import build_parts
+    from studio.people.random_subject import sample_subject
 
     pytest.importorskip("numba", reason="the rasteriser needs numba")
     folder = AssetFolder(assets)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from renderer.multiview import MultiViewSet
+from captures.multiview import MultiViewSet
 from runtime.errors import UserError
 from triavatar.generate import GenerateConfig, read_portraits
 

@@ -6,7 +6,7 @@ import torch
 from renderer.compositing import composite, composite_weights
 from renderer.cuda.compositing import composite_packed, visible_samples
 from renderer.cuda.marching import PackedSamples
-from renderer.marching import Samples
+from renderer.samples import Samples
 from tests.renderer.cuda.scenes import relative
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from fitting.losses import total_variation
+from fitting.plane_adam import PlaneAdam, channel_last
 from renderer.compositing import composite
 from renderer.cuda import ops
 from renderer.cuda.compositing import composite_packed
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
-from renderer.fitting.losses import total_variation
-from renderer.fitting.plane_adam import PlaneAdam, channel_last
 from renderer.marching import march
 from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, render_rays

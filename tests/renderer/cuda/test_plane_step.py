@@ -2,10 +2,10 @@
 
 import torch
 
+from fitting.plane_adam import PlaneAdam, channel_last
 from renderer.cuda.planes import texels
-from renderer.fitting.plane_adam import PlaneAdam, channel_last
+from tests.fitting.test_plane_adam import compare_with_plain, interrupt
 from tests.renderer.cuda.scenes import random_planes
-from tests.renderer.fitting.test_plane_adam import compare_with_plain, interrupt
 
 
 def test_same_steps_as_plain(host):

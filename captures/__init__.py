@@ -1,0 +1,1 @@
+"""What was seen: cameras, conventions, multi-view sets, imported captures, and a doctor."""

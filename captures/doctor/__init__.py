@@ -1,0 +1,1 @@
+"""Checks of a multi-view set: what makes training on it look wrong, and the cure."""

@@ -1,0 +1,1 @@
+"""Foreign captures to multi-view sets: COLMAP, NeRF-style transforms, RodinHD-layout folders."""

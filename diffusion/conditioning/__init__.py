@@ -1,0 +1,1 @@
+"""What the models know of a portrait: multi-scale VAE features."""

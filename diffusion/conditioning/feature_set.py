@@ -1,0 +1,121 @@
+"""A folder of portrait features: `<folder>/features/<name>.safetensors` and `manifest.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusion.conditioning.features import PortraitFeatures
+from runtime.errors import UserError
+from runtime.files import read_json, write_json
+
+FORMAT = "triavatar-portrait-features"
+VERSION = 1
+
+
+class FeatureSet:
+    """Portrait features by object name, all from one VAE at one image size.
+
+    Args:
+        folder: holds manifest.json and features/.
+        manifest: what the features have in common: vae_hash, image_size, latent_shape,
+            level_shapes, dtype, code_version.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.manifest = manifest
+
+    @staticmethod
+    def open(folder: Path) -> FeatureSet:
+        """Opens what `triavatar encode-features` wrote.
+
+        Raises:
+            UserError: when the folder holds no features or features of another format.
+        """
+        folder = Path(folder)
+        path = folder / "manifest.json"
+        if not path.exists():
+            raise UserError(
+                f"{folder} holds no portrait features (no manifest.json): make them with "
+                f"`triavatar encode-features`"
+            )
+        manifest = read_json(path)
+        keys = ("vae_hash", "image_size", "latent_shape", "level_shapes")
+        found = manifest.get("format"), manifest.get("version")
+        if found != (FORMAT, VERSION) or any(key not in manifest for key in keys):
+            raise UserError(f"{path} is no portrait feature manifest of version {VERSION}")
+        return FeatureSet(folder, manifest)
+
+    @staticmethod
+    def create(folder: Path, manifest: dict[str, Any]) -> FeatureSet:
+        """Starts a feature folder, or goes on with one made in the same way.
+
+        Raises:
+            UserError: when the folder already holds features of another VAE or image size.
+        """
+        folder = Path(folder)
+        manifest = {"format": FORMAT, "version": VERSION, **manifest}
+        if (folder / "manifest.json").exists():
+            existing = FeatureSet.open(folder)
+            for key in ("vae_hash", "image_size", "latent_shape", "level_shapes"):
+                if existing.manifest[key] != manifest[key]:
+                    raise UserError(
+                        f"{folder} already holds features with another {key} "
+                        f"({existing.manifest[key]}, now {manifest[key]}): choose another "
+                        f"output_dir or delete that folder"
+                    )
+            return existing
+        write_json(folder / "manifest.json", manifest)
+        return FeatureSet(folder, manifest)
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the encoded portraits."""
+        return int(self.manifest["image_size"])
+
+    def shapes(self) -> dict[str, Any]:
+        """Channels and sizes of latent and levels, as the models' constructors name them."""
+        latent, levels = self.manifest["latent_shape"], self.manifest["level_shapes"]
+        return {
+            "latent_channels": int(latent[0]),
+            "latent_size": int(latent[-1]),
+            "feature_channels": tuple(int(shape[0]) for shape in levels),
+            "feature_sizes": tuple(int(shape[-1]) for shape in levels),
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the finished portraits, sorted."""
+        return sorted(path.stem for path in (self.folder / "features").glob("*.safetensors"))
+
+    def path(self, name: str) -> Path:
+        return self.folder / "features" / f"{name}.safetensors"
+
+    def __contains__(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def put(self, name: str, features: PortraitFeatures) -> None:
+        """Writes one portrait's features (B = 1) atomically."""
+        self.path(name).parent.mkdir(parents=True, exist_ok=True)
+        features.save(self.path(name), {"vae_hash": str(self.manifest["vae_hash"])})
+
+    def load(self, name: str) -> PortraitFeatures:
+        """Reads one portrait's features, float32, B = 1.
+
+        Raises:
+            UserError: when they're missing, damaged or of another shape than the manifest says.
+        """
+        if name not in self:
+            raise UserError(
+                f"{self.folder} has no features of {name}: run `triavatar encode-features` for it"
+            )
+        features = PortraitFeatures.load(self.path(name))
+        shapes = [list(level.shape[1:]) for level in features.levels]
+        wanted = self.manifest["latent_shape"], self.manifest["level_shapes"]
+        if (list(features.latent.shape[1:]), shapes) != wanted:
+            raise UserError(
+                f"{self.path(name)} holds features of image size {features.image_size} where the "
+                f"manifest says {self.image_size}: delete the file and encode it again"
+            )
+        return features

@@ -1,0 +1,1 @@
+"""Noise schedules, pipelines and the sampling stages."""

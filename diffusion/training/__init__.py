@@ -1,0 +1,1 @@
+"""Training of the VAE, the base model and the upsampler."""

@@ -1,0 +1,286 @@
+"""The loop that the VAE, the base model and the upsampler share.
+
+Nothing drawn at random depends on how often a run was interrupted or on the number of processes:
+`diffusion.training.order` says which samples a step takes, and each draws from its own
+counter-based stream.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from diffusion.training.loop_config import LoopConfig, check_loop_config, learning_rate_at
+from diffusion.training.order import MicroBatches
+from runtime.devices import select_device
+from runtime.errors import UserError
+from runtime.launch import is_main_process, make_accelerator
+from runtime.progress import progress
+from runtime.runs import RunFolder
+
+STATE_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
+"""What reading a damaged or foreign state raises."""
+
+
+class TrainingLoop:
+    """Optimises one model; owns its EMA weights, its state on disk and its log.
+
+    Args:
+        config: the stage's settings.
+        stage: the stage's name, kept in the run folder.
+        model: a module on the CPU.
+
+    Attributes:
+        run: the run folder.
+        accelerator: accelerate's Accelerator.
+        model: the prepared (maybe distributed) module, for the training forward pass.
+        step: optimiser steps done.
+    """
+
+    def __init__(self, config: LoopConfig, stage: str, model: nn.Module) -> None:
+        check_loop_config(config)
+        device = select_device(config.device)
+        if device.type == "cuda" and device.index is not None and "LOCAL_RANK" not in os.environ:
+            torch.cuda.set_device(device)
+        self.config = config
+        self.run = RunFolder(config.output_dir, config, stage, is_main=is_main_process())
+        self.accelerator = make_accelerator(
+            config.mixed_precision,
+            config.trackers,
+            self.run,
+            config.gradient_accumulation,
+            cpu=device.type == "cpu",
+            config=config,
+        )
+        world = self.accelerator.num_processes
+        parts = world * config.gradient_accumulation
+        if config.batch_size % parts:
+            raise UserError(
+                f"batch_size {config.batch_size} can't be split evenly over {world} processes "
+                f"with {config.gradient_accumulation} micro-batches each"
+            )
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=config.learning_rate,
+            betas=config.adam_betas,
+            weight_decay=config.weight_decay,
+        )
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.ema: EMAModel | None = None
+        if config.ema_decay > 0:
+            self.ema = EMAModel(self._parameters(), decay=config.ema_decay, foreach=True)
+        self.step = self._resume()
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def bare_model(self) -> Any:
+        """The model without accelerate's wrappers."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self.bare_model.parameters())
+
+    def _resume(self) -> int:
+        self.accelerator.wait_for_everyone()
+        latest = self.run.latest_state_dir()
+        if latest is None:
+            self.run.rewind(0)
+            return 0
+        step, folder = latest
+        try:
+            self.accelerator.load_state(str(folder))
+            if self.ema is not None:
+                state = torch.load(folder / "ema.pt", map_location="cpu", weights_only=True)
+                self.ema.load_state_dict(state)
+                self.ema.to(self.device)
+        except STATE_ERRORS as error:
+            raise UserError(
+                f"the training state {folder} can't be read ({str(error).splitlines()[0]}): delete "
+                f"{self.run.path} to start again"
+            ) from error
+        self.run.rewind(step)
+        self.run.log(f"resumed at step {step}")
+        return step
+
+    def train(
+        self,
+        dataset: Dataset,
+        collate: Callable[[list[Any]], Any],
+        losses: Callable[[Any], dict[str, Tensor]],
+        save_model: Callable[[Path], None],
+        draw_samples: Callable[[int], None] | None = None,
+    ) -> None:
+        """Runs to `config.steps`; saves, logs and draws on the way.
+
+        Args:
+            dataset: item of a position in the endless list; must depend on the position alone.
+            collate: joins a micro-batch of items; the result has `.to(device)`.
+            losses: per-sample losses [b] of a micro-batch; "loss" is the one descended.
+            save_model: writes what inference loads into an empty folder (averaged weights are in
+                place while it runs).
+            draw_samples: draws pictures for a step (averaged weights likewise).
+
+        Raises:
+            UserError: when the loss is no longer finite (the last save is untouched).
+        """
+        config, accelerator = self.config, self.accelerator
+        if self.step >= config.steps:
+            self.run.log(f"already finished at step {self.step}")
+            if not (self.run.snapshots / "model").exists():
+                self._save_model(save_model)
+            return
+        order = MicroBatches(
+            self.step,
+            config.steps,
+            config.batch_size,
+            config.gradient_accumulation,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        loader = iter(
+            DataLoader(
+                dataset,
+                batch_sampler=order,
+                collate_fn=collate,
+                num_workers=config.workers,
+                persistent_workers=False,
+            )
+        )
+        self.model.train()
+        window: dict[str, Tensor] = {}
+        since = self.step
+        bar = progress(
+            total=config.steps,
+            initial=self.step,
+            desc=self.run.stage,
+            disable=not accelerator.is_main_process,
+            unit="step",
+        )
+        with bar:
+            while self.step < config.steps:
+                rate = learning_rate_at(config, self.step)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                self._optimise(loader, losses, window)
+                self.step += 1
+                bar.update()
+                last = self.step == config.steps
+                save = last or self.step % config.save_every == 0
+                if save or self.step % config.log_every == 0:
+                    means = self._means(window, self.step - since)
+                    window, since = {}, self.step
+                    self._report(means | {"learning_rate": rate})
+                    bar.set_postfix(loss=f"{means['loss']:.4g}")
+                # The state comes last: whatever a kill interrupts before it is done again.
+                if config.sample_every and draw_samples is not None:
+                    if last or self.step % config.sample_every == 0:
+                        self._with_average(lambda: draw_samples(self.step))
+                if save:
+                    self._save_model(save_model)
+                    self._save_state()
+        accelerator.end_training()
+        self.run.log(f"finished at step {self.step}: {self.run.snapshots / 'model'}")
+
+    def _optimise(
+        self,
+        loader: Iterator[Any],
+        losses: Callable[[Any], dict[str, Tensor]],
+        window: dict[str, Tensor],
+    ) -> None:
+        """One optimiser step; adds the micro-batches' mean losses to `window`."""
+        for _ in range(self.config.gradient_accumulation):
+            batch = next(loader).to(self.device)
+            with self.accelerator.accumulate(self.model):
+                values = losses(batch)
+                self.accelerator.backward(values["loss"].mean())
+                if self.accelerator.sync_gradients and self.config.clip_gradient > 0:
+                    self.accelerator.clip_grad_norm_(
+                        self.model.parameters(), self.config.clip_gradient
+                    )
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            for name, value in values.items():
+                share = value.detach().mean() / self.config.gradient_accumulation
+                window[name] = window.get(name, torch.zeros_like(share)) + share
+        if self.ema is not None:
+            self.ema.step(self._parameters())
+
+    def _means(self, window: dict[str, Tensor], steps: int) -> dict[str, float]:
+        names = sorted(window)
+        values = torch.stack([window[name].float() for name in names]) / steps
+        values = torch.as_tensor(self.accelerator.reduce(values, reduction="mean"))
+        means = dict(zip(names, values.tolist(), strict=True))
+        if not all(math.isfinite(value) for value in means.values()):
+            raise UserError(
+                f"the loss is no longer finite at step {self.step} of {self.run.path}: lower "
+                f"learning_rate and start again in another folder"
+            )
+        return means
+
+    def _report(self, values: dict[str, float]) -> None:
+        self.run.scalars(self.step, values)
+        self.accelerator.log(values, step=self.step)
+
+    def _with_average(self, action: Callable[[], None]) -> None:
+        """Runs an action on the main process with the averaged weights in place."""
+        if self.accelerator.is_main_process:
+            parameters = self._parameters()
+            if self.ema is not None:
+                self.ema.store(parameters)
+                self.ema.copy_to(parameters)
+            self.bare_model.eval()
+            try:
+                with torch.no_grad():
+                    action()
+            finally:
+                self.bare_model.train()
+                if self.ema is not None:
+                    self.ema.restore(parameters)
+        self.accelerator.wait_for_everyone()
+
+    def _save_model(self, save_model: Callable[[Path], None]) -> None:
+        self._with_average(lambda: replace_folder(self.run.snapshots / "model", save_model))
+
+    def _save_state(self) -> None:
+        folder = self.run.new_state_dir(self.step)
+        self.accelerator.save_state(str(folder))
+        if self.accelerator.is_main_process and self.ema is not None:
+            torch.save(self.ema.state_dict(), folder / "ema.pt")
+        self.accelerator.wait_for_everyone()
+        self.run.commit_state_dir(folder, self.step)
+        self.accelerator.wait_for_everyone()
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Writes a folder beside its place and swaps it in whole."""
+    fresh, old = folder.with_name(f".new_{folder.name}"), folder.with_name(f".old_{folder.name}")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write(fresh)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""A photograph becomes a portrait: face, turn, framing, matte."""

@@ -1,0 +1,301 @@
+"""``triavatar portrait``: from an ordinary photograph to a portrait framed as in a set.
+
+Legend: S side of the portrait in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from captures.multiview import MultiViewSet
+from photos.backends import RembgMatting, load_detector
+from photos.faces import Face
+from photos.framing import Framing, measure_framing
+from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
+from photos.matte import cut_out, foreground_colours
+from runtime.errors import UserError
+from runtime.files import atomic_path
+from runtime.picture_files import PICTURE_SUFFIXES, read_picture
+from runtime.progress import progress
+
+GREY = 140  # behind a picture that is cut out already, while its face is looked for
+PATCH = 48  # side of the face's patch on which blur and light are measured
+# Contrast of the patch's Laplacian to the patch's own. Sharp faces have 0.7 and more; blurred by a
+# Gaussian of 2 % of the face's width 0.35, of 3 % 0.23.
+MIN_SHARPNESS = 0.27
+MIN_LIGHT = 25  # the brighter parts of the face (90th percentile), of 255
+OTHER_FACE = 0.4  # faces smaller than this part of the largest are passers-by
+# Parts of the head that must lie in the picture, from the eyes in face widths: (x, y).
+EXTENT = {"right": (0.36, 0.1), "left": (-0.36, 0.1), "bottom": (0.0, 0.6), "top": (0.0, -0.42)}
+
+
+@dataclass
+class PortraitSettings:
+    """How photographs become portraits."""
+
+    size: int = 512
+    """Side of the portrait in pixels."""
+    root: Path | None = None
+    """Multi-view set whose frontal pictures give the framing, in place of ``framing``."""
+    convention: str | None = None
+    """Camera convention of a set without dataset.json."""
+    detector: Literal["cascade", "yunet", "mediapipe"] = "cascade"
+    """What finds the face; all but OpenCV's own cascade need a model file."""
+    detector_model: Path | None = None
+    """Model file of the detector: YuNet's .onnx or MediaPipe's face_landmarker.task."""
+    matting: Literal["grabcut", "rembg"] = "grabcut"
+    """What cuts the person out; rembg is a package that needs a model file."""
+    rembg_model: str = "u2net_human_seg"
+    """Name of rembg's model."""
+    min_face: float = 64.0
+    """Narrowest face that is taken, in pixels of the photograph."""
+    largest: bool = False
+    """Take the largest of several faces instead of refusing."""
+    trim: bool = True
+    """Cut the bust off where the set's busts end."""
+    framing: Framing = field(default_factory=Framing)
+    """Where the face stands in the portrait; by default as in the studio's sets."""
+
+
+@dataclass
+class PortraitConfig(PortraitSettings):
+    """Find the face in photographs, frame it as in a set and cut it out."""
+
+    photos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Photographs, or folders of them."""
+    output_dir: Path = Path("portraits")
+    """Folder for <name>.png: RGBA, straight alpha."""
+
+
+class PortraitMaker:
+    """Turns photographs into portraits; see :class:`PortraitSettings`.
+
+    Raises:
+        UserError: a package, a model file or the set is missing.
+    """
+
+    def __init__(self, settings: PortraitSettings) -> None:
+        if settings.size < 16:
+            raise UserError(f"size is {settings.size}; it must be at least 16")
+        self.settings = settings
+        self.detect = load_detector(settings.detector, settings.detector_model)
+        self.matting = RembgMatting(settings.rembg_model) if settings.matting == "rembg" else None
+        self.framing = settings.framing
+        framing = settings.framing
+        if min(framing.eye_distance, framing.face_width) <= 0:
+            raise UserError("the framing's eye_distance and face_width must be positive")
+        if settings.root is not None:
+            views = MultiViewSet(settings.root, settings.convention)
+            self.framing = measure_framing(views, self.detect)
+
+    def __call__(self, picture: np.ndarray, where: str = "the photograph") -> np.ndarray:
+        """The portrait, RGBA uint8 [S, S, 4], straight alpha.
+
+        Args:
+            picture: upright photograph, uint8 [H, W, 3 | 4]; transparency is kept if it has any.
+            where: how an error names it.
+
+        Raises:
+            UserError: the photograph doesn't show one face well enough, with the reason.
+        """
+        own_alpha = picture[..., 3] if has_transparency(picture) else None
+        rgb = np.ascontiguousarray(picture[..., :3])
+        seen = rgb
+        if own_alpha is not None:
+            part = own_alpha[..., None] / 255
+            seen = (rgb * part + GREY * (1 - part) + 0.5).astype(np.uint8)
+        face = self._only_face(seen, where)
+        side = self.settings.size
+        matrix = self.framing.similarity(face, side)
+        self._check(seen, face, matrix, where)
+        portrait = warp(rgb, matrix, side, side)
+        covered = _covered(rgb, matrix, side)
+        if own_alpha is not None:
+            portrait, alpha = _warp_cut_out(rgb, own_alpha, matrix, side)
+        elif self.matting is not None:
+            alpha = self.matting(portrait)
+        else:
+            alpha = cut_out(portrait, covered, self.framing)
+        alpha = alpha * covered
+        if self.settings.trim:
+            alpha = alpha * _bust(self.framing, side)
+        if own_alpha is None:
+            portrait = foreground_colours(portrait, alpha)
+        rgba = np.dstack([portrait, (alpha * 255 + 0.5).astype(np.uint8)])
+        rgba[rgba[..., 3] == 0] = 0
+        return rgba
+
+    def _only_face(self, picture: np.ndarray, where: str) -> Face:
+        faces = self.detect(picture)
+        if not faces:
+            raise UserError(_no_face(picture, where))
+        others = [f for f in faces[1:] if f.width > OTHER_FACE * faces[0].width]
+        if others and not self.settings.largest:
+            raise UserError(
+                f"{where} shows {len(others) + 1} faces; crop it to one person or ask for the "
+                "largest face."
+            )
+        return faces[0]
+
+    def _check(self, picture: np.ndarray, face: Face, matrix: np.ndarray, where: str) -> None:
+        """Raise UserError if the face can't become a portrait."""
+        if face.width < self.settings.min_face:
+            raise UserError(
+                f"the face in {where} is too small: {face.width:.0f} pixels wide, at least "
+                f"{self.settings.min_face:.0f} are needed; take a larger picture."
+            )
+        if face.turned:
+            raise UserError(
+                f"the face in {where} is turned too far to the side; take a picture that looks "
+                "into the camera."
+            )
+        height, width = picture.shape[:2]
+        unit = self.framing.face_width * self.settings.size
+        eyes = np.array(self.framing.eyes) * self.settings.size
+        for x, y in EXTENT.values():
+            px, py = apply(inverse(matrix), eyes + unit * np.array([x, y]))
+            out = {"left": -px, "right": px - width, "top": -py, "bottom": py - height}
+            edge = max(out, key=lambda name: out[name])
+            if out[edge] > 0:
+                raise UserError(
+                    f"the head in {where} is cut off at the {edge} edge; take a picture with the "
+                    "whole head in it."
+                )
+        light, sharpness = measure_patch(picture, face)
+        if light < MIN_LIGHT:
+            raise UserError(
+                f"the face in {where} is too dark (brightness {light:.0f} of 255, at least "
+                f"{MIN_LIGHT} is needed); take a picture with more light."
+            )
+        if sharpness < MIN_SHARPNESS:
+            raise UserError(
+                f"the face in {where} is too blurred (sharpness {sharpness:.2f}, at least "
+                f"{MIN_SHARPNESS} is needed); take a sharper or larger picture."
+            )
+
+
+def measure_patch(picture: np.ndarray, face: Face) -> tuple[float, float]:
+    """(90th percentile of the grey level 0..255, sharpness) within a face."""
+    cv2 = load_cv2()
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    middle = (PATCH / 2, PATCH / 2)
+    to_patch = turn_and_scale(face.centre, face.roll, PATCH / face.width, middle)
+    patch = warp(grey, to_patch, PATCH, PATCH).astype(np.float32)
+    y, x = (np.mgrid[:PATCH, :PATCH] + 0.5) / PATCH - 0.5
+    inside = (x / 0.38) ** 2 + (y / 0.48) ** 2 < 1
+    detail = cv2.Laplacian(patch, cv2.CV_32F)[inside].std()
+    contrast = max(float(patch[inside].std()), 1e-3)
+    return float(np.percentile(patch[inside], 90)), float(detail) / contrast
+
+
+def _no_face(picture: np.ndarray, where: str) -> str:
+    """Why nothing was found, as far as the picture tells."""
+    if np.percentile(picture, 99) < MIN_LIGHT:
+        return f"{where} is too dark to find a face in it; take a picture with more light."
+    return (
+        f"no face that looks into the camera is found in {where}; take a sharp picture from the "
+        "front with the whole head in it."
+    )
+
+
+def _covered(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+    """Bool [S, S]: which pixels of the portrait lie in the photograph."""
+    x, y = np.meshgrid(np.arange(side), np.arange(side))
+    points = apply(inverse(matrix), np.stack([x, y], -1).astype(float))
+    size = np.array(picture.shape[1::-1])
+    return np.all((points >= -0.5) & (points <= size - 0.5), axis=-1)
+
+
+def _warp_cut_out(
+    rgb: np.ndarray, alpha: np.ndarray, matrix: np.ndarray, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resample a picture that is cut out already, with premultiplied alpha."""
+    weight = alpha[..., None].astype(np.float32) / 255
+    premultiplied = warp(np.dstack([rgb * weight / 255, weight]), matrix, side, side)
+    soft = premultiplied[..., 3].clip(0, 1)
+    colours = premultiplied[..., :3] / np.maximum(soft, 1e-4)[..., None]
+    return (colours.clip(0, 1) * 255 + 0.5).astype(np.uint8), soft
+
+
+def _bust(framing: Framing, side: int) -> np.ndarray:
+    """Float32 [S, S]: 1 where the set's busts may be, antialiased."""
+    centres = np.arange(side) + 0.5
+
+    def below(limit: float) -> np.ndarray:
+        return np.clip(limit * side - centres + 0.5, 0, 1)
+
+    across = below(framing.right) * (1 - below(framing.left))
+    return (below(framing.bottom)[:, None] * across[None]).astype(np.float32)
+
+
+def has_transparency(picture: np.ndarray) -> bool:
+    """Whether a picture, uint8 [H, W, 3 | 4], is cut out: a hundredth of it is transparent."""
+    return picture.shape[2] == 4 and float((picture[..., 3] < 128).mean()) > 0.01
+
+
+def is_photograph(picture: np.ndarray) -> bool:
+    """Whether a picture, uint8 [H, W, 3 | 4], has a background: not cut out and not on white.
+
+    White is what most of the upper border shows; shoulders may touch the rest.
+    """
+    if has_transparency(picture):
+        return False
+    half = len(picture) // 2
+    border = np.concatenate(
+        [picture[0, :, :3], picture[:half, 0, :3], picture[:half, -1, :3]], axis=0
+    )
+    return bool((border.min(-1) >= 250).mean() < 0.9)
+
+
+def list_photos(paths: tuple[Path, ...]) -> dict[str, Path]:
+    """Name of the portrait → photograph.
+
+    Raises:
+        UserError: nothing is given or found, or two photographs have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        files = [path]
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+            if not files:
+                raise UserError(f"{path} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+        for file in files:
+            if file.stem in found:
+                raise UserError(f"{file} and {found[file.stem]} have the same name: rename one")
+            found[file.stem] = file
+    if not found:
+        raise UserError("portrait needs photographs: files or folders")
+    return found
+
+
+def make_portraits(config: PortraitConfig) -> None:
+    """Write a portrait of every photograph; those refused don't keep the others from it.
+
+    Raises:
+        UserError: photographs are unreadable or refused, with the reason of each.
+    """
+    photos = list_photos(config.photos)
+    for name, file in photos.items():
+        target = config.output_dir / f"{name}.png"
+        if target.exists() and file.exists() and target.samefile(file):
+            raise UserError(f"{file} would be overwritten; choose another output_dir")
+    maker = PortraitMaker(config)
+    refused = []
+    for name, file in progress(photos.items(), desc="portrait", unit="photo"):
+        try:
+            rgba = maker(read_picture(file, "photograph"), str(file))
+        except UserError as error:
+            refused.append(str(error))
+            continue
+        with atomic_path(config.output_dir / f"{name}.png") as temporary:
+            Image.fromarray(rgba, "RGBA").save(temporary, format="PNG")
+    print(f"{len(photos) - len(refused)} of {len(photos)} portraits are in {config.output_dir}")
+    if refused:
+        raise UserError("\n       ".join(refused))

@@ -1,0 +1,1 @@
+"""What numba compiles: marching, look-ups, the decoder's layers, compositing."""

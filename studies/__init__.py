@@ -1,0 +1,1 @@
+"""Measurement: benchmarks and studies of the method."""

@@ -1,0 +1,284 @@
+"""``triavatar study forgetting``: does a shared decoder forget, and what cures it?
+
+Fits the same subjects in several ways with the same number of rays, and measures every identity
+after every visit:
+
+- naive: one long visit to each subject, one after the other;
+- replay: many short visits in rounds;
+- consolidation: replay, and identity-aware weight consolidation (RodinHD, Algorithm 1);
+- online: replay, and one running consolidation pair for all identities; with ``rounds: 1``, one
+  long visit each under it, without replay;
+- carry: replay, going on with every triplane's Adam moments (not run by default);
+- joint: mini-batches of subjects, every step taking rays of several: no decoder can forget what
+  is always before its eyes, so this is the baseline to beat;
+- together: all subjects in every step, going on with their Adam moments (not run by default).
+
+The budget counts every ray with a gradient: consolidation's Fisher batches too, for which its
+visits are that many steps shorter. It does not count the measurements. Those take every k-th pixel
+of the first ``eval_views`` held-out views, about ``eval_size``² of them a view: the same rays each
+time, compared with the pictures' own pixels (not with smaller pictures, whose averaged pixels no
+ray sees), and SSIM on the picture they make. After the last visit all held-out views are measured
+at full size; the table's first columns are these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from captures.multiview import MultiViewSet, Views, select_names
+from fitting.decoder_config import FitDecoderConfig
+from fitting.decoder_fit import DecoderFit
+from renderer.metrics import Lpips, psnr, ssim
+from renderer.render import RenderSettings, build_occupancy, render_rays
+from runtime.devices import select_device
+from runtime.errors import UserError
+from runtime.launch import process_count, process_index
+from runtime.runs import RunFolder
+from studies.forgetting_report import read_run, write_report
+
+Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint", "together"]
+DEFAULT_METHODS: tuple[Method, ...] = ("naive", "replay", "consolidation", "online", "joint")
+Measure = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class StudyForgettingConfig(FitDecoderConfig):
+    """Fit the same subjects naively, with replay, with consolidation and jointly; compare."""
+
+    methods: list[Method] = field(
+        default_factory=lambda: list(DEFAULT_METHODS),
+        metadata={"resumable": True},
+    )
+    """Ways of fitting to compare: some of naive, replay, consolidation, online, carry, joint and
+    together."""
+    n_seeds: int = field(default=3, metadata={"resumable": True})
+    """How often each is run, with the seeds seed, seed + 1, …; the table shows the spread."""
+    # The folders of finished joint runs refuse other settings of joint; the rest need not.
+    joint_subjects: int = field(default=4, metadata={"resumable": True})
+    """Subjects in a mini-batch of the method joint."""
+    joint_split_rays: bool = field(default=False, metadata={"resumable": True})
+    """Whether joint divides fit.rays among the subjects of a step and takes as many more steps,
+    or takes fit.rays of each and fewer steps. The total of rays is the same."""
+    eval_views: int = 2
+    """Held-out views of each identity measured after every visit."""
+    eval_size: int = 48
+    """Pixels measured along each side of such a view, at least 11."""
+    eval_grid: int = 32
+    """Cells along one side of the occupancy grid made for that."""
+    eval_every: int = 1
+    """Measure after every so-manieth visit of replay; other methods at the same ray budgets."""
+    lpips: Literal["off", "alex", "vgg"] = "off"
+    """Measure LPIPS too, with this network; its weights must be there."""
+
+
+def study_forgetting(config: StudyForgettingConfig) -> None:
+    """Run or resume the study, alone or as one of several processes that share its runs.
+
+    Raises:
+        UserError: the set or the settings can't be studied.
+    """
+    data = MultiViewSet(config.root, config.convention)
+    names = select_names(
+        data.split("train"), config.txt_file, config.start_idx, config.end_idx, data.names
+    )
+    _check(config, data, names)
+    device = select_device(config.device)
+    measures: dict[str, Measure] = {}
+    if config.lpips != "off":
+        measures["lpips"] = Lpips(config.lpips, device)
+    rank = process_index()
+    folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
+    seeds = range(config.seed, config.seed + config.n_seeds)
+    runs: list[tuple[Method, int]] = [(m, seed) for seed in seeds for m in config.methods]
+    for method, seed in runs[rank :: process_count()]:
+        path = folder.path / method / f"seed_{seed}"
+        if read_run(path) is None:
+            folder.log(f"{method}, seed {seed}")
+            _run(run_config(config, method, seed, len(names)), config, data, names, measures)
+            # So that a report of what is there can be looked at; the last process draws it whole.
+            write_report(folder.path, config.methods, seeds, device)
+    if rank == 0:
+        write_report(folder.path, config.methods, seeds, device)
+    folder.log(f"report: {folder.path / 'table.md'}, maps.png, curves.png")
+
+
+def run_config(
+    config: StudyForgettingConfig, method: Method, seed: int, subjects: int
+) -> FitDecoderConfig:
+    """Stage-1 settings of one run; every method spends the same rays with gradients."""
+    shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(FitDecoderConfig)}
+    base = FitDecoderConfig(**shared)
+    base = replace(
+        base,
+        seed=seed,
+        output_dir=config.output_dir / method / f"seed_{seed}",
+        consolidation_weight=0.0,
+        subjects_per_step=1,
+    )
+    if method == "naive":
+        return replace(base, rounds=1, inner_steps=config.rounds * config.inner_steps)
+    if method == "joint":
+        together = min(config.joint_subjects, subjects)
+        base = replace(base, subjects_per_step=together)
+        if config.joint_split_rays:
+            fit = replace(config.fit, rays=config.fit.rays // together)
+            base = replace(base, inner_steps=config.inner_steps * together, fit=fit)
+        return base
+    if method == "together":
+        return replace(base, subjects_per_step=subjects, carry_optimizer=True)
+    if method in ("replay", "carry"):
+        return replace(base, carry_optimizer=config.carry_optimizer or method == "carry")
+    return replace(
+        base,
+        inner_steps=config.inner_steps - config.fisher_batches,
+        consolidation_weight=config.consolidation_weight,
+        consolidation="online" if method == "online" else "identity",
+    )
+
+
+def rays_per_visit(config: FitDecoderConfig) -> int:
+    """Rays with gradients that one subject's visit takes, its Fisher batches among them."""
+    fisher = config.fisher_batches if config.consolidation_weight else 0
+    return (config.inner_steps + fisher) * config.fit.rays
+
+
+def _check(config: StudyForgettingConfig, data: MultiViewSet, names: list[str]) -> None:
+    wrong = [method for method in config.methods if method not in get_args(Method)]
+    if wrong or not config.methods:
+        raise UserError(f"methods must be some of {', '.join(get_args(Method))}; got {wrong}")
+    if len(names) < 2:
+        raise UserError("a study of forgetting needs two subjects or more")
+    if config.n_seeds < 1 or config.eval_views < 1 or config.eval_every < 1:
+        raise UserError("n_seeds, eval_views and eval_every must be 1 or more")
+    if config.subjects_per_step != 1:
+        raise UserError("the methods set subjects_per_step; use --joint_subjects for joint")
+    if config.joint_subjects < 2:
+        raise UserError("joint_subjects must be 2 or more")
+    if config.eval_size < 11:
+        raise UserError(f"eval_size must be at least 11, SSIM's window; got {config.eval_size}")
+    consolidates = {"consolidation", "online"} & set(config.methods)
+    if consolidates and config.fisher_batches >= config.inner_steps:
+        raise UserError(
+            f"fisher_batches ({config.fisher_batches}) count in the ray budget of a visit and must "
+            f"be fewer than its inner_steps ({config.inner_steps})"
+        )
+    if consolidates and not config.consolidation_weight:
+        raise UserError("consolidation_weight is 0, so consolidation would be replay again")
+    together = min(config.joint_subjects, len(names))
+    if "joint" in config.methods and config.joint_split_rays and config.fit.rays % together:
+        raise UserError(f"fit.rays ({config.fit.rays}) can't be divided among {together} subjects")
+    for name in names:
+        if not data.split_views("test", name):
+            raise UserError(f"{name} has no held-out views to measure; render the set with some")
+
+
+def _run(
+    run: FitDecoderConfig,
+    config: StudyForgettingConfig,
+    data: MultiViewSet,
+    names: list[str],
+    measures: dict[str, Measure],
+) -> None:
+    fit = DecoderFit(run, data, names, measures=measures)
+    fit.run(Watcher(run, config, data, {"psnr": psnr, "ssim": ssim, **measures}))
+
+
+class Watcher:
+    """Called after every visit: measures every identity visited so far.
+
+    Rows of ``stats.jsonl``: ``psnr/NAME`` and the like, ``visits/NAME`` so far, ``rays`` spent so
+    far and ``seconds`` of fitting since the row before.
+    """
+
+    def __init__(
+        self,
+        run: FitDecoderConfig,
+        config: StudyForgettingConfig,
+        data: MultiViewSet,
+        measures: dict[str, Measure],
+    ):
+        self.run, self.config, self.data, self.measures = run, config, data, measures
+        # In visits of replay, which every method's rays are counted in.
+        self.unit = config.inner_steps * config.fit.rays
+        self._rays: dict[str, HeldOutRays] = {}
+        self._since = time.perf_counter()
+        self._resuming = True
+
+    def __call__(self, fit: DecoderFit) -> None:
+        rays, before = self._spent(fit, fit.visit), self._spent(fit, fit.visit - 1)
+        every = self.config.eval_every * self.unit
+        due = rays // every > before // every or fit.visit == fit.visits
+        if not due or (self._resuming and self._measured(fit)):
+            return
+        self._resuming = False
+        row = {"rays": float(rays), "seconds": time.perf_counter() - self._since}
+        settings = replace(self.run.fit.render_settings(), grid=self.config.eval_grid)
+        for name in fit.store.visited:
+            if name not in self._rays:
+                self._rays[name] = self._held_out(name, fit.device)
+            held_out = self._rays[name]
+            image = held_out.render(fit.store.planes(name).to(fit.device), fit.decoder, settings)
+            row[f"visits/{name}"] = 1 + (fit.store.versions[name] - 1) // fit.visits_per_round
+            for measure, function in self.measures.items():
+                row[f"{measure}/{name}"] = float(function(image, held_out.truth).mean())
+        fit.folder.scalars(fit.step, row)
+        self._since = time.perf_counter()
+
+    def _spent(self, fit: DecoderFit, visits: int) -> int:
+        turns, groups = divmod(visits, fit.visits_per_round)
+        subjects = turns * len(fit.names) + min(groups * self.run.subjects_per_step, len(fit.names))
+        return subjects * rays_per_visit(self.run)
+
+    def _measured(self, fit: DecoderFit) -> bool:
+        """Whether a run killed after its last measurement left it in ``stats.jsonl``."""
+        return any(r["step"] == fit.step and "rays" in r for r in fit.folder.read_scalars())
+
+    def _held_out(self, name: str, device: torch.device) -> HeldOutRays:
+        frames = self.data.split_views("test", name)
+        # Spread over the held-out views: neighbours show much the same.
+        count = min(self.config.eval_views, len(frames))
+        chosen = [frames[i * len(frames) // count] for i in range(count)]
+        views = self.data.load(name, chosen, self.run.image_size)
+        return HeldOutRays(views, self.config.eval_size, device)
+
+
+class HeldOutRays:
+    """A fixed lattice of pixels of some views: their rays and true colours.
+
+    Args:
+        views: N pictures and cameras.
+        size: pixels along each side, S; as many as the picture has where it is smaller. The
+            lattice's step is a whole number of pixels, so S may come out up to twice that.
+
+    Attributes:
+        origins, directions: [N·S·S, 3].
+        truth: on white, [N, S, S, 3].
+    """
+
+    def __init__(self, views: Views, size: int, device: torch.device | str = "cpu"):
+        truth = views.composited(1.0)
+        height, width = truth.shape[1:3]
+        stride = max(1, min(height, width) // size)
+        y = torch.arange(stride // 2, height, stride)
+        x = torch.arange(stride // 2, width, stride)
+        self.truth = truth[:, y][:, :, x].to(device)
+        view, row, column = (
+            index.flatten().to(device)
+            for index in torch.meshgrid(torch.arange(len(truth)), y, x, indexing="ij")
+        )
+        cameras = views.cameras.to(device)
+        self.origins, self.directions = cameras.rays(view, column + 0.5, row + 0.5)
+
+    @torch.no_grad()
+    def render(self, planes: Tensor, decoder, settings: RenderSettings) -> Tensor:
+        """What a triplane [3, C, H, W] shows there, [N, S, S, 3]."""
+        grid = build_occupancy(planes, decoder, settings)
+        rendered = render_rays(planes, decoder, grid, self.origins, self.directions, 1.0, settings)
+        return rendered.color.view(self.truth.shape)

@@ -1,0 +1,1 @@
+"""Clothes and hats with their patterns."""

@@ -1,0 +1,1 @@
+"""Meshes, textures and the rasteriser."""

@@ -1,0 +1,1 @@
+"""Hair: cards of the assets, procedural shells, crops and curls."""

@@ -1,0 +1,1 @@
+"""How a person is seen: light, pose and expression, the cameras round the head."""

@@ -1,0 +1,1 @@
+"""Random people: who they are, their bodies, faces and skin."""

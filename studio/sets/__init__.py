@@ -1,0 +1,1 @@
+"""Sets of people: rendering, contact sheets, reviews, diversity, imported meshes."""

@@ -1,0 +1,133 @@
+"""Import of textured meshes (GLB, OBJ, …): each file is lit and rendered as a subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from captures.conventions import named_convention
+from captures.description import write_description
+from captures.imports.imported_set import AXES
+from captures.multiview import write_view
+from runtime.errors import UserError
+from runtime.progress import progress
+from studio.drawing.scene import Part, flatten
+from studio.drawing.textures import Texture, build_mips, solid_texture
+
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
+
+
+@dataclass
+class ImportMeshesConfig:
+    """Render a folder of textured meshes to a multi-view set."""
+
+    source: Path
+    """Folder with one .glb, .gltf, .obj or .ply file for each subject."""
+    output_dir: Path
+    """The set to write."""
+    up: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "+y"
+    """The files' direction that points up; glTF's is +y."""
+    front: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "+z"
+    """The files' direction in which the subjects look; glTF's is +z."""
+    scale: float = 0.0
+    """House units per file unit; 0 fits every mesh to the box."""
+    n_views: int = 64
+    """Views of each subject; view 0 is the frontal portrait."""
+    size: int = 256
+    """Picture width and height in pixels."""
+    supersampling: int = 3
+    """Samples a side of every pixel."""
+    relight: bool = True
+    """Bake soft studio light; off for meshes whose textures hold their light."""
+    license: str = "unknown"
+    """SPDX identifier of the meshes' licence."""
+
+
+def import_meshes(config: ImportMeshesConfig) -> None:
+    """Renders every mesh of the folder.
+
+    Raises:
+        UserError: nothing to import, an unreadable mesh, or one without texture or colours.
+    """
+    from studio.drawing.raster import Camera, draw
+    from studio.looks.head_rig import head_rig
+    from studio.looks.lighting import bake_light
+
+    files = [p for p in sorted(config.source.glob("*")) if p.suffix.lower() in SUFFIXES]
+    if not files:
+        raise UserError(f"no mesh ({', '.join(SUFFIXES)}) in {config.source}")
+    rig = head_rig(config.n_views, config.size)
+    convention = named_convention("house")
+    for path in progress(files, desc="import", unit="mesh"):
+        parts = mesh_parts(path, config)
+        if config.relight:
+            bake_light(parts)
+        scene = flatten(parts)
+        for view in range(config.n_views):
+            image = draw(scene, Camera.of(rig, view), config.supersampling)
+            write_view(config.output_dir / path.stem, view, image, rig, view, convention)
+    names = [path.stem for path in files]
+    write_description(
+        config.output_dir,
+        convention,
+        identities={"train": names, "validation": [], "test": []},
+        views={"train": list(range(config.n_views)), "validation": [], "test": []},
+        objects={name: {"attributes": {}} for name in names},
+        provenance={"imported_from": "meshes"},
+        license=config.license,
+    )
+
+
+def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
+    """The parts of one file in the house world."""
+    try:
+        import trimesh
+    except ImportError as error:
+        raise UserError("importing meshes needs trimesh: pip install trimesh") from error
+    try:
+        loaded = trimesh.load(path, process=False)
+        scene = loaded if isinstance(loaded, trimesh.Scene) else trimesh.Scene(loaded)
+        meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
+    except Exception as error:  # trimesh raises whatever its many readers raise
+        raise UserError(f"mesh {path} cannot be read ({error})") from error
+    if not meshes:
+        raise UserError(f"mesh {path} has no faces")
+    up, front = (np.array(AXES[name], dtype=float) for name in (config.up, config.front))
+    if abs(up @ front) > 0.5:
+        raise UserError(f"up '{config.up}' and front '{config.front}' are parallel")
+    axes = np.stack([np.cross(up, front), up, front])
+    places = [np.asarray(mesh.vertices) @ axes.T for mesh in meshes]
+    every = np.concatenate(places)
+    low, high = every.min(0), every.max(0)
+    scale = config.scale or 1.8 / float((high - low).max())
+    middle = 0.5 * (low + high) if not config.scale else np.zeros(3)
+    out = []
+    for mesh, points in zip(meshes, places, strict=True):
+        uv, texture, colours = _look(path, mesh)
+        part = Part("skin", (points - middle) * scale, np.asarray(mesh.faces), uv, texture)
+        part.blended = texture.has_alpha
+        if colours is not None:
+            part.paint = colours
+        out.append(part)
+    return out
+
+
+def _look(path: Path, mesh) -> tuple[np.ndarray, Texture, np.ndarray | None]:
+    """Texture coordinates, texture and vertex colours (as paint) of a mesh."""
+    from studio.drawing.textures import srgb_to_linear
+
+    visual = mesh.visual
+    n = len(mesh.vertices)
+    if visual.kind == "texture" and visual.uv is not None:
+        material = visual.material
+        image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+        if image is not None:
+            return np.asarray(visual.uv), build_mips(np.asarray(image.convert("RGBA"))), None
+    if visual.kind == "vertex":
+        colours = np.asarray(visual.vertex_colors, dtype=float)[:, :3] / 255
+        paint = np.concatenate([srgb_to_linear(colours), np.ones((n, 1))], 1)
+        return np.full((n, 2), 0.5), solid_texture((1.0, 1.0, 1.0)), paint
+    raise UserError(f"mesh {path} has neither a texture nor vertex colours; bake one into it")

@@ -1,0 +1,258 @@
+"""Renders a set of random subjects in the multi-view layout."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from captures.conventions import named_convention
+from captures.description import write_description
+from runtime.errors import UserError
+from runtime.files import read_json, remove_stale, write_json
+from runtime.progress import progress
+from runtime.seeds import numpy_generator
+from runtime.version import VERSION
+from studio.assets import AssetFolder
+from studio.drawing.raster import MOST_SAMPLES
+from studio.looks.pose import Pose, sample_pose
+from studio.people.random_subject import sample_subject
+from studio.people.subject import rounded
+from studio.people.words import labels, sentence
+from studio.sets.render_subject import CONVENTION, PreparedSubject, prepare, render_views
+
+SUBJECT_FILE = "subject.json"
+
+
+@dataclass
+class StudioRenderConfig:
+    """Render seeded random subjects from cameras all round the head."""
+
+    output_dir: Path = Path("data/studio")
+    """Folder of the set; finished subjects in it are kept."""
+    assets: Path | None = None
+    """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
+    n_subjects: int = 64
+    """Number of subjects in the set."""
+    n_views: int = 300
+    """Views of each subject; view 0 is the frontal portrait."""
+    size: int = 512
+    """Picture width and height in pixels."""
+    supersampling: int = 2
+    """Samples a side of every pixel, at most 8."""
+    seed: int = 0
+    """Same seed, same pictures."""
+    test_subjects: int = 2
+    """How many subjects, the last ones, are held out as test identities."""
+    test_view_every: int = 6
+    """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
+    variants: int = 1
+    """Renders of each subject; the first rests and looks ahead, the others get random expressions,
+    head rotations and gazes, and the same cameras."""
+    maps: tuple[Literal["depth", "normal", "label"], ...] = ()
+    """Maps to write beside every picture (data/README.md describes the files)."""
+    low_elevation: float = -35.0
+    """Lowest camera, degrees above the horizon."""
+    high_elevation: float = 60.0
+    """Highest camera, degrees above the horizon."""
+    shard: str = "0/1"
+    """Render only subjects i, i+n, i+2n, … of the set, written "i/n"; for several machines. "auto"
+    takes i and n from the launcher: a SLURM array, srun's tasks or torchrun."""
+    threads: int = 0
+    """Threads that draw views; 0 shares the machine's cores among its torchrun processes. The
+    pictures don't depend on it."""
+
+
+# Variables by which launchers tell a process its number and how many there are.
+_LAUNCHERS = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ("RANK", "WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "i/n" → (i, n); "auto" → what the launcher says.
+
+    Raises:
+        UserError: not two integers with 0 <= i < n, or there is no launcher.
+    """
+    if text == "auto":
+        found = [names for names in _LAUNCHERS if all(name in os.environ for name in names)]
+        if not found:
+            raise UserError(
+                "shard 'auto' needs a launcher (SLURM array, srun or torchrun); give i/n, e.g. 0/8"
+            )
+        number, count = found[0]
+        first = os.environ.get("SLURM_ARRAY_TASK_MIN", "0") if "ARRAY" in number else "0"
+        text = f"{int(os.environ[number]) - int(first)}/{os.environ[count]}"
+    try:
+        i, n = (int(part) for part in text.split("/"))
+    except ValueError:
+        i, n = -1, 0
+    if not 0 <= i < n:
+        raise UserError(f"shard '{text}' is not of the form i/n with 0 <= i < n, e.g. 0/8")
+    return i, n
+
+
+def n_threads(asked: int) -> int:
+    """`asked`, or for 0 this process's share of the cores."""
+    if asked:
+        return asked
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def subject_name(index: int, variant: int = 0) -> str:
+    """Folder of a subject; variants after the first get a suffix."""
+    return f"subject_{index:06d}" + (f"_v{variant:02d}" if variant else "")
+
+
+def render_set(config: StudioRenderConfig) -> None:
+    """Renders the subjects of `config` that are not there yet; then writes dataset.json.
+
+    Every subject (and variant) gets a folder with its pictures, camera files and subject.json (its
+    parameters, written last: a folder that has it is finished). dataset.json appears when all are
+    there.
+
+    Raises:
+        UserError: bad configuration, assets or output folder.
+    """
+    first, step = parse_shard(config.shard)
+    _check(config)
+    assets = AssetFolder(config.assets)
+    root = Path(config.output_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to output_dir {root}: {error.strerror}") from error
+    if step == 1:
+        remove_stale(root)
+    mine = [(i, v) for i in range(first, config.n_subjects, step) for v in range(config.variants)]
+    to_do = [pair for pair in mine if not _finished(root, config, *pair)]
+    done = len(mine) - len(to_do)
+    bar = progress(total=len(mine), initial=done, desc="studio render", unit="subject")
+    try:
+        # The next subject is prepared while the views of one are drawn.
+        with ThreadPoolExecutor(1) as background:
+            coming = deque()
+            for place, pair in enumerate(to_do):
+                for ahead in to_do[place + len(coming) : place + 2]:
+                    coming.append(background.submit(_prepare, assets, config, *ahead))
+                _render(coming.popleft().result(), config, *pair)
+                bar.update()
+    except OSError as error:
+        raise UserError(f"cannot write to output_dir {root}: {error}") from error
+    finally:
+        bar.close()
+    everyone = [(i, v) for i in range(config.n_subjects) for v in range(config.variants)]
+    if all(_finished(root, config, *pair) for pair in everyone):
+        _describe(root, config)
+
+
+def _check(config: StudioRenderConfig) -> None:
+    for key in ("n_subjects", "n_views", "size", "supersampling", "variants"):
+        if getattr(config, key) < 1:
+            raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
+    if config.supersampling > MOST_SAMPLES:
+        raise UserError(
+            f"supersampling is {config.supersampling}; at most {MOST_SAMPLES} is possible"
+        )
+    if not 0 <= config.test_subjects < config.n_subjects:
+        raise UserError(
+            f"test_subjects is {config.test_subjects}; it must be from 0 to n_subjects - 1"
+        )
+    if not -85 <= config.low_elevation <= config.high_elevation <= 85:
+        raise UserError("elevations must satisfy -85 <= low_elevation <= high_elevation <= 85")
+
+
+def _made_with(config: StudioRenderConfig) -> dict:
+    """The settings that decide a subject's pictures."""
+    keys = ("seed", "n_views", "size", "supersampling", "low_elevation", "high_elevation")
+    made = {key: getattr(config, key) for key in keys}
+    if config.maps:
+        made["maps"] = sorted(config.maps)
+    return made
+
+
+def _finished(root: Path, config: StudioRenderConfig, index: int, variant: int) -> bool:
+    path = root / subject_name(index, variant) / SUBJECT_FILE
+    if not path.exists():
+        return False
+    stored = read_json(path)
+    if stored.get("render") != _made_with(config) or "attributes" not in stored:
+        raise UserError(
+            f"{path} was rendered with other settings or by another version; choose another "
+            "output_dir or delete it"
+        )
+    return True
+
+
+def _prepare(
+    assets: AssetFolder, config: StudioRenderConfig, index: int, variant: int
+) -> PreparedSubject:
+    subject = sample_subject(assets, config.seed, index)
+    rng = numpy_generator(config.seed, "pose", index, variant)
+    return prepare(assets, subject, sample_pose(rng) if variant else Pose(), config.size)
+
+
+def _render(
+    prepared: PreparedSubject, config: StudioRenderConfig, index: int, variant: int
+) -> None:
+    """Renders one variant of one subject of the set into its folder."""
+    from studio.looks.head_rig import head_rig
+
+    rig = head_rig(
+        config.n_views,
+        config.size,
+        low_degrees=config.low_elevation,
+        high_degrees=config.high_elevation,
+    )
+    folder = Path(config.output_dir) / subject_name(index, variant)
+    render_views(
+        prepared.scene, rig, folder, config.maps, config.supersampling, n_threads(config.threads)
+    )
+    subject, pose = prepared.subject, prepared.pose
+    described = {"labels": labels(subject, pose), "sentence": sentence(subject, pose)}
+    write_json(
+        folder / SUBJECT_FILE,
+        {
+            "render": _made_with(config),
+            "attributes": {**described, **subject.attributes(), "pose": rounded(asdict(pose))},
+        },
+    )
+
+
+def _describe(root: Path, config: StudioRenderConfig) -> None:
+    n_train = config.n_subjects - config.test_subjects
+    every = config.test_view_every
+    test = [v for v in range(config.n_views) if every and v and v % every == every - 1]
+    objects, identities = {}, {"train": [], "validation": [], "test": []}
+    for index in range(config.n_subjects):
+        for variant in range(config.variants):
+            name = subject_name(index, variant)
+            attributes = read_json(root / name / SUBJECT_FILE)["attributes"]
+            objects[name] = {"seed": [config.seed, index, variant], "attributes": attributes}
+            identities["train" if index < n_train else "test"].append(name)
+    write_description(
+        root,
+        named_convention(CONVENTION),
+        identities=identities,
+        views={
+            "train": [v for v in range(config.n_views) if v not in test],
+            "validation": [],
+            "test": test,
+        },
+        objects=objects,
+        provenance={
+            "generator": "triavatar studio",
+            "code_version": VERSION,
+            "assets": "MakeHuman community assets, CC0 1.0",
+            **_made_with(config),
+        },
+        license="CC0-1.0",
+    )

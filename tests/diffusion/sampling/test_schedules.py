@@ -1,0 +1,99 @@
+"""Noise schedules against the published table, and the noise levels a sampler really visits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion.sampling.schedules import (
+    alpha_bar,
+    alphas_cumprod,
+    betas,
+    check_inference_steps,
+    log_snr,
+    make_scheduler,
+)
+
+# (schedule, T, t) → natural log-SNR.
+TABLE = [
+    ("cosine_light", 1000, 0.10, 1.05),
+    ("cosine_light", 1000, 0.25, -0.49),
+    ("cosine_light", 1000, 0.50, -2.83),
+    ("cosine_light", 1000, 0.75, -6.74),
+    ("sigmoid", 100, 0.10, -2.26),
+    ("sigmoid", 100, 0.25, -6.81),
+    ("sigmoid", 100, 0.50, -14.31),
+]
+
+
+@pytest.mark.parametrize(("name", "steps", "time", "expected"), TABLE)
+def test_log_snr_table(name, steps, time, expected):
+    kept = float(alpha_bar(name, np.array(time)))
+    assert math.log(kept / (1 - kept)) == pytest.approx(expected, abs=0.011)
+    # Timestep i stands for t = (i + 1) / T.
+    discrete = log_snr(alphas_cumprod(name, steps))[round(time * steps) - 1]
+    assert float(discrete) == pytest.approx(expected, abs=0.011)
+
+
+@pytest.mark.parametrize("name", ["cosine_light", "sigmoid"])
+@pytest.mark.parametrize("steps", [1, 7, 100, 1000])
+def test_betas_are_ratios_of_alpha_bar(name, steps):
+    values = betas(name, steps)
+    assert values.shape == (steps,)
+    assert bool((values > 0).all()) and float(values.max()) <= 0.999
+    time = np.arange(steps + 1) / steps
+    free = values < 0.999
+    product = torch.cumprod(1 - values, 0)
+    expected = torch.from_numpy(alpha_bar(name, time)[1:])
+    assert torch.allclose(product[free], expected[free], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("cosine_light", 1000), ("sigmoid", 100)])
+def test_last_timestep_is_noise_and_yet_finite(name, steps):
+    scheduler = make_scheduler(name, steps, "epsilon")
+    assert scheduler.alphas_cumprod.dtype == torch.float32
+    assert 0 < float(scheduler.alphas_cumprod[-1]) < 1e-9
+    assert torch.allclose(
+        scheduler.alphas_cumprod.double(), alphas_cumprod(name, steps), rtol=1e-3, atol=0
+    )
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="cosine_light"):
+        betas("cosine", 10)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ddim or ddpm"):
+        make_scheduler("sigmoid", 10, "sample", sampler="euler")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least one"):
+        betas("sigmoid", 0)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize(("total", "steps"), [(100, 10), (1000, 10), (1000, 250), (100, 100)])
+def test_sampling_visits_training_timesteps(sampler, spacing, total, steps):
+    """The upsampler's 10 steps lie in 0..99, not in 0..999: one meaning on both sides."""
+    scheduler = make_scheduler(
+        "sigmoid", total, "sample", sampler=sampler, timestep_spacing=spacing
+    )
+    scheduler.set_timesteps(steps)
+    visited = scheduler.timesteps.tolist()
+    stride = total // steps
+    offset = stride - 1 if spacing == "trailing" else 0
+    assert visited == [offset + stride * i for i in reversed(range(steps))]
+    # The sampler's noise level at a timestep is the one that training adds there.
+    clean, noise = torch.full((1, 1, 2, 6), 0.5), torch.ones(1, 1, 2, 6)
+    kept = alphas_cumprod("sigmoid", total)
+    for timestep in (visited[0], visited[-1]):
+        noisy = scheduler.add_noise(clean, noise, torch.tensor([timestep]))
+        expected = kept[timestep].sqrt() * 0.5 + (1 - kept[timestep]).sqrt()
+        assert torch.allclose(noisy.double(), expected.expand_as(noisy), atol=1e-6)
+
+
+def test_step_counts_that_do_not_divide_are_refused():
+    check_inference_steps(1000, 10)
+    with pytest.raises(ValueError, match="25, 40"):
+        check_inference_steps(1000, 30)
+    for steps in (0, -1, 2000):
+        with pytest.raises(ValueError, match="divide"):
+            check_inference_steps(1000, steps)

@@ -1,0 +1,250 @@
+"""The loop: exact resumption after SIGKILL, any number of processes, schedule, errors."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from captures.multiview import MultiViewSet
+from diffusion.conditioning.feature_set import FeatureSet
+from diffusion.sampling.pipelines import BaseTriplanePipeline
+from diffusion.training.loop_config import LoopConfig, learning_rate_at
+from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from renderer.fitted_set import FittedSet
+from runtime.errors import UserError
+from runtime.files import load_tensors
+
+STEPS = 6
+
+# Runs train-base from a JSON of arguments; dies where it is told to.
+SCRIPT = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from diffusion.training.loop import TrainingLoop
+from runtime.runs import RunFolder
+
+arguments = json.loads(sys.argv[1])
+where, count = arguments.pop("die"), 0
+
+
+def die_at(owner, name, when):
+    original = getattr(owner, name)
+
+    def wrapped(*values, **named):
+        global count
+        count += 1
+        if count == when:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*values, **named)
+
+    setattr(owner, name, wrapped)
+
+
+if where == "step":
+    die_at(TrainingLoop, "_optimise", 4)
+if where == "commit":
+    die_at(RunFolder, "commit_state_dir", 2)
+model = BaseModelConfig(**arguments.pop("model"))
+paths = {k: Path(arguments.pop(k)) for k in ("output_dir", "triplanes", "features", "root")}
+train_base(TrainBaseConfig(**arguments, **paths, model=model))
+"""
+
+MODEL = {
+    "width": 8,
+    "multipliers": (1, 2),
+    "blocks": 1,
+    "attention_sizes": (4,),
+    "head_channels": 8,
+    "latent_patch": 4,
+    "latent_width": 8,
+    "feature_patches": (16, 8, 4),
+    "token_width": 8,
+}
+
+
+@pytest.fixture
+def settings(tiny_fitted: FittedSet, tiny_features: FeatureSet, tiny_views: MultiViewSet) -> dict:
+    return {
+        "triplanes": tiny_fitted.folder,
+        "features": tiny_features.folder,
+        "root": tiny_views.root,
+        "plane_size": 8,
+        "num_timesteps": 20,
+        "steps": STEPS,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "decay": "cosine",
+        "ema_decay": 0.9,
+        "log_every": 1,
+        "save_every": 2,
+        "sample_every": 0,
+        "device": "cpu",
+    }
+
+
+def start(settings: dict, folder: Path, die: str | None, **environment: str) -> subprocess.Popen:
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    arguments = plain | {"output_dir": str(folder), "die": die, "model": MODEL}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(arguments)],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def train(settings: dict, folder: Path, **changes) -> Path:
+    config = TrainBaseConfig(
+        output_dir=folder, model=BaseModelConfig(**MODEL), **{**settings, **changes}
+    )
+    train_base(config)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(
+        folder / "snapshots" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    )[0]
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_fitted, tiny_features, tiny_views) -> Path:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    values = settings.__wrapped__(tiny_fitted, tiny_features, tiny_views)
+    return train(values, folder)
+
+
+@pytest.mark.parametrize("instant", ["step", "commit"])
+def test_killed_and_started_again_ends_the_same(
+    settings: dict, whole: Path, tmp_path: Path, instant: str
+) -> None:
+    process = start(settings, tmp_path, instant)
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    train(settings, tmp_path)
+    assert "resumed at step 2" in (tmp_path / "log.txt").read_text()
+    expected, found = weights(whole), weights(tmp_path)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert rows(whole) == rows(tmp_path)
+    assert [row["step"] for row in rows(whole)] == list(range(1, STEPS + 1))
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000006"]
+
+
+def test_two_processes_train_like_one(settings: dict, whole: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [
+        start(
+            settings,
+            tmp_path,
+            None,
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE="2",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+            ACCELERATE_USE_CPU="true",
+        )
+        for rank in range(2)
+    ]
+    for process in ranks:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    for one, two in zip(rows(whole), rows(tmp_path), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    expected, found = weights(whole), weights(tmp_path)
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], atol=2e-4, rtol=1e-2)
+
+
+def test_micro_batches_train_like_one(settings: dict, whole: Path, tmp_path: Path) -> None:
+    train(settings, tmp_path, gradient_accumulation=2)
+    for one, two in zip(rows(whole), rows(tmp_path), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_losses_fall_and_the_pipeline_loads_the_model(whole: Path, settings: dict) -> None:
+    pipeline = BaseTriplanePipeline.from_pretrained(whole / "snapshots" / "model")
+    features = FeatureSet.open(settings["features"])
+    planes = pipeline(features.load("s0"), num_inference_steps=5)
+    assert planes.shape == (1, 3, 8, 8, 8) and float(planes.abs().max()) <= 1
+    data = json.loads((whole / "snapshots" / "model" / "training_data.json").read_text())
+    assert data["subjects"] == 4 and data["vae_hash"] == features.manifest["vae_hash"]
+    assert all({"loss", "mse", "vlb", "learning_rate"} <= row.keys() for row in rows(whole))
+
+
+def test_saved_weights_are_the_average(whole: Path) -> None:
+    """EMA of Adam-sized steps from the same start differs from the last weights."""
+    state = whole / "state" / f"step_{STEPS:08d}"
+    last, _ = load_tensors(state / "model.safetensors")
+    ema = torch.load(state / "ema.pt", weights_only=True)
+    saved = BaseTriplanePipeline.from_pretrained(whole / "snapshots" / "model").unet
+    names = [name for name, _ in saved.named_parameters()]
+    for (name, value), average in zip(saved.named_parameters(), ema["shadow_params"], strict=True):
+        assert torch.equal(value, average), name
+    assert any(not torch.equal(saved.get_parameter(name), last[name]) for name in names)
+
+
+def test_a_finished_run_stays_and_can_be_extended(settings: dict, whole: Path) -> None:
+    before = (whole / "stats.jsonl").read_text()
+    train(settings, whole)
+    assert (whole / "stats.jsonl").read_text() == before
+    assert "already finished at step 6" in (whole / "log.txt").read_text()
+    with pytest.raises(UserError, match="learning_rate"):
+        train(settings, whole, learning_rate=2e-3)
+
+
+def test_learning_rate() -> None:
+    config = LoopConfig(
+        output_dir=Path("x"), steps=12, warmup_steps=4, learning_rate=0.1, decay="cosine"
+    )
+    rates = [learning_rate_at(config, step) for step in range(13)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[4] == pytest.approx(0.1) and rates[8] == pytest.approx(0.05)
+    assert rates[12] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 5, "gradient_accumulation": 2}, "batch_size 5 can't be split"),
+        ({"steps": 0}, "steps is 0"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"plane_size": 7}, "model"),
+        ({"device": "cuda:7"}, "cuda:7"),
+        ({"trackers": ("nothing",)}, "nothing"),
+        ({"learning_rate": 1e30, "steps": 30, "clip_gradient": 0.0}, "no longer finite"),
+    ],
+)
+def test_bad_settings_give_one_sentence(
+    settings: dict, tmp_path: Path, changes: dict, words: str
+) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        train(settings, tmp_path, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_state_is_named(settings: dict, tmp_path: Path) -> None:
+    train(settings, tmp_path, steps=2)
+    state = tmp_path / "state" / "step_00000002" / "model.safetensors"
+    state.write_bytes(state.read_bytes()[:50])
+    with pytest.raises(UserError, match="can't be read"):
+        train(settings, tmp_path)

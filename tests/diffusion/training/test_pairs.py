@@ -1,0 +1,124 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from captures.multiview import MultiViewSet
+from diffusion.conditioning.feature_set import FeatureSet
+from diffusion.training.order import MicroBatches, ShuffledOrder
+from diffusion.training.pairs import (
+    Cache,
+    DenoisingBatch,
+    DenoisingDataset,
+    PairedSet,
+    training_names,
+)
+from renderer.fitted_set import FittedSet
+from renderer.triplane import resize_planes, rollout
+from renderer.triplane_sets import DownsampleConfig, downsample
+from runtime.errors import UserError
+
+
+def test_every_epoch_is_a_permutation_and_epochs_differ() -> None:
+    order = ShuffledOrder(7, 3, "x")
+    epochs = [[order[7 * e + i] for i in range(7)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    fresh = ShuffledOrder(7, 3, "x")
+    assert [fresh[i] for i in (15, 2, 8)] == [epochs[2][1], epochs[0][2], epochs[1][1]]
+
+
+@pytest.mark.parametrize(("split", "world"), [(1, 1), (2, 1), (1, 2), (2, 3)])
+def test_any_split_covers_the_same_samples(split: int, world: int) -> None:
+    ranks = [list(MicroBatches(4, 6, 12, split, rank, world)) for rank in range(world)]
+    for step in range(2):
+        taken = [
+            position
+            for rank in ranks
+            for batch in rank[step * split : (step + 1) * split]
+            for position in batch
+        ]
+        assert sorted(taken) == list(range((4 + step) * 12, (5 + step) * 12))
+
+
+def test_cache_forgets_the_oldest() -> None:
+    loads: list[str] = []
+    cache = Cache(lambda key: loads.append(key) or key, len, limit=4)
+    for key in ("aa", "bb", "aa", "cc", "aa", "bb"):
+        assert cache[key] == key
+    assert loads == ["aa", "bb", "cc", "bb"]
+
+
+def test_problems_depend_on_the_position_alone(
+    tiny_fitted: FittedSet, tiny_features: FeatureSet
+) -> None:
+    names = ["s0", "s1", "s2", "s3"]
+    pairs = PairedSet(tiny_fitted, tiny_features, names, (8,))
+    first = DenoisingDataset(pairs, 100, 0.2, 5, "base")
+    second = DenoisingDataset(pairs, 100, 0.2, 5, "base")
+    a, b = first[37], second[37]
+    assert a.names == b.names and torch.equal(a.noise, b.noise)
+    assert torch.equal(a.timesteps, b.timesteps) and torch.equal(a.drop, b.drop)
+    assert not torch.equal(a.noise, first[38].noise)
+    expected = rollout(resize_planes(tiny_fitted.load(a.names[0])[None], 8)).half().float()
+    assert torch.equal(a.start, expected)
+    assert torch.equal(a.features.latent, tiny_features.load(a.names[0]).latent)
+    many = [first[i] for i in range(2000)]
+    assert set(Counter(item.names[0] for item in many).values()) == {500}
+    dropped = sum(float(item.drop) for item in many) / len(many)
+    assert abs(dropped - 0.2) < 0.03
+    steps = torch.cat([item.timesteps for item in many])
+    assert int(steps.min()) == 0 and int(steps.max()) == 99
+    assert abs(float(torch.cat([item.noise for item in many[:200]]).std()) - 1) < 0.01
+    joined = DenoisingBatch.join(many[:3])
+    assert joined.start.shape == (3, 8, 8, 24) and len(joined.features) == 3
+
+
+@pytest.mark.parametrize("subtract_mean", [False, True])
+def test_a_downsampled_set_gives_the_same_problems(
+    tiny_fitted: FittedSet, tiny_features: FeatureSet, tmp_path: Path, subtract_mean: bool
+) -> None:
+    """Resized while training or before: the same numbers, to the bit."""
+    downsample(DownsampleConfig(tiny_fitted.folder, tmp_path / "small", size=8))
+    sets = (tiny_fitted, FittedSet.open(tmp_path / "small"))
+    names = ["s0", "s2"]
+    pairs = [
+        PairedSet(fitted, tiny_features, names, (8,), subtract_mean=subtract_mean)
+        for fitted in sets
+    ]
+    a, b = (DenoisingDataset(pair, 100, 0.2, 5, "base") for pair in pairs)
+    for position in range(4):
+        assert torch.equal(a[position].start, b[position].start)
+    assert torch.equal(pairs[0].true_planes("s2"), pairs[1].true_planes("s2"))
+
+
+def test_held_out_identities_are_not_trained_on(
+    tiny_fitted: FittedSet, tiny_views: MultiViewSet, tmp_path: Path
+) -> None:
+    assert "held" in tiny_fitted.names
+    assert training_names(tiny_fitted, tiny_views, None) == ["s0", "s1", "s2", "s3"]
+    assert training_names(tiny_fitted, tiny_views, None, 1, 3) == ["s1", "s2"]
+    listed = tmp_path / "names.txt"
+    listed.write_text("s2\nheld\n")
+    with pytest.raises(UserError, match="held-out identities: held"):
+        training_names(tiny_fitted, tiny_views, listed)
+    listed.write_text("s2\nnobody\n")
+    with pytest.raises(UserError, match="nobody"):
+        training_names(tiny_fitted, tiny_views, listed)
+
+
+def test_data_that_does_not_match_is_refused(
+    tiny_fitted: FittedSet, tiny_features: FeatureSet, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="plane size 32 can't be made"):
+        PairedSet(tiny_fitted, tiny_features, ["s0"], (32,))
+    with pytest.raises(UserError, match="lacks triplanes of 1 training subjects .nobody."):
+        PairedSet(tiny_fitted, tiny_features, ["s0", "nobody"], (8,))
+    empty = FeatureSet.create(
+        tmp_path, {k: v for k, v in tiny_features.manifest.items() if k != "format"}
+    )
+    with pytest.raises(UserError, match="lacks features of 1 training subjects .s0."):
+        PairedSet(tiny_fitted, empty, ["s0"], (8,))
+    with pytest.raises(UserError, match="condition_drop"):
+        DenoisingDataset(PairedSet(tiny_fitted, tiny_features, ["s0"], (8,)), 9, 1.5, 0, "base")

@@ -1,1 +1,0 @@
-"""What ``triavatar doctor`` looks at; each module finds one family of faults."""

@@ -49,6 +49,8 @@ setup(
         "tqdm>=4.66",
         "tyro>=0.9",
         "dacite>=1.8",
+        "pydantic>=2.5",
+        "filelock>=3.12",
         "PyYAML>=6",
     ],
     extras_require={

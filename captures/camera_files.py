@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
+from runtime.described import Described, Number, Row, read_described
 from runtime.errors import UserError
+
+Pixels = Annotated[float, Field(ge=1, le=2**16, multiple_of=1)]
 
 # Kind of matrix → (world-to-camera, written column by column).
 MATRICES = {
@@ -61,6 +65,8 @@ class CameraFormat:
         resolution: "stated" as in the file, or "picture": the picture was resized afterwards.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     matrix: str = "c2w"
     focal_unit: str = "sensor"
     focal_factor: float = 1.0
@@ -107,23 +113,28 @@ class CameraFormat:
         return matrix
 
 
-def parse_camera(content: Any, path: Path) -> StoredCamera:
-    """The camera of a metadata file's content.
+class _Camera(Described):
+    resolution: tuple[Pixels, Pixels]
+    focal_length: Number
+    sensor_width: Number
+    transformation: Annotated[list[Row], Field(min_length=3, max_length=4)]
+
+
+class CameraFile(Described):
+    """``metadata_*.json``; of several cameras the first counts."""
+
+    cameras: Annotated[list[_Camera], Field(min_length=1)]
+
+
+def read_camera(path: Path) -> StoredCamera:
+    """Read the camera of a metadata file.
 
     Raises:
-        UserError: names what is missing or no number.
+        UserError: names the file, the key, what is there and what is expected.
     """
-    try:
-        entry = content["cameras"][0]
-        width, height = (int(v) for v in entry["resolution"])
-        focal, sensor = float(entry["focal_length"]), float(entry["sensor_width"])
-        matrix = np.asarray(entry["transformation"], dtype=np.float64)
-    except (KeyError, IndexError) as error:
-        raise UserError(f"{path}: cameras[0] lacks {error}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: cameras[0] is not a camera ({error})") from None
-    if matrix.shape == (3, 4):
+    stored = read_described(CameraFile, path, most=2**20).cameras[0]
+    matrix = np.array(stored.transformation)
+    if len(matrix) == 3:
         matrix = np.concatenate([matrix, [[0.0, 0.0, 0.0, 1.0]]])
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise UserError(f"{path}: transformation must be a finite 4×4 matrix, focal > 0")
-    return StoredCamera(width, height, focal, sensor, matrix)
+    width, height = (int(side) for side in stored.resolution)
+    return StoredCamera(width, height, stored.focal_length, stored.sensor_width, matrix)

@@ -5,22 +5,57 @@ data/README.md describes the file; :class:`captures.multiview.MultiViewSet` read
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import AfterValidator
 
 from captures.camera_files import CameraFormat
 from captures.conventions import Convention
 from captures.rgba import PictureFormat
+from runtime.described import Count, Described, Matrix, Name, read_described
 from runtime.errors import UserError
-from runtime.files import read_json, write_json
+from runtime.files import write_json
 
 FORMAT = "triavatar-multiview"
 VERSION = 1
 # Version 2 adds `cameras`, `pictures` and `exclude`, which older readers would not honour.
 VERSIONS = (1, 2)
+
+
+class _World(Described):
+    world_from_file: Matrix
+    camera_axes: Name
+
+
+class _Splits(Described):
+    identities: dict[str, list[str]] | None = None
+    views: dict[str, list[Count]] | None = None
+
+
+def _exclusion(value: Any) -> Any:
+    frames = isinstance(value, list) and all(type(frame) is int for frame in value)
+    if value != "all" and not frames:
+        raise ValueError('be "all" or a list of frame numbers')
+    return value
+
+
+class _Object(Described):
+    attributes: dict[str, Any] = {}
+    exclude: Annotated[Any, AfterValidator(_exclusion)] = []
+
+
+class Description(Described):
+    """``dataset.json``."""
+
+    format: Literal["triavatar-multiview"]
+    version: Literal[1, 2]
+    world: _World
+    cameras: CameraFormat = CameraFormat()
+    pictures: PictureFormat = PictureFormat()
+    splits: _Splits = _Splits()
+    objects: dict[str, _Object] = {}
 
 
 def read_description(
@@ -31,38 +66,14 @@ def read_description(
     Raises:
         UserError: the file is damaged, of another format, or states what cannot be.
     """
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{path} is not a {FORMAT} description")
-    if found.get("version") not in VERSIONS:
-        raise UserError(f"{path} is not a {FORMAT} description of version 1 or 2")
-    world = found.get("world")
-    if not isinstance(world, dict) or not {"world_from_file", "camera_axes"} <= world.keys():
-        raise UserError(f"{path}: 'world' must state world_from_file and camera_axes")
     try:
-        matrix = np.asarray(world["world_from_file"], dtype=np.float64)
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: world.world_from_file is not a 4×4 matrix") from None
-    return (
-        found,
-        Convention(matrix, world["camera_axes"]),
-        _read_part(CameraFormat, found, "cameras", path),
-        _read_part(PictureFormat, found, "pictures", path),
-    )
-
-
-def _read_part(kind: Any, description: dict[str, Any], key: str, path: Path) -> Any:
-    """An optional part of ``dataset.json`` as a dataclass."""
-    part = description.get(key, {})
-    if not isinstance(part, dict):
-        raise UserError(f"{path}: '{key}' must be a table of settings")
-    unknown = set(part) - {field.name for field in fields(kind)}
-    if unknown:
-        raise UserError(f"{path}: '{key}' has no setting {', '.join(sorted(unknown))}")
-    try:
-        return kind(**part)
+        stated = read_described(Description, path, most=2**29)
+        world = stated.world
+        convention = Convention(np.array(world.world_from_file), world.camera_axes)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        sentence = str(error)
+        raise UserError(sentence if str(path) in sentence else f"{path}: {sentence}") from None
+    return stated.model_dump(exclude_none=True), convention, stated.cameras, stated.pictures
 
 
 def write_description(

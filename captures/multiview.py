@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captures.camera_files import CameraFormat, parse_camera
+from captures.camera_files import CameraFormat, read_camera
 from captures.cameras import Cameras
 from captures.conventions import CONVENTIONS, Convention, named_convention
 from captures.description import read_description
 from captures.rgba import PictureFormat, resize_rgba
 from captures.rgba import read_rgba as read_rgba
 from runtime.errors import UserError
-from runtime.files import atomic_path, read_json, write_json
+from runtime.files import atomic_path, write_json
 
 IMAGE_NAME = "img_proc_fg_{:06d}.png"
 METADATA_NAME = "metadata_{:06d}.json"
@@ -216,7 +216,7 @@ class MultiViewSet:
             raise UserError(f"{self.root} has no subject '{name}'")
 
     def _camera(self, path: Path, image_size: tuple[int, int]) -> Cameras:
-        stored = parse_camera(read_json(path), path)
+        stored = read_camera(path)
         try:
             c2w = self.camera_format.c2w(stored.transformation)
         except np.linalg.LinAlgError:

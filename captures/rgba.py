@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from pydantic import ConfigDict
 
 from runtime.errors import UserError
+from runtime.picture_files import open_picture
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class PictureFormat:
         inverted_alpha: alpha is 0 on the subject.
         portrait_frame: number of the frontal portrait.
     """
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     matte: tuple[int, int, int] | None = None
     inverted_alpha: bool = False
@@ -54,19 +58,13 @@ class PictureFormat:
 
 def read_rgba(path: Path) -> Image.Image:
     """An RGBA picture; :class:`UserError` if it is missing, damaged or has no alpha."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if "A" not in image.getbands():
-                raise UserError(
-                    f"{path} has no alpha channel ({image.mode}); the set needs RGBA pictures "
-                    "with the background cut out"
-                )
-            return image.convert("RGBA")
-    except FileNotFoundError:
-        raise UserError(f"picture missing: {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} is not a readable picture ({error})") from None
+    image = open_picture(path)
+    if "A" not in image.getbands():
+        raise UserError(
+            f"{path} has no alpha channel ({image.mode}); the set needs RGBA pictures "
+            "with the background cut out"
+        )
+    return image.convert("RGBA")
 
 
 def resize_rgba(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:

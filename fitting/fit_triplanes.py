@@ -149,7 +149,9 @@ class _Stage2:
             self.data.names,
         )
         self.stage1 = FittedSet.open(config.decoder)
-        self.folder = RunFolder(config.output_dir, config, "fit-triplanes", is_main=is_main)
+        self.folder = RunFolder(
+            config.output_dir, config, "fit-triplanes", is_main=is_main, shared=True
+        )
         self.device = select_device(config.device, shared=True)
         self.decoder = self.stage1.decoder()
         torch.nn.Module.to(self.decoder, self.device)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import reprlib
 import typing
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import dacite
 import yaml
 
 from runtime.errors import UserError
+from runtime.files import read_text
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -37,14 +39,16 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
 
 
-def changed_fields(recorded: str, config: Any) -> list[tuple[str, Any, Any]]:
+def changed_fields(
+    recorded: str, config: Any, where: str = "the recorded settings"
+) -> list[tuple[str, Any, Any]]:
     """Fields that differ from a recorded ``config.yaml``: (dotted name, recorded, now).
 
     Fields declared ``field(metadata={"resumable": True})`` are left out, and so is ``output_dir``:
     a run folder may be moved.
     """
-    before = flatten(yaml.safe_load(recorded) or {})
-    now = flatten(yaml.safe_load(to_yaml(config)))
+    before = flatten(parse_yaml(recorded, where))
+    now = flatten(parse_yaml(to_yaml(config), "the settings"))
     free = {"output_dir", *_resumable(type(config))}
     return [
         (name, before.get(name), now.get(name))
@@ -72,24 +76,53 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     return f"; known: {', '.join(options)}."
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML of mappings, lists, numbers, words: dates stay text, and nothing refers elsewhere."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith("timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # Aliases of aliases make a file of a few lines expand to billions of values.
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("anchors and aliases are not read; write the values out")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping that YAML text holds; ``where`` names it in errors.
+
+    Raises:
+        UserError: it is not YAML, or is no mapping.
+    """
+    try:
+        values = yaml.load(text, _PlainLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise UserError(f"{where} is not valid YAML{place}: {error.problem}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        alias = "anchors" in str(error)
+        problem = str(error) if alias else "it holds what no settings do"
+        raise UserError(f"{where} is not valid YAML: {problem}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise UserError(f"{where} must be a mapping of field names to values.")
+    return values
+
+
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping a YAML file holds.
 
     Raises:
         UserError: the file is missing, is not YAML, or is no mapping.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"configuration {path} does not exist; give --config a file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise UserError(f"configuration {path} is not valid YAML: {problem}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"configuration {path} must be a mapping of field names to values.")
-    return values
+    if not Path(path).exists():
+        raise UserError(f"configuration {path} does not exist; give --config a file.")
+    return parse_yaml(read_text(path, 2**20), f"configuration {path}")
 
 
 def _to_float(value: Any) -> float:
@@ -124,10 +157,10 @@ def typed_values(cls: type, values: dict[str, Any], where: str, prefix: str = ""
         options = dacite.Config(type_hooks={float: _to_float, Path: Path})
         try:
             typed[key] = getattr(dacite.from_dict(holder, {key: ready}, options), key)
-        except (dacite.DaciteError, ValueError, TypeError):
+        except (dacite.DaciteError, ValueError, TypeError, OverflowError):
             expected = str(kind).replace("typing.", "") if typing.get_origin(kind) else None
             expected = expected or getattr(kind, "__name__", str(kind))
             raise UserError(
-                f'{where}: key "{prefix}{given}" must be {expected}, not {value!r}.'
+                f'{where}: key "{prefix}{given}" must be {expected}, not {reprlib.repr(value)}.'
             ) from None
     return typed

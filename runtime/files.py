@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from runtime.errors import UserError
+
+MOST_TEXT = 64 * 2**20
+"""Bytes that a text file may have; parsed, JSON takes up to twenty times as much memory."""
 
 _PARTIAL = ".partial-"
 # Folders whose leftovers of killed processes this process has removed.
@@ -96,18 +100,91 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+def check_file(path: str | Path, most: int | None = None) -> int:
+    """Return the size in bytes of a plain file, before anything of it is read.
+
+    A pipe would make its reader wait for ever, and a device would never end.
+
+    Args:
+        most: largest size in bytes that such a file can have.
 
     Raises:
-        UserError: the file is missing or is not valid JSON.
+        UserError: there is no such file, it is none, or it is too large.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist; check the folder it should be in.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); write it again.") from None
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        # A circle of links, a name too long for the system, a NUL in it.
+        raise UserError(f"{str(path)!r:.200} can't be the name of a file; check it.") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(f"{path} is a folder; a file is expected there.")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is a pipe, socket or device; a plain file is expected there.")
+    if most is not None and status.st_size > most:
+        raise UserError(
+            f"{path} has {status.st_size} bytes where at most {most} are expected; it is damaged "
+            "or another file."
+        )
+    return status.st_size
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+    """Return ``folder / name``, where ``name`` comes from a file that others have written.
+
+    Raises:
+        UserError: ``..``, a link or an absolute path leads out of the folder.
+    """
+    path = folder / name
+    try:
+        within = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):
+        within = False
+    if not within:
+        raise UserError(f"{str(path)!r:.200} leads out of {folder}; put a copy of the file there.")
+    return path
+
+
+def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
+    """Read a UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        UserError: see :func:`check_file`; or the file is not UTF-8.
+    """
+    check_file(path, most)
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it in that encoding."
+        ) from None
+
+
+def read_json(path: str | Path, most: int = MOST_TEXT) -> Any:
+    """Read a JSON file; :mod:`runtime.described` also checks what it says.
+
+    Raises:
+        UserError: see :func:`read_text`; or the file is not valid JSON.
+    """
+    text = read_text(path, most)
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{path} is not valid JSON ({place}); write it again.") from None
+    except (ValueError, RecursionError):
+        # NaN or infinity, thousands of digits, thousands of brackets.
+        raise UserError(
+            f"{path} holds NaN, an infinite or endless number, or is nested too deeply; write it "
+            "again."
+        ) from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)
 
 
 def save_tensors(

@@ -14,17 +14,33 @@ from PIL import Image
 from tqdm import tqdm
 
 from runtime.config import changed_fields, to_yaml
+from runtime.described import Count, Described, parse_described
 from runtime.errors import UserError
-from runtime.files import atomic_path, load_state, remove_stale, write_text
+from runtime.files import atomic_path, load_state, read_text, remove_stale, write_text
+from runtime.ownership import lock_folder
 
+_MOST_ROWS = 2**29  # bytes of a log
 _STEP = re.compile(r"step_(\d+)")
 
 
 def read_rows(file: Path) -> list[dict[str, float]]:
-    """The rows of a run's ``stats.jsonl``; none where there is no such file."""
-    if not file.is_file():
+    """The rows of a run's ``stats.jsonl``; none where there is no such file.
+
+    Raises:
+        UserError: a line is no row of numbers.
+    """
+    if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = read_text(file, _MOST_ROWS).splitlines()
+    rows = [parse_described(_Row, line, f"{file}, line {i + 1}") for i, line in enumerate(lines)]
+    return [row.model_dump() for row in rows]
+
+
+class _Row(Described):
+    """A line of ``stats.jsonl``: numbers by name."""
+
+    __pydantic_extra__: dict[str, float]
+    step: Count
 
 
 class RunFolder:
@@ -38,7 +54,14 @@ class RunFolder:
         resumed: whether the folder held a run already.
     """
 
-    def __init__(self, path: str | Path, config: Any, stage: str, is_main: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        config: Any,
+        stage: str,
+        is_main: bool = True,
+        shared: bool = False,
+    ) -> None:
         """Make the folder or open it again.
 
         Args:
@@ -46,10 +69,12 @@ class RunFolder:
             config: the stage's resolved dataclass, stored as ``config.yaml``.
             stage: name of the stage, e.g. "fit-decoder".
             is_main: whether this process writes.
+            shared: whether several runs of the same command may write at once.
 
         Raises:
-            UserError: the folder belongs to another stage or to other settings; fields declared
-                ``field(metadata={"resumable": True})`` may change.
+            UserError: the folder belongs to another stage or to other settings (fields declared
+                ``field(metadata={"resumable": True})`` may change), or another process is at work
+                in it.
         """
         self.path = Path(path)
         self.stage = stage
@@ -58,13 +83,15 @@ class RunFolder:
         self.snapshots = self.path / "snapshots"
         self.images = self.path / "images"
         recorded = self.path / "config.yaml"
-        self.resumed = recorded.is_file()
+        self.resumed = recorded.exists()
         if self.resumed:
             self._refuse_other_run(recorded, config)
         if not is_main:
             return
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give --output_dir a folder.")
+        if not shared:
+            lock_folder(self.path)
         for folder in (self.state, self.snapshots, self.images):
             folder.mkdir(parents=True, exist_ok=True)
         remove_stale(self.path)
@@ -75,14 +102,14 @@ class RunFolder:
         self.log(f"{stage}: {'resuming' if self.resumed else 'started'} in {self.path}")
 
     def _refuse_other_run(self, recorded: Path, config: Any) -> None:
-        text = recorded.read_text(encoding="utf-8")
+        text = read_text(recorded)
         stage = re.match(r"# stage: (\S+)", text)
         if stage and stage[1] != self.stage:
             raise UserError(
                 f"{self.path} holds a run of {stage[1]}, not of {self.stage}; "
                 "give another --output_dir."
             )
-        changed = changed_fields(text, config)
+        changed = changed_fields(text, config, str(recorded))
         if changed:
             name, before, now = changed[0]
             raise UserError(

@@ -291,7 +291,18 @@ def run(arguments: list[str]) -> int:
 
         apply_matmul_precision()
     _quiet_loading()
-    return function(config) or 0
+    try:
+        return function(config) or 0
+    finally:
+        _release_folders()
+
+
+def _release_folders() -> None:
+    """Let others write where this command has written; most commands lock their folder."""
+    if "runtime.ownership" in sys.modules:
+        from runtime.ownership import release_folders
+
+        release_folders()
 
 
 def _quiet_loading() -> None:

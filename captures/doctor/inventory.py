@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from captures.camera_files import CameraFormat, StoredCamera, parse_camera
+from captures.camera_files import CameraFormat, StoredCamera, read_camera
 from captures.conventions import Convention, named_convention
 from captures.description import read_description
 from captures.multiview import FRAME_PATTERN, IMAGE_NAME, METADATA_NAME
 from captures.rgba import PictureFormat
 from runtime.errors import UserError
-from runtime.files import read_json
+from runtime.picture_files import open_picture
 
 _PNG_END = b"IEND\xaeB`\x82"
 
@@ -137,7 +136,7 @@ def read_subject(folder: Path, excluded: set[int]) -> Subject:
             view.camera_fault = "missing"
         else:
             try:
-                view.camera = parse_camera(read_json(path), path)
+                view.camera = read_camera(path)
             except UserError as error:
                 view.camera_fault = str(error).replace(str(path), "").strip(" :")
         subject.views[frame] = view
@@ -151,13 +150,11 @@ def _look_at_picture(path: Path, view: View) -> None:
         return
     view.length = path.stat().st_size
     try:
-        with Image.open(path) as image:
-            view.size = image.size
-            view.has_alpha = "A" in image.getbands()
-            kind = image.format
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        view.picture_fault = f"not a readable picture ({error})"
+        image = open_picture(path, decode=False)
+    except UserError as error:
+        view.picture_fault = str(error).replace(str(path), "it", 1)
         return
+    view.size, view.has_alpha, kind = image.size, "A" in image.getbands(), image.format
     if kind == "PNG":
         with open(path, "rb") as handle:
             handle.seek(max(0, view.length - 64))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from captures.conventions import Convention, named_convention
 from captures.imports.colmap_model import ColmapImage, ColmapModel, model_folder, read_model
 from captures.imports.imported_set import (
     AXES,
+    CaptureWriter,
     axes_from_up_and_front,
+    begin_import,
     centred_square,
     check_test_subjects,
     closest_point,
@@ -23,9 +24,10 @@ from captures.imports.imported_set import (
     most_frontal,
     needed_tangent,
     seen_tangent,
-    write_captured_view,
 )
 from runtime.errors import UserError
+from runtime.files import inside
+from runtime.picture_files import open_picture
 from runtime.progress import progress
 
 _VISIBLE = 0.95  # half width, house units, that a picture shows of the middle after fitting
@@ -84,12 +86,13 @@ def import_colmap(config: ImportColmapConfig) -> None:
         raise UserError("size must be at least 1 pixel and scale not negative")
     captures = _captures(config.source)
     check_test_subjects(config.test_subjects, len(captures))
+    begin_import(config, "studio import-colmap")
     n_frames = 0
     for name, (folder, place) in progress(captures.items(), desc="import", unit="subject"):
         try:
             n_frames = max(n_frames, _import_one(config, name, folder, read_model(place)))
         except UserError as error:
-            raise UserError(f"{name}: {error}") from error
+            raise UserError(f"{name}: {error}") from None
     describe_import(
         config.output_dir,
         named_convention("house"),
@@ -137,14 +140,13 @@ def _import_one(config: ImportColmapConfig, name: str, folder: Path, model: Colm
     # badly framed ones don't make all others small.
     tangent = min(1.03 * tangent, float(np.quantile(seen, 0.1, method="lower")))
     target = named_convention("house")
-    for frame, i in enumerate(order):
+    writer = CaptureWriter(config.output_dir / name, target)
+    for i in order:
         camera = model.cameras[model.images[i].camera]
         rgba = _picture(config, folder, model.images[i], (camera.width, camera.height))
         pinhole = (camera.fx, camera.fy, camera.cx, camera.cy)
         square = centred_square(rgba, *pinhole, tangent, config.size)
-        write_captured_view(
-            config.output_dir / name, frame, square, poses[i], 0.5 / tangent, target
-        )
+        writer.add(square, poses[i], 0.5 / tangent, model.images[i].name)
     distance = np.linalg.norm(poses[:, :3, 3], axis=1)
     print(
         f"{name}: {len(order)} views, frame 0 is {model.images[first].name}, scale "
@@ -197,8 +199,8 @@ def _picture(
     config: ImportColmapConfig, folder: Path, image: ColmapImage, size: tuple[int, int]
 ) -> np.ndarray:
     """RGBA uint8 [H, W, 4] of a registered picture, alpha from itself or from its mask."""
-    path = folder / config.images / image.name
-    picture = _read(path)
+    path = inside(folder / config.images, image.name)
+    picture = open_picture(path)
     if picture.size != size:
         raise UserError(
             f"{path} has {picture.width}×{picture.height} pixels but its camera {size[0]}×"
@@ -208,9 +210,9 @@ def _picture(
         return np.asarray(picture.convert("RGBA"))
     masks = folder / config.masks
     names = (f"{image.name}.png", image.name, str(Path(image.name).with_suffix(".png")))
-    for mask_path in (masks / name for name in names):
+    for mask_path in (inside(masks, name) for name in names):
         if mask_path.exists():
-            mask = _read(mask_path).convert("L")
+            mask = open_picture(mask_path, "mask").convert("L")
             if mask.size != size:
                 raise UserError(f"{mask_path} and its picture differ in size")
             picture = picture.convert("RGBA")
@@ -220,14 +222,3 @@ def _picture(
         f"{path} has no alpha channel and no mask {masks / names[0]}; cut the background out "
         "or write masks"
     )
-
-
-def _read(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise UserError(f"picture missing: {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} is not a readable picture ({error})") from error

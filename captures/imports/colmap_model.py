@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import UserError
+from runtime.files import check_file
 
 # Model → (number of parameters, places of fx, fy, cx, cy, places of the distortion).
 _MODELS = {
@@ -23,6 +24,7 @@ _MODELS = {
     "OPENCV": (8, (0, 1, 2, 3), (4, 5, 6, 7)),
 }
 _MODEL_IDS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+_MOST_BYTES = 2**28  # of a file; its text takes several times that in memory
 NEGLIGIBLE = 0.5  # pixels a lens may displace the picture's corners
 
 
@@ -95,20 +97,23 @@ def read_model(folder: Path) -> ColmapModel:
         if name == "points3D" and not path.exists():
             contents.append(np.zeros((0, 3)))
             continue
+        check_file(path, _MOST_BYTES)
         try:
             contents.append(reader(path))
-        except FileNotFoundError:
-            raise UserError(f"{path} does not exist; COLMAP writes it beside cameras") from None
-        except (struct.error, ValueError, IndexError, KeyError) as error:
-            raise UserError(f"{path} is damaged or not COLMAP's format ({error})") from error
+        except (struct.error, ValueError, IndexError, KeyError, OverflowError):
+            raise UserError(
+                f"{path} is damaged or not COLMAP's format; run COLMAP's model_converter on it"
+            ) from None
     cameras, images, points = contents
     for image in images:
         if image.camera not in cameras:
             raise UserError(f"{folder}: image {image.name} names camera {image.camera}, not there")
-        if not np.isfinite(image.c2w).all():
+        if not (np.abs(image.c2w) < 1e9).all():
             raise UserError(f"{folder}: the pose of {image.name} is not finite")
+    if not (np.abs(points) < 1e9).all():
+        raise UserError(f"{folder}: a sparse point is not finite")
     for number, camera in cameras.items():
-        if camera.displacement() > NEGLIGIBLE:
+        if not camera.displacement() <= NEGLIGIBLE:
             raise UserError(
                 f"{folder}: the lens of camera {number} distorts by {camera.displacement():.1f} "
                 "pixels; run colmap image_undistorter and import what it writes"
@@ -125,17 +130,23 @@ def _camera(model: str, width: int, height: int, values: list[float]) -> ColmapC
             "what it writes"
         )
     count, pinhole, distortion = _MODELS[model]
-    if len(values) != count or width < 1 or height < 1 or not np.isfinite(values).all():
-        raise ValueError(f"a {model} camera has {count} finite parameters and a size")
+    if len(values) != count or not 1 <= min(width, height) <= max(width, height) <= 2**16:
+        raise ValueError(f"a {model} camera has {count} parameters and a size")
     fx, fy, cx, cy = (values[i] for i in pinhole)
-    if min(fx, fy) <= 0:
-        raise ValueError("a focal length is not positive")
+    # A principal point far off or a needle's eye would make pictures of any size.
+    if not (0.02 * width < min(fx, fy) <= max(fx, fy) < 1e3 * width):
+        raise ValueError("a focal length is none")
+    if not (0 <= cx <= width and 0 <= cy <= height):
+        raise ValueError("the optical axis lies outside the picture")
     return ColmapCamera(width, height, fx, fy, cx, cy, tuple(values[i] for i in distortion))
 
 
 def _pose(quaternion, translation) -> np.ndarray:
     """Camera to world from the world-to-camera quaternion (w, x, y, z) and translation."""
-    w, x, y, z = np.asarray(quaternion) / np.linalg.norm(quaternion)
+    length = np.linalg.norm(quaternion)
+    if not 0 < length < 1e9:
+        raise ValueError("a rotation is none")
+    w, x, y, z = np.asarray(quaternion) / length
     rotation = np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

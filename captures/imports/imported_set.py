@@ -14,6 +14,7 @@ from captures.conventions import Convention, similarity
 from captures.description import write_description
 from captures.multiview import write_view
 from runtime.errors import UserError
+from runtime.ownership import begin, lock_folder
 
 AXES = {
     "+x": (1, 0, 0), "-x": (-1, 0, 0), "+y": (0, 1, 0), "-y": (0, -1, 0), "+z": (0, 0, 1),
@@ -137,19 +138,71 @@ def centred_square(
     return np.concatenate([np.where(level > 0, np.round(colour), 0).astype(np.uint8), level], -1)
 
 
-def write_captured_view(
-    folder: Path, frame: int, image: np.ndarray, c2w: np.ndarray, focal: float, target: Convention
-) -> None:
-    """Writes one view of a centred pinhole.
+def rigid_camera(c2w: np.ndarray, where: str) -> np.ndarray:
+    """A camera-to-world matrix [4, 4] freed from a uniform scale.
+
+    Raises:
+        UserError: it is no rotation otherwise (it mirrors, stretches or flattens), which no reader
+            of a set accepts; ``where`` names it.
+    """
+    axes = c2w[:3, :3]
+    scale = float(np.cbrt(np.linalg.det(axes)))
+    # Written so that NaN is refused, too.
+    if not (scale > 1e-6 and np.abs(axes @ axes.T / scale**2 - np.eye(3)).max() <= 0.005):
+        raise UserError(
+            f"{where}: transform_matrix is no rotation (it mirrors or stretches); write the "
+            "cameras again without the scale of their objects"
+        )
+    rigid = np.eye(4)
+    rigid[:3, :3], rigid[:3, 3] = axes / scale, c2w[:3, 3]
+    return rigid
+
+
+def begin_import(config: Any, command: str) -> None:
+    """Claim ``config.output_dir`` for an import; see :mod:`runtime.ownership`.
+
+    Raises:
+        UserError: it holds anything else than this import's earlier run.
+    """
+    lock_folder(config.output_dir)
+    settings = {key: value for key, value in vars(config).items() if key != "output_dir"}
+    settings["source"] = str(config.source.resolve())
+    begin(config.output_dir, command, settings)
+
+
+class CaptureWriter:
+    """Writes the views of one subject, frames numbered from 0: centred pinholes.
 
     Args:
-        image: RGBA uint8 [H, W, 4], straight alpha.
-        c2w: [4, 4] in house convention; focal: in picture widths.
+        folder: of the subject.
+        target: convention of the files.
     """
-    h, w = image.shape[:2]
-    f, cx, cy = (torch.tensor([v]) for v in (focal * w, w / 2, h / 2))
-    camera = Cameras(torch.from_numpy(c2w)[None].float(), f, f, cx, cy, w, h)
-    write_view(folder, frame, image, camera, 0, target)
+
+    def __init__(self, folder: Path, target: Convention):
+        self.folder, self.target = folder, target
+        self.sizes: list[tuple[int, int]] = []
+
+    def add(self, image: np.ndarray, c2w: np.ndarray, focal: float, where: Path | str) -> None:
+        """Write the next view.
+
+        Args:
+            image: RGBA uint8 [H, W, 4], straight alpha.
+            c2w: [4, 4] in house convention; focal: in picture widths.
+            where: what an error names.
+
+        Raises:
+            UserError: the picture's size is not that of those before, which readers refuse.
+        """
+        h, w = image.shape[:2]
+        self.sizes.append((w, h))
+        if (w, h) != self.sizes[0]:
+            raise UserError(
+                f"{where} has {w}×{h} pixels but the subject's others {self.sizes[0][0]}×"
+                f"{self.sizes[0][1]}; all pictures of a subject must share one size"
+            )
+        f, cx, cy = (torch.tensor([v]) for v in (focal * w, w / 2, h / 2))
+        camera = Cameras(torch.from_numpy(c2w)[None].float(), f, f, cx, cy, w, h)
+        write_view(self.folder, len(self.sizes) - 1, image, camera, 0, self.target)
 
 
 def held_out(frames: list[int], every: int) -> tuple[list[int], list[int]]:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from captures.conventions import Convention, named_convention
 from captures.imports.imported_set import (
     AXES,
+    CaptureWriter,
     axes_from_up_and_front,
+    begin_import,
     check_test_subjects,
     convention_about,
     describe_import,
     most_frontal,
-    write_captured_view,
+    rigid_camera,
 )
 from captures.multiview import read_rgba
+from runtime.described import Described, Matrix, Name, Number, read_described
 from runtime.errors import UserError
-from runtime.files import read_json
+from runtime.files import inside
 from runtime.progress import progress
 
 
@@ -76,22 +80,23 @@ def import_transforms(config: ImportTransformsConfig) -> None:
     folders = _objects(config.source)
     target = named_convention("house")
     check_test_subjects(config.test_subjects, len(folders))
-    n_frames = 0
-    for name, folder in progress(folders.items(), desc="import", unit="object"):
-        frames = _frames(folder / "transforms.json", convention)
+    # All cameras are read before anything is written.
+    objects = {
+        name: _frames(folder / "transforms.json", config.source, convention)
+        for name, folder in folders.items()
+    }
+    begin_import(config, "studio import-transforms")
+    for name, frames in progress(objects.items(), desc="import", unit="object"):
         frames.sort(key=lambda frame: frame[0])
-        n_frames = max(n_frames, len(frames))
-        front = frames[most_frontal(np.stack([frame[2][:3, 3] for frame in frames]))]
-        rest = list(frames)
-        rest.remove(front)
-        for index, (_, path, c2w, focal) in enumerate([front, *rest]):
-            image = np.asarray(read_rgba(path))
-            write_captured_view(config.output_dir / name, index, image, c2w, focal, target)
+        front = frames.pop(most_frontal(np.stack([frame[2][:3, 3] for frame in frames])))
+        writer = CaptureWriter(config.output_dir / name, target)
+        for _, path, c2w, focal in [front, *frames]:
+            writer.add(np.asarray(read_rgba(path)), c2w, focal, path)
     describe_import(
         config.output_dir,
         target,
         list(folders),
-        n_frames,
+        max(len(frames) + 1 for frames in objects.values()),
         source="transforms.json",
         license=config.license,
         test_subjects=config.test_subjects,
@@ -101,47 +106,85 @@ def import_transforms(config: ImportTransformsConfig) -> None:
 
 def _objects(source: Path) -> dict[str, Path]:
     if (source / "transforms.json").exists():
-        return {source.name: source}
+        name = source.resolve().name
+        if not name:
+            raise UserError(f"{source} has no name to give the subject; give the folder of objects")
+        return {name: source}
     found = {p.parent.name: p.parent for p in sorted(source.glob("*/transforms.json"))}
     if not found:
         raise UserError(f"no transforms.json in {source} or in the folders directly in it")
     return found
 
 
+class _Lens(Described):
+    """Settings of a lens; a frame's own win over the file's."""
+
+    fl_x: Number | None = None
+    fl_y: Number | None = None
+    cx: Number | None = None
+    cy: Number | None = None
+    w: Number | None = None
+    h: Number | None = None
+    camera_angle_x: Number | None = None
+    k1: Number | None = None
+    k2: Number | None = None
+    k3: Number | None = None
+    k4: Number | None = None
+    p1: Number | None = None
+    p2: Number | None = None
+
+
+class _Frame(_Lens):
+    file_path: Name
+    transform_matrix: Matrix
+
+
+class Transforms(_Lens):
+    """``transforms.json``."""
+
+    frames: Annotated[list[_Frame], Field(min_length=1)]
+
+
 Frame = tuple[str, Path, np.ndarray, float]  # file name, picture, house c2w, focal / width
 
 
-def _frames(path: Path, convention: Convention) -> list[Frame]:
-    content = read_json(path)
+def _frames(path: Path, source: Path, convention: Convention) -> list[Frame]:
+    """The frames of one object; their pictures lie below ``source``."""
+    content = read_described(Transforms, path)
+    shared = content.model_dump(include=set(_Lens.model_fields), exclude_none=True)
     out: list[Frame] = []
-    try:
-        for frame in content["frames"]:
-            c2w = np.array(frame["transform_matrix"], dtype=np.float64)
-            if c2w.shape != (4, 4) or not np.isfinite(c2w).all():
-                raise UserError(f"{path}: a transform_matrix is not a finite 4×4 matrix")
-            picture = path.parent / frame["file_path"]
-            if not picture.suffix:
-                picture = picture.with_suffix(".png")
-            focal = _focal(path, {**content, **frame})
-            out.append((frame["file_path"], picture, convention.to_house(c2w), focal))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} lacks or garbles {error}; it must be NeRF's format") from error
-    if not out:
-        raise UserError(f"{path} has no frames")
+    for number, frame in enumerate(content.frames):
+        where = f"{path}: frames[{number}]"
+        name = frame.file_path if Path(frame.file_path).suffix else f"{frame.file_path}.png"
+        picture = inside(source, path.parent.relative_to(source) / name)
+        own = frame.model_dump(include=set(_Lens.model_fields), exclude_none=True)
+        focal = _focal(where, {**shared, **own})
+        c2w = rigid_camera(np.array(frame.transform_matrix), where)
+        out.append((frame.file_path, picture, convention.to_house(c2w), focal))
     return out
 
 
-def _focal(path: Path, values: dict[str, Any]) -> float:
+def _focal(where: str, values: dict[str, float]) -> float:
     """Focal length over picture width; refuses what a centred pinhole cannot express."""
     for key in ("k1", "k2", "k3", "k4", "p1", "p2"):
         if abs(values.get(key, 0.0)) > 1e-6:
-            raise UserError(f"{path} has lens distortion ({key}); undistort the pictures first")
-    if "fl_x" in values:
-        width, height = values["w"], values["h"]
-        for key, middle in (("cx", width / 2), ("cy", height / 2)):
-            if abs(values.get(key, middle) - middle) > 0.01 * width:
-                raise UserError(f"{path}: {key} is off the picture's middle; crop the pictures")
-        if abs(values.get("fl_y", values["fl_x"]) / values["fl_x"] - 1) > 0.01:
-            raise UserError(f"{path}: fl_x and fl_y differ; resize to square pixels")
-        return values["fl_x"] / width
-    return 0.5 / math.tan(0.5 * values["camera_angle_x"])
+            raise UserError(f"{where} has lens distortion ({key}); undistort the pictures first")
+    if "fl_x" not in values:
+        angle = values.get("camera_angle_x")
+        if angle is None or not 0.001 < angle < 3.14:
+            raise UserError(
+                f"{where}: camera_angle_x is {angle} but must be the horizontal field of view in "
+                "radians, between 0 and pi (or give fl_x, w and h)"
+            )
+        return 0.5 / math.tan(0.5 * angle)
+    focal, width, height = (values.get(key, 0.0) for key in ("fl_x", "w", "h"))
+    if not (1 <= min(width, height) <= max(width, height) <= 2**16):
+        raise UserError(f"{where}: fl_x needs w and h, the picture's size in pixels")
+    if not 1e-3 < focal / width < 1e3:
+        raise UserError(f"{where}: fl_x is {focal} but must be a focal length in pixels")
+    for key, middle in (("cx", width / 2), ("cy", height / 2)):
+        if abs(values.get(key, middle) - middle) > 0.01 * width:
+            raise UserError(f"{where}: {key} is off the picture's middle; crop the pictures")
+    if abs(values.get("fl_y", focal) / focal - 1) > 0.01:
+        raise UserError(f"{where}: fl_x and fl_y differ; resize to square pixels")
+    return focal / width

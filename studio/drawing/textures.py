@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runtime.errors import UserError
+from runtime.picture_files import open_picture
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
@@ -49,12 +49,7 @@ def read_texture(path: Path, size: int) -> np.ndarray:
     Raises:
         UserError: missing or damaged picture.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            rgba = image.convert("RGBA")
-    except OSError as error:
-        raise UserError(f"texture {path} cannot be read ({error}); fetch it again") from error
+    rgba = open_picture(path, "texture").convert("RGBA")
     if max(rgba.size) > size:
         factor = size / max(rgba.size)
         shape = (max(1, round(rgba.width * factor)), max(1, round(rgba.height * factor)))

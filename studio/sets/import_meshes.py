@@ -10,13 +10,17 @@ import numpy as np
 
 from captures.conventions import named_convention
 from captures.description import write_description
-from captures.imports.imported_set import AXES
+from captures.imports.imported_set import AXES, begin_import
 from captures.multiview import write_view
 from runtime.errors import UserError
+from runtime.files import check_file
+from runtime.picture_files import MOST_PIXELS
 from runtime.progress import progress
 from studio.drawing.scene import Part, flatten
 from studio.drawing.textures import Texture, build_mips, solid_texture
 
+MOST_BYTES = 2**29
+"""Of a mesh file; read, it takes several times that in memory."""
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 
 
@@ -59,6 +63,14 @@ def import_meshes(config: ImportMeshesConfig) -> None:
     files = [p for p in sorted(config.source.glob("*")) if p.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"no mesh ({', '.join(SUFFIXES)}) in {config.source}")
+    if min(config.n_views, config.size, config.supersampling) < 1 or not config.scale >= 0:
+        raise UserError("n_views, size and supersampling must be at least 1, scale not negative")
+    by_name: dict[str, Path] = {}
+    for path in files:
+        if path.stem in by_name:
+            raise UserError(f"{path} and {by_name[path.stem]} have the same name: rename one")
+        by_name[path.stem] = path
+    begin_import(config, "studio import-meshes")
     rig = head_rig(config.n_views, config.size)
     convention = named_convention("house")
     for path in progress(files, desc="import", unit="mesh"):
@@ -69,7 +81,7 @@ def import_meshes(config: ImportMeshesConfig) -> None:
         for view in range(config.n_views):
             image = draw(scene, Camera.of(rig, view), config.supersampling)
             write_view(config.output_dir / path.stem, view, image, rig, view, convention)
-    names = [path.stem for path in files]
+    names = list(by_name)
     write_description(
         config.output_dir,
         convention,
@@ -88,11 +100,12 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
     except ImportError as error:
         raise UserError("importing meshes needs trimesh: pip install trimesh") from error
     try:
+        check_file(path, MOST_BYTES)
         loaded = trimesh.load(path, process=False)
         scene = loaded if isinstance(loaded, trimesh.Scene) else trimesh.Scene(loaded)
         meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
-    except Exception as error:  # trimesh raises whatever its many readers raise
-        raise UserError(f"mesh {path} cannot be read ({error})") from error
+    except Exception:  # trimesh raises whatever its many readers raise
+        raise UserError(f"mesh {path} cannot be read; export it again, e.g. as .glb") from None
     if not meshes:
         raise UserError(f"mesh {path} has no faces")
     up, front = (np.array(AXES[name], dtype=float) for name in (config.up, config.front))
@@ -100,13 +113,22 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
         raise UserError(f"up '{config.up}' and front '{config.front}' are parallel")
     axes = np.stack([np.cross(up, front), up, front])
     places = [np.asarray(mesh.vertices) @ axes.T for mesh in meshes]
+    for mesh, points in zip(meshes, places, strict=True):
+        # The rasteriser takes numbers as they are; wrong ones would lead it out of its arrays.
+        faces = np.asarray(mesh.faces)
+        if not (np.abs(points) < 1e9).all() or faces.min() < 0 or faces.max() >= len(points):
+            raise UserError(f"mesh {path} has vertices that are NaN, infinite or not there")
     every = np.concatenate(places)
     low, high = every.min(0), every.max(0)
+    if not (high - low).max() > 0:
+        raise UserError(f"mesh {path} is a single point")
     scale = config.scale or 1.8 / float((high - low).max())
     middle = 0.5 * (low + high) if not config.scale else np.zeros(3)
     out = []
     for mesh, points in zip(meshes, places, strict=True):
         uv, texture, colours = _look(path, mesh)
+        if uv.shape != (len(points), 2) or not (np.abs(uv) < 1e6).all():
+            raise UserError(f"mesh {path} has texture coordinates that are NaN or missing")
         part = Part("skin", (points - middle) * scale, np.asarray(mesh.faces), uv, texture)
         part.blended = texture.has_alpha
         if colours is not None:
@@ -125,7 +147,13 @@ def _look(path: Path, mesh) -> tuple[np.ndarray, Texture, np.ndarray | None]:
         material = visual.material
         image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
         if image is not None:
-            return np.asarray(visual.uv), build_mips(np.asarray(image.convert("RGBA"))), None
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(f"mesh {path} has a texture of more than {MOST_PIXELS} pixels")
+            try:
+                rgba = np.asarray(image.convert("RGBA"))
+            except Exception:  # decoded only now, by whatever decoder it needs
+                raise UserError(f"mesh {path} has a texture that cannot be read") from None
+            return np.asarray(visual.uv)[:, :2], build_mips(rgba), None
     if visual.kind == "vertex":
         colours = np.asarray(visual.vertex_colors, dtype=float)[:, :3] / 255
         paint = np.concatenate([srgb_to_linear(colours), np.ones((n, 1))], 1)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from captures.conventions import named_convention
-from captures.description import write_description
+from captures.description import read_description, write_description
+from runtime.described import Described, read_described
 from runtime.errors import UserError
-from runtime.files import read_json, remove_stale, write_json
+from runtime.files import remove_stale, write_json
+from runtime.ownership import RECORD, begin, one_writer
 from runtime.progress import progress
 from runtime.seeds import numpy_generator
 from runtime.version import VERSION
@@ -130,6 +133,15 @@ def render_set(config: StudioRenderConfig) -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to output_dir {root}: {error.strerror}") from error
+    # Shards write into one folder; each has its own subjects.
+    with nullcontext() if step > 1 else one_writer(root):
+        _render_all(root, config, assets, first, step)
+
+
+def _render_all(
+    root: Path, config: StudioRenderConfig, assets: AssetFolder, first: int, step: int
+) -> None:
+    _begin(root, config)
     if step == 1:
         remove_stale(root)
     mine = [(i, v) for i in range(first, config.n_subjects, step) for v in range(config.variants)]
@@ -170,7 +182,7 @@ def _check(config: StudioRenderConfig) -> None:
         raise UserError("elevations must satisfy -85 <= low_elevation <= high_elevation <= 85")
 
 
-def _made_with(config: StudioRenderConfig) -> dict:
+def _made_with(config: StudioRenderConfig) -> dict[str, Any]:
     """The settings that decide a subject's pictures."""
     keys = ("seed", "n_views", "size", "supersampling", "low_elevation", "high_elevation")
     made = {key: getattr(config, key) for key in keys}
@@ -179,12 +191,28 @@ def _made_with(config: StudioRenderConfig) -> dict:
     return made
 
 
+class SubjectRecord(Described):
+    """``subject.json``."""
+
+    render: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+def _begin(root: Path, config: StudioRenderConfig) -> None:
+    """Refuse to go on with another set; those made before folders had records are adopted."""
+    if not (root / RECORD).exists() and (root / "dataset.json").exists():
+        made = read_description(root / "dataset.json")[0].get("provenance")
+        now = _made_with(config)
+        if isinstance(made, dict) and {key: made.get(key) for key in now} == now:
+            return
+    begin(root, "studio render", _made_with(config))
+
+
 def _finished(root: Path, config: StudioRenderConfig, index: int, variant: int) -> bool:
     path = root / subject_name(index, variant) / SUBJECT_FILE
     if not path.exists():
         return False
-    stored = read_json(path)
-    if stored.get("render") != _made_with(config) or "attributes" not in stored:
+    if read_described(SubjectRecord, path).render != _made_with(config):
         raise UserError(
             f"{path} was rendered with other settings or by another version; choose another "
             "output_dir or delete it"
@@ -235,7 +263,7 @@ def _describe(root: Path, config: StudioRenderConfig) -> None:
     for index in range(config.n_subjects):
         for variant in range(config.variants):
             name = subject_name(index, variant)
-            attributes = read_json(root / name / SUBJECT_FILE)["attributes"]
+            attributes = read_described(SubjectRecord, root / name / SUBJECT_FILE).attributes
             objects[name] = {"seed": [config.seed, index, variant], "attributes": attributes}
             identities["train" if index < n_train else "test"].append(name)
     write_description(

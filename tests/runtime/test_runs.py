@@ -27,7 +27,8 @@ def test_layout_and_contents(tmp_path):
     run.scalars(1, {"loss": 0.5})
     run.save_image("sample", np.zeros((4, 5, 3), np.uint8))
     assert {p.name for p in run.path.iterdir()} == {
-        *("config.yaml", "log.txt", "stats.jsonl", "state", "snapshots", "images")
+        *("config.yaml", "log.txt", "stats.jsonl", "state", "snapshots", "images"),
+        "lock",
     }
     assert json.loads((run.path / "stats.jsonl").read_text()) == {"step": 1, "loss": 0.5}
     assert "hello" in (run.path / "log.txt").read_text()

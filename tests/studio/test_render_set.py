@@ -106,7 +106,7 @@ def test_same_seed_same_bytes_whatever_shard_threads_or_interruption(assets, tmp
     render_set(StudioRenderConfig(output_dir=other, **common))
     assert _bytes(tmp_path / "one") == _bytes(other)
     assert untouched.stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="begun with size = 32, now it is 48"):
         render_set(StudioRenderConfig(output_dir=other, **{**common, "size": 48}))
 
 

@@ -50,8 +50,9 @@ setup(
         "tyro>=0.9",
         "dacite>=1.8",
         "pydantic>=2.5",
-        "filelock>=3.12",
+        "filelock>=3.16",
         "PyYAML>=6",
+        "loky>=3.4",
     ],
     extras_require={
         "lpips": ["lpips>=0.1.4"],
@@ -59,6 +60,8 @@ setup(
         "portraits": ["opencv-python-headless>=4.9,<5"],
         "meshes": ["trimesh>=4"],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
+        # spreads work over subjects on several machines
+        "cluster": ["ray>=2.9"],
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "pyright>=1.1.380"],
         # NVIDIA's runtime compiler for the kernels, where torch's own wheels don't bring it.
         "cuda12": ["nvidia-cuda-nvrtc-cu12>=12.4"],

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 
 from captures.multiview import MultiViewSet
-from fitting.fit_triplanes import FitTriplanesConfig
 from fitting.ray_pool import RayPool
 from fitting.subject_fit import SubjectFit, new_planes
+from fitting.triplane_config import FitTriplanesConfig
 from renderer.fitted_set import FittedSet
 from renderer.marching import march
 from renderer.metrics import psnr

@@ -9,7 +9,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.config import load_yaml, nearest, typed_values
+from runtime.config import load_yaml, nearest, refuse_removed, typed_values
 from runtime.errors import UserError
 
 Config = TypeVar("Config")
@@ -92,6 +92,7 @@ def _check_flags(cls: type, arguments: list[str]) -> set[str]:
         elif argument.startswith("--") and known.get(positive):
             given.add(positive)
         else:
+            refuse_removed(cls, name, argument.split("=")[0])
             suggestion = nearest(name, known).replace("did you mean ", "did you mean --")
             raise UserError(f"unknown flag {argument.split('=')[0]}{suggestion}")
     return given

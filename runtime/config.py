@@ -49,7 +49,8 @@ def changed_fields(
     """
     before = flatten(parse_yaml(recorded, where))
     now = flatten(parse_yaml(to_yaml(config), "the settings"))
-    free = {"output_dir", *_resumable(type(config))}
+    removed = getattr(type(config), "removed_settings", {})
+    free = {"output_dir", *_resumable(type(config)), *removed}
     return [
         (name, before.get(name), now.get(name))
         for name in dict.fromkeys([*now, *before])
@@ -65,6 +66,20 @@ def _resumable(cls: type, prefix: str = "") -> typing.Iterator[str]:
             yield prefix + field.name
         elif dataclasses.is_dataclass(hints[field.name]):
             yield from _resumable(hints[field.name], f"{prefix}{field.name}.")
+
+
+def refuse_removed(cls: type, name: str, what: str) -> None:
+    """Refuse a setting that earlier versions had, with what its class says to do instead.
+
+    Args:
+        what: the flag or key as it was given, with its place.
+
+    Raises:
+        UserError: it is one.
+    """
+    removed: dict[str, str] = getattr(cls, "removed_settings", {})
+    if name in removed:
+        raise UserError(f"{what} is gone: {removed[name]}.")
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -144,6 +159,7 @@ def typed_values(cls: type, values: dict[str, Any], where: str, prefix: str = ""
     typed: dict[str, Any] = {}
     for given, value in values.items():
         key = str(given).replace("-", "_")
+        refuse_removed(cls, key, f'{where}: key "{prefix}{given}"')
         if key not in names:
             raise UserError(f'{where}: unknown key "{prefix}{given}"{nearest(key, names)}')
         kind = hints[key]

@@ -7,14 +7,10 @@ import torch
 from runtime.errors import UserError
 
 
-def select_device(name: str = "auto", *, shared: bool = False) -> torch.device:
+def select_device(name: str = "auto") -> torch.device:
     """The device called ``name``: "auto" (a GPU, else the CPU), "cpu", "cuda" or "cuda:N".
 
     Without a number the GPU is the one of the launcher's local rank (the first by default).
-
-    Args:
-        shared: for processes that don't talk to one another: more of them than GPUs share these,
-            and the local rank may be SLURM's.
 
     Raises:
         UserError: the name is no device, or the asked-for GPU is not there.
@@ -29,9 +25,6 @@ def select_device(name: str = "auto", *, shared: bool = False) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if device.index is None:
             rank = int(os.environ.get("LOCAL_RANK", "0"))
-            if shared:
-                rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-                rank %= max(count, 1)
             device = torch.device("cuda", rank)
         if (device.index or 0) >= count:
             raise UserError(

@@ -25,19 +25,6 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def place_in_job() -> tuple[int, int]:
-    """(rank, count) of this process among those started together by torchrun or SLURM's srun.
-
-    For work that processes claim one by one (:mod:`runtime.claims`): it tells where to begin and
-    who draws the bar, nothing more. A batch script's own shell, which SLURM gives the job's count
-    of tasks though it is alone, is therefore no trap.
-    """
-    if "RANK" in os.environ:
-        return process_index(), process_count()
-    rank, count = os.environ.get("SLURM_PROCID", "0"), os.environ.get("SLURM_NTASKS", "1")
-    return (int(rank), int(count)) if int(rank) < int(count) else (0, 1)
-
-
 def is_main_process() -> bool:
     """Whether this is the process that writes; known before an Accelerator exists."""
     return process_index() == 0

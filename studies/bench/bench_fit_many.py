@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fitting.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from fitting.fit_triplanes import fit_triplanes
 from fitting.subject_fit import FitSettings
+from fitting.triplane_config import FitTriplanesConfig
 from renderer.fitted_set import FittedSet
 from runtime.devices import select_device
 from runtime.errors import UserError

@@ -11,9 +11,10 @@ from captures.multiview import MultiViewSet
 from fitting.decoder_config import FitDecoderConfig
 from fitting.decoder_fit import DecoderFit
 from fitting.fit_decoder import fit_decoder
-from fitting.fit_triplanes import FitTriplanesConfig, fit_triplanes
+from fitting.fit_triplanes import fit_triplanes
 from fitting.ray_pool import RayPool
 from fitting.subject_fit import FitSettings, SubjectFit, new_planes
+from fitting.triplane_config import FitTriplanesConfig
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes
 from runtime.errors import UserError

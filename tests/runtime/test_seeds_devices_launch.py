@@ -6,7 +6,7 @@ import torch
 
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.launch import make_accelerator, place_in_job
+from runtime.launch import make_accelerator
 from runtime.seeds import generator, numpy_generator, seed_of
 
 
@@ -50,20 +50,3 @@ def test_trackers_that_are_not_there(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install wandb"):
         make_accelerator(trackers=("wandb",), cpu=True)
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, (0, 1)),
-        ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (3, 8)),
-        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "6"}, (5, 6)),
-        ({"SLURM_PROCID": "1"}, (0, 1)),  # what a job array's task inherits without srun
-    ],
-)
-def test_place_in_a_job_of_torchrun_or_slurm(monkeypatch, environment, expected):
-    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert place_in_job() == expected

@@ -1,0 +1,193 @@
+"""What all subjects of stage 2 have in common, and the fitting of one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from captures.comparison import comparison_sheet, save_sheet
+from captures.multiview import MultiViewSet
+from fitting.ray_pool import RayPool
+from fitting.subject_fit import SubjectFit, held_out_quality, new_planes
+from fitting.triplane_config import FitTriplanesConfig
+from renderer.fitted_set import FittedSet
+from renderer.triplane import resize_planes
+from runtime.devices import select_device
+from runtime.errors import UserError
+from runtime.files import atomic_path, load_state, write_json
+from runtime.spread import Turns
+
+CURVE_POINTS = 20
+"""Points of the loss curve in a subject's record."""
+
+
+@dataclass(frozen=True)
+class FitFiles:
+    """Where a run keeps what belongs to a subject.
+
+    Attributes:
+        run: the run folder.
+    """
+
+    run: Path
+
+    def triplane(self, name: str) -> Path:
+        """The fitted triplane."""
+        return self.run / "triplanes" / f"{name}.safetensors"
+
+    def record(self, name: str) -> Path:
+        """The quality record, written last."""
+        return self.run / "quality" / f"{name}.json"
+
+    def state(self, name: str) -> Path:
+        """Where an unfinished subject's state is saved."""
+        return self.run / "state" / f"{name}.pt"
+
+    def picture(self, name: str) -> Path:
+        """Held-out views beside their truth."""
+        return self.run / "images" / f"{name}.png"
+
+    def finished(self, name: str) -> bool:
+        """Whether there is nothing left to do."""
+        return self.record(name).exists() and self.triplane(name).exists()
+
+
+def open_fitted(config: FitTriplanesConfig, stage1: FittedSet) -> FittedSet:
+    """The run's triplane folder; made when it is not there.
+
+    Raises:
+        UserError: it belongs to another decoder, shape or storage.
+    """
+    planes, channels, size, _ = stage1.shape
+    size = config.plane_size or size
+    return FittedSet.create(
+        config.output_dir, stage1.decoder(), (planes, channels, size, size), config.storage
+    )
+
+
+class TriplaneFit:
+    """Fits one subject after the other to a frozen decoder.
+
+    Args:
+        config: settings; the run folder is made already.
+
+    Raises:
+        UserError: set, decoder or device can't be used.
+    """
+
+    def __init__(self, config: FitTriplanesConfig):
+        self.config = config
+        self.files = FitFiles(config.output_dir)
+        self.data = MultiViewSet(config.root, config.convention)
+        self.stage1 = FittedSet.open(config.decoder)
+        self.device = select_device(config.device)
+        self.decoder = self.stage1.decoder()
+        torch.nn.Module.to(self.decoder, self.device)
+        self.fitted = open_fitted(config, self.stage1)
+        self.size = self.fitted.shape[-1]
+        self.mean = None if config.init == "random" else _resized(self.stage1.mean(), self.size)
+
+    def __call__(self, names: list[str], turns: Turns) -> None:
+        """Fit subjects and write their records."""
+        for name in names:
+            self._fit(name, turns)
+
+    def _fit(self, name: str, turns: Turns) -> None:
+        config, clock = self.config, _Clock()
+        views = self.data.load(name, self.data.split_views("train", name), config.image_size)
+        state = self._saved(name)
+        at = 0 if state is None else state["step"]
+        size = self.size
+        if config.coarse_size is not None and at <= config.coarse_steps:
+            size = config.coarse_size
+        fit = SubjectFit(
+            name,
+            RayPool(views, self.device),
+            _resized(self._start(name), size),
+            self.decoder,
+            config.fit,
+            seed=config.seed,
+            total=config.iterations,
+            reference=None if self.mean is None else _resized(self.mean, size),
+        )
+        if state is not None:
+            fit.restore(state)
+        curve: list[float] = [] if state is None else state["curve"]
+        first = fit.step_index
+        clock.lap("load")
+        while fit.step_index < config.iterations:
+            if config.coarse_steps and fit.step_index == config.coarse_steps:
+                fit.resize(self.size, self.mean)
+            loss = fit.step()
+            step = fit.step_index
+            if step % config.log_every == 0:
+                if not torch.isfinite(loss):
+                    raise UserError(
+                        f"the loss of {name} is not finite at step {step}; lower "
+                        "fit.learning_rate and start in a new output folder"
+                    )
+                turns.within(step / config.iterations)
+            if step * CURVE_POINTS // config.iterations > len(curve):
+                curve.append(float(loss))
+            if step % config.save_every == 0 and step < config.iterations:
+                with atomic_path(self.files.state(name)) as temporary:
+                    torch.save(fit.state() | {"curve": curve}, temporary)
+                turns.saved()
+        rate = (fit.step_index - first) / clock.lap("fit")
+        self.fitted.put(name, fit.planes)
+        clock.lap("save")
+        record: dict = {"steps": fit.step_index, "steps_per_second": round(rate, 2)}
+        record |= {"loss": curve} | self._check(name)
+        clock.lap("check")
+        write_json(self.files.record(name), record | {"seconds": clock.laps})
+        self.files.state(name).unlink(missing_ok=True)
+
+    def _start(self, name: str) -> torch.Tensor:
+        config = self.config
+        if config.init == "stage1" and self.stage1.path(name).exists():
+            return _resized(self.stage1.load(name), self.size)
+        std = config.fit.init_std if config.init == "random" else 0.0
+        return new_planes(name, config.seed, self.stage1.shape[1], self.size, std, self.mean)
+
+    def _saved(self, name: str) -> dict | None:
+        """The saved state of an unfinished fit, if there is one."""
+        file = self.files.state(name)
+        if not file.exists():
+            return None
+        return load_state(file, f"delete it to fit {name} from the start")
+
+    def _check(self, name: str) -> dict[str, float]:
+        """Held-out quality of what is on disk, rounded and clamped, not of what was in memory."""
+        frames = self.data.split_views("test", name)
+        if not frames:
+            return {}
+        held_out = self.data.load(name, frames, self.config.image_size)
+        planes = self.fitted.load(name).to(self.device)
+        settings = self.config.fit.render_settings()
+        result = held_out_quality(planes, self.decoder, held_out, settings)
+        sheet = comparison_sheet(held_out, result.images)
+        save_sheet(self.files.picture(name), sheet)
+        return {"psnr": result.mean_psnr, "ssim": result.mean_ssim}
+
+
+class _Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> float:
+        """End a lap; its seconds."""
+        now = time.perf_counter()
+        seconds, self._since = max(now - self._since, 1e-9), now
+        self.laps[name] = round(seconds, 3)
+        return seconds
+
+
+def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:
+    """Planes [3, C, H, H] at another size."""
+    return planes if planes.shape[-1] == size else resize_planes(planes[None], size)[0]

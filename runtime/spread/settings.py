@@ -1,0 +1,69 @@
+"""Where the work over subjects is done; inherited by the settings of every stage that has such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from runtime.errors import UserError
+
+_RESUMABLE = {"resumable": True}
+
+
+@dataclass(kw_only=True)
+class SpreadSettings:
+    """Where the work over subjects is done. What is computed depends on none of it but, in the
+    last bits, on the number of threads."""
+
+    engine: Literal["local", "ray"] = field(default="local", metadata=_RESUMABLE)
+    """Processes of this machine, or of a Ray cluster (pip install 'triavatar[cluster]') whose
+    machines share the folders."""
+    engine_address: str | None = field(default=None, metadata=_RESUMABLE)
+    """Address of the Ray cluster, e.g. auto (the one this machine belongs to) or ray://head:10001;
+    without it Ray is started on this machine alone."""
+    subjects_at_once: int = field(default=1, metadata=_RESUMABLE)
+    """Subjects worked on at once, each by a process of its own: on this machine, whose GPUs they
+    share; with Ray on every GPU, or on every machine where there are none."""
+    threads: int = field(default=0, metadata=_RESUMABLE)
+    """CPU threads of each process; 0 shares the machine's among them."""
+    shard: str = field(default="0/1", metadata=_RESUMABLE)
+    """Work on subjects i, i+n, i+2n, … of the list alone, written "i/n"."""
+
+    removed_settings: ClassVar[dict[str, str]] = {
+        "stale_after": "a dead process's subject is noticed at once; leave it out",
+    }
+
+    def check_spread(self) -> None:
+        """Refuse values that can't be meant.
+
+        Raises:
+            UserError: names the setting.
+        """
+        if self.subjects_at_once < 1:
+            raise UserError(f"subjects_at_once is {self.subjects_at_once}; use 1 or more")
+        if self.threads < 0:
+            raise UserError(f"threads is {self.threads}; use 1 or more, or 0 for a share")
+        if self.engine_address is not None and self.engine != "ray":
+            raise UserError("engine_address is of a Ray cluster; add --engine ray")
+        parse_shard(self.shard)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "i/n" → (i, n).
+
+    Raises:
+        UserError: not two integers with 0 <= i < n.
+    """
+    if text == "auto":
+        raise UserError(
+            "shard 'auto' is gone; in a SLURM array write --shard "
+            '"$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT", or spread one command with '
+            "--subjects_at_once or --engine ray"
+        )
+    try:
+        i, n = (int(part) for part in text.split("/"))
+    except ValueError:
+        i, n = -1, 0
+    if not 0 <= i < n:
+        raise UserError(f"shard '{text}' is not of the form i/n with 0 <= i < n, e.g. 0/8")
+    return i, n

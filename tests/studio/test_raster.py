@@ -163,12 +163,12 @@ def test_drawing_twice_gives_the_same_bytes(reference, rig):
 
 
 def test_missing_numba_is_told_in_a_sentence(monkeypatch):
-    import studio
+    from studio import drawing
 
     monkeypatch.setitem(sys.modules, "numba", None)
     for name in [name for name in sys.modules if name.startswith("studio.drawing.kernels")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(studio, "kernels", raising=False)
+    monkeypatch.delattr(drawing, "kernels", raising=False)
     with pytest.raises(UserError, match="numba"):
         load_kernels()
 

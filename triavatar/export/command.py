@@ -1,0 +1,92 @@
+"""``triavatar export``: avatars as files that other programs open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.devices import select_device
+from runtime.errors import UserError
+from runtime.progress import progress
+from triavatar.export.bake import photograph
+from triavatar.export.compare import mesh_agreement
+from triavatar.export.maker import DISTANCE, Maker
+from triavatar.export.settings import ExportSettings, Format
+from triavatar.export.surface import around
+from triavatar.viewer_scene import find_triplanes
+from triavatar.views import on_device, open_triplane
+
+CHECK_VIEWS = 24
+CHECK_SIZE = 192
+
+
+@dataclass
+class ExportConfig:
+    """Settings of ``triavatar export``."""
+
+    avatars: tuple[Path, ...]
+    """Triplane files, triplane folders or folders of generated avatars."""
+    to: tuple[Format, ...] = ("glb",)
+    """Files to write of each: glb or obj, a textured mesh."""
+    output_dir: Path = Path("exports")
+    """Folder for <avatar>.<format>."""
+    decoder: Path | None = None
+    """Decoder folder; found by itself for files inside a triplane folder."""
+    export: ExportSettings = field(default_factory=ExportSettings)
+    """How finely."""
+    check: bool = False
+    """Compare what was made with pictures of the avatar from 24 other sides; say how close it is."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+def list_avatars(paths: tuple[Path, ...]) -> dict[str, Path]:
+    """Triplane files by avatar name.
+
+    Raises:
+        UserError: there are none, or two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        for name, file in find_triplanes(path).items():
+            if found.setdefault(name, file) != file:
+                raise UserError(
+                    f"two avatars are named {name} ({found[name]} and {file}); export them into "
+                    "folders of their own, one command each."
+                )
+    return found
+
+
+def export(config: ExportConfig) -> None:
+    """Write the files of every avatar; those of earlier exports are replaced.
+
+    Raises:
+        UserError: an avatar is missing, damaged or empty, or a package is missing.
+    """
+    config.export.check()
+    avatars = list_avatars(config.avatars)
+    if not avatars or not config.to:
+        raise UserError("export needs at least one avatar and one format in --to.")
+    device = select_device(config.device)
+    bar = progress(total=len(avatars) * len(config.to), desc="export", unit="file")
+    lines = []
+    with bar:
+        for name, file in avatars.items():
+            planes, decoder = open_triplane(file, config.decoder)
+            maker = Maker(
+                planes.to(device),
+                on_device(decoder, device),
+                config.export,
+                lambda step, name=name: bar.set_postfix_str(f"{name}: {step}"),
+            )
+            for kind in config.to:
+                path = config.output_dir / f"{name}.{kind}"
+                maker.write(path, name)
+                lines.append(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+                bar.update()
+            if config.check:
+                cameras = around(CHECK_VIEWS, CHECK_SIZE, DISTANCE, shift=0.5)
+                views = photograph(maker.field, cameras)
+                if {"glb", "obj", "html"} & set(config.to):
+                    lines.append(f"{name}, mesh: {mesh_agreement(views, maker.mesh)}")
+    print("\n".join(lines))

@@ -1,0 +1,128 @@
+"""From a triplane to files: every piece is made once, when the first file needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from renderer.decoder import TriplaneDecoder
+from triavatar.export.atlas import unwrap
+from triavatar.export.bake import Views, bake, correct, photograph
+from triavatar.export.field import Field
+from triavatar.export.glb import write_glb, write_obj
+from triavatar.export.mesh import Mesh, Placement, place
+from triavatar.export.settings import ExportSettings, Format, format_of
+from triavatar.export.surface import around, extract_surface, simplify, with_normals
+
+DISTANCE = 3.9
+"""From the cameras of the tuning pictures to the box's centre: the bust fills them."""
+
+
+def _ignore(step: str) -> None:
+    """Tell nobody."""
+
+
+class Maker:
+    """Makes what the files of one avatar hold.
+
+    Args:
+        planes: [3, C, H, W].
+        decoder: the decoder they belong to, on the same device.
+        settings: how finely.
+        tell: called with the name of each piece that is begun.
+
+    Raises:
+        UserError: the avatar is empty.
+    """
+
+    def __init__(
+        self,
+        planes: Tensor,
+        decoder: TriplaneDecoder,
+        settings: ExportSettings | None = None,
+        tell: Callable[[str], None] = _ignore,
+    ):
+        self.settings = settings or ExportSettings()
+        self.settings.check()
+        self.tell = tell
+        self.field = Field.of(planes.float(), decoder, self.settings.march)
+
+    @cached_property
+    def surface(self) -> Mesh:
+        """The surface with normals, simplified, in world units."""
+        self.tell("surface")
+        settings = self.settings.mesh
+        found = extract_surface(self.field, settings.resolution)
+        return with_normals(simplify(found, settings.triangles), self.field)
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where files put the avatar."""
+        return place(self.surface.vertices, self.settings.metres_per_unit)
+
+    @cached_property
+    def views(self) -> Views:
+        """The pictures that textures and splats are tuned to."""
+        self.tell("pictures")
+        cameras = around(self.settings.views, self.settings.view_size, DISTANCE)
+        return photograph(self.field, cameras)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """The surface with its texture, in world units."""
+        surface = self.surface
+        self.tell("unwrapping")
+        unwrapped = unwrap(surface, self.settings.mesh.texture)
+        self.tell("texture")
+        baked = bake(unwrapped, self.field, self.settings.mesh.texture)
+        views = self.views
+        self.tell("texture")
+        return correct(baked, views)
+
+    def write(self, path: Path, title: str | None = None) -> None:
+        """Write one file; its suffix decides what.
+
+        Args:
+            path: .glb, .obj (with .mtl and .jpg beside it).
+            title: of what is in it; the file's stem without.
+
+        Raises:
+            UserError: the avatar has no surface, the suffix is unknown, or a package is missing.
+        """
+        kind: Format = format_of(path)
+        title = title or path.stem
+        if kind == "glb":
+            write_glb(path, self.placement.mesh(self.mesh), title, self.settings.mesh.unlit)
+        elif kind == "obj":
+            write_obj(path, self.placement.mesh(self.mesh), title)
+
+
+def export_avatar(
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    path: Path | str,
+    settings: ExportSettings | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write an avatar as a file that other programs open.
+
+    Args:
+        planes: the avatar's triplane, [3, C, H, W] in [-1, 1].
+        decoder: the decoder it was made for, on the same device.
+        path: where to; its suffix decides: ``.glb`` and ``.obj`` are textured meshes.
+        settings: how finely.
+        title: of what is in it; the file's stem without.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the avatar has no surface, the suffix is unknown, or a package is missing.
+    """
+    path = Path(path)
+    format_of(path)
+    Maker(planes, decoder, settings).write(path, title)
+    return path

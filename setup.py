@@ -59,6 +59,12 @@ setup(
         # OpenCV 5 no longer brings the face cascades.
         "portraits": ["opencv-python-headless>=4.9,<5"],
         "meshes": ["trimesh>=4"],
+        "export": [
+            "scikit-image>=0.22",
+            "fast-simplification>=0.1.7",
+            "xatlas>=0.0.9",
+            "pygltflib>=1.16",
+        ],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
         # spreads work over subjects on several machines
         "cluster": ["ray>=2.9"],

@@ -182,6 +182,13 @@ STAGES: dict[str, Stage] = {
         "generate",
         "Make avatars from portraits: triplane, turntable, still views, sheet.",
     ),
+    "export": Stage(
+        "triavatar.export.command",
+        "ExportConfig",
+        "export",
+        "Write avatars as files that other programs open: textured meshes.",
+        first="avatars",
+    ),
     "evaluate": Stage(
         "triavatar.evaluate",
         "EvaluateConfig",

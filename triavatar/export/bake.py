@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cameras import Cameras
+from captures.cameras import Cameras
 from triavatar.export.atlas import fill_holes, texels
 from triavatar.export.field import Field
 from triavatar.export.mesh import Mesh

@@ -35,7 +35,7 @@ class ExportConfig:
     export: ExportSettings = field(default_factory=ExportSettings)
     """How finely."""
     check: bool = False
-    """Compare what was made with pictures of the avatar from 24 other sides; say how close it is."""
+    """Say how close what was made comes to pictures of the avatar from 24 other sides."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numba
 
-from renderer.cpu.jit import cache_folder
+from renderer.cpu.kernels.jit import cache_folder
 
 _FOLDER = str(cache_folder(Path(__file__).parent, b"@jit"))
 

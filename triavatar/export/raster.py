@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renderer.cameras import Cameras
+from captures.cameras import Cameras
 from triavatar.export.jit import jit
 
 

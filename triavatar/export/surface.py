@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cameras import look_at, pinhole
+from captures.cameras import look_at, pinhole
 from renderer.occupancy import OccupancyGrid
 from runtime.errors import UserError
 from triavatar.export.field import Field

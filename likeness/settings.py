@@ -1,0 +1,160 @@
+"""How a likeness is found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from renderer.render import RenderSettings
+
+
+@dataclass
+class MarchSettings:
+    """How rays are marched while a likeness is found."""
+
+    steps: int = 160
+    """Samples along the box's diagonal."""
+    grid: int = 64
+    """Cells along one side of the occupancy grid."""
+    threshold: float = 0.02
+    """Density per world unit above which a cell is marched through; low, so matter can grow."""
+    refresh_every: int = 15
+    """Steps between refreshes of the occupancy grid."""
+
+    def render_settings(self) -> RenderSettings:
+        """As the renderer takes them."""
+        return RenderSettings(steps=self.steps, grid=self.grid, threshold=self.threshold)
+
+
+@dataclass
+class CameraSettings:
+    """How far a portrait's camera may be from the usual one, as standard deviations."""
+
+    iterations: int = 3
+    """Gauss-Newton steps each time the camera is estimated; 0 keeps it as given."""
+    size: int = 48
+    """Side in pixels of the pictures that are compared."""
+    yaw: float = 5.0
+    """Turn about the vertical, degrees."""
+    pitch: float = 4.0
+    """Turn up or down, degrees."""
+    roll: float = 2.0
+    """Turn about the line of sight, degrees."""
+    right: float = 0.02
+    """Shift to the right, in picture sides."""
+    down: float = 0.02
+    """Shift downwards, in picture sides."""
+    scale: float = 0.04
+    """Relative size."""
+    dolly: float = 0.1
+    """Relative distance at constant size."""
+    noise: float = 0.25
+    """Deviation of a compared pixel; large, for neighbours err alike."""
+
+    def deviations(self) -> Tensor:
+        """[D], degrees as radians."""
+        radians = [math.radians(v) for v in (self.yaw, self.pitch, self.roll)]
+        return torch.tensor([*radians, self.right, self.down, self.scale, self.dolly])
+
+
+@dataclass
+class LightSettings:
+    """How far a portrait's light may be from the studio's."""
+
+    size: int = 48
+    """Side in pixels of the pictures that are compared."""
+    direction: float = 0.15
+    """Deviation of the shading's change with the normal; 0 estimates no light."""
+    level: float = 0.05
+    """Deviation of each colour's brightness."""
+    noise: float = 1.0
+    """Deviation of a compared pixel; large, for neighbours err alike and people's skins differ."""
+
+
+@dataclass
+class CoefficientSettings:
+    """How the coefficients of the linear prior are found."""
+
+    steps: int = 120
+    """Steps of Adam; each renders and differentiates ``rays`` pixels."""
+    rays: int = 3072
+    """Pixels per step."""
+    learning_rate: float = 0.08
+    """Adam's step size in standard deviations of the coefficients."""
+    opacity_weight: float = 0.3
+    """Weight of the squared opacity error beside the squared colour error."""
+    prior_weight: float = 2e-5
+    """Weight of the coefficients' squared distance from their start, each in its deviations."""
+
+
+@dataclass
+class PlaneSettings:
+    """How the planes themselves are tuned once the coefficients are found."""
+
+    steps: int = 100
+    """Steps of Adam; 0 leaves the planes as the coefficients give them."""
+    size: int = 128
+    """Plane size H to tune at; portraits of 128² and more hold detail that 64² can't."""
+    rays: int = 3072
+    """Pixels of the portrait per step."""
+    side_rays: int = 2048
+    """Pixels of the side views per step."""
+    side_weight: float = 0.5
+    """Weight of the side views' colour and opacity errors beside the portrait's."""
+    learning_rate: float = 0.01
+    """Adam's step size."""
+    prior_weight: float = 0.05
+    """Weight of the planes' squared distance from their start."""
+    smoothness_weight: float = 3.0
+    """Weight of the difference's total variation."""
+
+
+@dataclass
+class SideSettings:
+    """Side views that protect what the portrait doesn't show."""
+
+    size: int = 96
+    """Their side in pixels."""
+    azimuths: tuple[float, ...] = (-135, -90, -60, -30, 0, 0, 30, 60, 90, 135, 180)
+    """Where they stand, in degrees from the portrait's camera; 90 sees the subject's left side."""
+    elevations: tuple[float, ...] = (10, 0, 15, -10, 35, -30, 15, -10, 10, 0, 10)
+    """How high, in degrees above it."""
+    least_cosine: float = 0.25
+    """Surface that turns its normal further from the portrait's rays than this is not trusted."""
+    tolerance: float = 0.06
+    """How far apart two surfaces along one ray are different ones, in world units."""
+    symmetry: float = 0.5
+    """How much of a difference is carried to the mirrored place where the portrait is silent."""
+
+
+@dataclass
+class LikenessSettings:
+    """How an avatar is made to look like its portrait."""
+
+    level: Literal["off", "guide", "full"] = "full"
+    """off: what regression guesses from the portrait; guide: coefficients that show the portrait
+    best (15 s on two cores); full: planes tuned to its pixels as well (60 s)."""
+    size: int = 128
+    """Side the portrait is resized to, in pixels."""
+    place: bool = True
+    """Bring a head that stands elsewhere in its picture to its usual place and size."""
+    rounds: int = 2
+    """How often camera and light are estimated, each time before coefficients are sought."""
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    """The portrait's camera."""
+    light: LightSettings = field(default_factory=LightSettings)
+    """The portrait's light."""
+    march: MarchSettings = field(default_factory=MarchSettings)
+    """How rays are marched."""
+    coefficients: CoefficientSettings = field(default_factory=CoefficientSettings)
+    """First: the coefficients of the linear prior."""
+    sides: SideSettings = field(default_factory=SideSettings)
+    """What holds the sides while the planes are tuned."""
+    planes: PlaneSettings = field(default_factory=PlaneSettings)
+    """Then: the planes themselves."""
+    seed: int = 0
+    """Names the pixels drawn."""

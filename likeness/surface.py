@@ -1,0 +1,82 @@
+"""The surface that a portrait shows: its normals, and what is known of its points.
+
+Legend: S side of the portrait in pixels, R points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from likeness.portrait import Portrait
+from renderer.cameras import Cameras
+from renderer.compositing import Rendered
+
+
+@dataclass(frozen=True)
+class Front:
+    """What a portrait's camera sees of planes, and how the portrait differs.
+
+    Attributes:
+        camera: the portrait's.
+        difference: [S, S, 3], portrait minus rendering.
+        distance: [S, S] from the camera to the surface.
+        trust: [S, S] in [0, 1]: 1 where both show a solid surface that faces the camera.
+    """
+
+    camera: Cameras
+    difference: Tensor
+    distance: Tensor
+    trust: Tensor
+
+    @classmethod
+    def of(cls, portrait: Portrait, rendered: Rendered, least_cosine: float) -> Front:
+        """Compare a portrait with one rendering from its camera, [1, S, S, …]."""
+        solid = (rendered.opacity[0] > 0.9) & (portrait.alpha > 0.95)
+        solid = F.max_pool2d(-solid.float()[None, None], 3, 1, 1)[0, 0] == -1
+        cosine = facing(portrait.camera, rendered.depth[0])
+        trust = ((cosine - least_cosine) / 0.3).clamp(0, 1) * solid
+        return cls(portrait.camera, portrait.color - rendered.color[0], rendered.depth[0], trust)
+
+    def carried(self, points: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+        """Look up world points.
+
+        Args:
+            points: [R, 3].
+            tolerance: how far behind the surface a point may lie and still be seen.
+
+        Returns:
+            Differences [R, 3] and trust [R], 0 where the portrait doesn't show the point.
+        """
+        image, depth = self.camera.project(points)
+        size = torch.tensor([self.camera.width, self.camera.height])
+        grid = (image[0] / size * 2 - 1)[None, None]
+        maps = torch.cat([self.difference, self.distance[..., None], self.trust[..., None]], dim=-1)
+        found = F.grid_sample(
+            maps.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False
+        )[0, :, 0].T
+        distance = (points - self.camera.c2w[0, :3, 3]).norm(dim=-1)
+        inside = (grid[0, 0].abs() < 1).all(dim=-1) & (depth[0] > 0)
+        hidden = (distance - found[:, 3]).abs() / tolerance
+        return found[:, :3], found[:, 4] * (1 - hidden).clamp(min=0) * inside
+
+
+def normals(camera: Cameras, distance: Tensor) -> Tensor:
+    """Unit normals [S, S, 3] towards the camera, of the surface at distances [S, S]."""
+    origins, directions = camera.image_rays(0)
+    points = (origins + directions * distance.reshape(-1, 1)).view(*distance.shape, 3)
+    across = F.pad(points[:, 2:] - points[:, :-2], (0, 0, 1, 1))
+    down = F.pad(points[2:] - points[:-2], (0, 0, 0, 0, 1, 1))
+    normal = F.normalize(torch.linalg.cross(across, down), dim=-1)
+    outwards = -(normal * directions.view_as(normal)).sum(-1, keepdim=True).sign()
+    return normal * outwards
+
+
+def facing(camera: Cameras, distance: Tensor) -> Tensor:
+    """Cosine between the surface's normal and the way back to the camera, [S, S]."""
+    _, directions = camera.image_rays(0)
+    normal = normals(camera, distance)
+    return -(normal * directions.view_as(normal)).sum(-1)

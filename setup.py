@@ -15,6 +15,7 @@ packages = [
     "diffusion",
     "photos",
     "studio",
+    "likeness",
     "triavatar",
     "studies",
 ]

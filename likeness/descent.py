@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from likeness.portrait import Portrait
+from likeness.portrait.portrait import Portrait
 from likeness.settings import MarchSettings
 from renderer.decoder import TriplaneDecoder
 from renderer.occupancy import OccupancyGrid

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likeness.coefficients import find_coefficients
+from likeness.coefficients import Expected, find_coefficients
 from likeness.descent import Marcher
-from likeness.framing import find_placement, placed
-from likeness.model import LikenessModel
-from likeness.portrait import Portrait
-from likeness.portrait_camera import FREEDOMS, find_camera, moved
-from likeness.portrait_light import evenly_lit, find_light
+from likeness.learned.likeness_model import LikenessModel
+from likeness.portrait.placement import find_placement, placed
+from likeness.portrait.portrait import Portrait
+from likeness.portrait.portrait_camera import FREEDOMS, find_camera, moved
+from likeness.portrait.portrait_light import evenly_lit, find_light
+from likeness.portrait.side_views import side_views
 from likeness.settings import LikenessSettings
-from likeness.side_views import side_views
 from likeness.tuning import tune_planes
 from renderer.decoder import TriplaneDecoder
 from renderer.render import render_images
@@ -61,6 +61,7 @@ def fit_likeness(
     model: LikenessModel,
     decoder: TriplaneDecoder,
     settings: LikenessSettings | None = None,
+    sample: int = 0,
 ) -> tuple[Tensor, LikenessRecord]:
     """Return the triplane [3, C, H, W] of the person in a portrait, and what was found out.
 
@@ -68,6 +69,7 @@ def fit_likeness(
         portrait: its camera is where the portrait would have been taken in the training set.
         model: prior and regression.
         decoder: of the prior's triplanes, frozen.
+        sample: 0 for the most likely person, else a draw of those who also look like that.
     """
     settings = settings or LikenessSettings()
     began = time.perf_counter()
@@ -77,63 +79,102 @@ def fit_likeness(
         record.placement = find_placement(portrait, model.regression)
         portrait = placed(portrait, *record.placement)
     record.surprise = model.regression.surprise(portrait)
-    coefficients = model.regression(portrait)
-    planes = model.prior.planes(coefficients).clamp(-1, 1)
-    seen = portrait
+    search = _Search(portrait, model, decoder, settings, sample)
     if settings.level != "off":
-        coefficients, seen = _guide(portrait, coefficients, model, decoder, settings, record)
-        planes = model.prior.planes(coefficients).clamp(-1, 1)
+        search.run()
+    planes = search.planes()
     if settings.level == "full":
-        sides = side_views(seen, planes, decoder, settings.sides)
-        marcher = Marcher(decoder, settings.march)
+        sides = side_views(search.seen, planes, decoder, settings.sides)
         planes = tune_planes(
-            seen, sides, planes, model.prior.noise, marcher, settings.planes, settings.seed
+            search.seen,
+            sides,
+            planes,
+            model.prior.noise,
+            Marcher(decoder, settings.march),
+            settings.planes,
+            settings.seed,
         )
-    shown = render_images(planes, decoder, seen.camera, 1.0, settings.march.render_settings())
-    error = (shown.color[0] - seen.color).square().mean()
+    shown = render_images(
+        planes, decoder, search.seen.camera, 1.0, settings.march.render_settings()
+    )
+    error = (shown.color[0] - search.seen.color).square().mean()
     record.portrait_psnr = float(-10 * error.clamp(min=1e-10).log10())
-    record.distance = float(coefficients.square().mean())
+    record.distance = float(search.coefficients.square().mean())
+    record.camera = dict(zip(FREEDOMS, search.freedoms.tolist(), strict=True))
+    record.light = search.light.tolist()
     record.seconds = time.perf_counter() - began
     record.warnings = _warnings(record)
     return planes, record
 
 
-def _guide(
-    portrait: Portrait,
-    start: Tensor,
-    model: LikenessModel,
-    decoder: TriplaneDecoder,
-    settings: LikenessSettings,
-    record: LikenessRecord,
-) -> tuple[Tensor, Portrait]:
-    """Coefficients, camera and light by turns: coefficients [K], the portrait with its camera."""
-    freedoms, light = torch.zeros(len(FREEDOMS)), torch.zeros(3, 4)
-    coefficients, seen = start, portrait
-    marcher = Marcher(decoder, settings.march)
-    rounds = settings.rounds if settings.camera.iterations or settings.light.direction else 1
-    for index in range(rounds):
-        planes = model.prior.planes(coefficients).clamp(-1, 1)
-        even = seen
-        if settings.camera.iterations:
-            freedoms = find_camera(
-                portrait, portrait.camera, freedoms, planes, decoder, settings.camera
+class _Search:
+    """Coefficients, camera and light of one portrait, improved by turns.
+
+    Attributes:
+        coefficients: [K], so far.
+        freedoms: [D] of the camera, so far.
+        light: [3, 4], so far.
+        seen: the portrait with its camera, so far.
+    """
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        model: LikenessModel,
+        decoder: TriplaneDecoder,
+        settings: LikenessSettings,
+        sample: int,
+    ) -> None:
+        self.portrait, self.model, self.decoder = portrait, model, decoder
+        self.settings, self.sample = settings, sample
+        self.seen = portrait
+        self.coefficients = self._expected(portrait).mean
+        self.freedoms, self.light = torch.zeros(len(FREEDOMS)), torch.zeros(3, 4)
+
+    def planes(self) -> Tensor:
+        """The planes [3, C, H, W] of the coefficients so far."""
+        return self.model.prior.planes(self.coefficients).clamp(-1, 1)
+
+    def run(self) -> None:
+        """Go through the settings' rounds."""
+        s = self.settings
+        marcher = Marcher(self.decoder, s.march)
+        rounds = s.rounds if s.camera.iterations or s.light.direction else 1
+        for index in range(rounds):
+            even = self._estimate_camera_and_light()
+            self.coefficients = find_coefficients(
+                even,
+                self.model.prior,
+                self._expected(even),
+                self.coefficients,
+                marcher,
+                s.coefficients,
+                s.coefficients.steps // rounds,
+                s.seed + index,
             )
-            even = seen = portrait.seen_from(moved(portrait.camera, freedoms))
-        if settings.light.direction:
-            light = find_light(seen, planes, decoder, settings.light)
-            even = evenly_lit(seen, light, planes, decoder)
-        coefficients = find_coefficients(
-            even,
-            model,
-            marcher,
-            coefficients,
-            settings.coefficients,
-            settings.coefficients.steps // rounds,
-            settings.seed + index,
-        )
-    record.camera = dict(zip(FREEDOMS, freedoms.tolist(), strict=True))
-    record.light = light.tolist()
-    return coefficients, seen
+
+    def _expected(self, portrait: Portrait) -> Expected:
+        if self.settings.regression:
+            regression = self.model.regression
+            expected = Expected(regression(portrait), regression.spread.clamp(min=0.1))
+        else:
+            zeros = torch.zeros(self.model.prior.components)
+            expected = Expected(zeros, zeros + 1)
+        return expected.drawn(self.settings.seed, self.sample)
+
+    def _estimate_camera_and_light(self) -> Portrait:
+        """Update both for the coefficients so far; the portrait without its light."""
+        s, planes = self.settings, self.planes()
+        if s.camera.iterations:
+            usual = self.portrait.camera
+            self.freedoms = find_camera(
+                self.portrait, usual, self.freedoms, planes, self.decoder, s.camera
+            )
+            self.seen = self.portrait.seen_from(moved(usual, self.freedoms))
+        if not s.light.direction:
+            return self.seen
+        self.light = find_light(self.seen, planes, self.decoder, s.light)
+        return evenly_lit(self.seen, self.light, planes, self.decoder)
 
 
 def _warnings(record: LikenessRecord) -> list[str]:

@@ -127,6 +127,8 @@ class SideSettings:
     """Surface that turns its normal further from the portrait's rays than this is not trusted."""
     tolerance: float = 0.06
     """How far apart two surfaces along one ray are different ones, in world units."""
+    carry: bool = True
+    """Carry what the portrait shows differently along the surface to the side views."""
     symmetry: float = 0.5
     """How much of a difference is carried to the mirrored place where the portrait is silent."""
 
@@ -142,6 +144,8 @@ class LikenessSettings:
     """Side the portrait is resized to, in pixels."""
     place: bool = True
     """Bring a head that stands elsewhere in its picture to its usual place and size."""
+    regression: bool = True
+    """Expect the coefficients that regression guesses, rather than the mean person."""
     rounds: int = 2
     """How often camera and light are estimated, each time before coefficients are sought."""
     camera: CameraSettings = field(default_factory=CameraSettings)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from likeness.descent import Marcher, draw, picture_error
-from likeness.portrait import Portrait
+from likeness.portrait.portrait import Portrait
 from likeness.settings import PlaneSettings
 from renderer.triplane import resize_planes
 from runtime.seeds import generator

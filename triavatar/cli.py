@@ -146,6 +146,12 @@ STAGES: dict[str, Stage] = {
         "train_upsampler",
         "Train the upsampling triplane diffusion model.",
     ),
+    "train-likeness": Stage(
+        "likeness.learned.train_likeness",
+        "TrainLikenessConfig",
+        "train_likeness",
+        "Learn what likeness needs of fitted people: a linear prior and a regression; minutes.",
+    ),
     "sample-base": Stage(
         "diffusion.sampling.sample_base",
         "SampleBaseConfig",
@@ -157,6 +163,12 @@ STAGES: dict[str, Stage] = {
         "SampleUpsamplerConfig",
         "sample_upsampler",
         "Sample full-resolution triplanes from low-resolution ones.",
+    ),
+    "study likeness": Stage(
+        "studies.likeness",
+        "StudyLikenessConfig",
+        "study_likeness",
+        "Compare ways of finding a stranger's avatar from one portrait, on held-out people.",
     ),
     "study forgetting": Stage(
         "studies.forgetting",

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from likeness.mirror import mirror, split, unfold
-from likeness.prior import LinearPrior, prior_of
+from likeness.learned.mirror import mirror, split, unfold
+from likeness.learned.prior import LinearPrior, prior_of
 from runtime.errors import UserError
 
 

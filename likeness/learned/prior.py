@@ -1,7 +1,7 @@
 """A linear model of fitted triplanes: mean, components and what they leave out.
 
 Legend: N people, K components, P = 3 planes, C channels, H W plane size, E and O lengths of the
-folded even and odd parts (:mod:`likeness.mirror`).
+folded even and odd parts (:mod:`likeness.learned.mirror`).
 
 A person is ``mean + Σ zₖ componentₖ + noise`` with z ~ N(0, 1) and independent noise of a known
 deviation in every texel: probabilistic principal components (Tipping and Bishop 1999). Everyone's
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from likeness.mirror import mirror, split, unfold
+from likeness.learned.mirror import mirror, split, unfold
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
 from runtime.files import load_tensors, read_json, save_tensors, write_json

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderer.cameras import Cameras
+from captures.cameras import Cameras
 
 
 @dataclass(frozen=True)

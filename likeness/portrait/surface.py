@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from likeness.portrait import Portrait
-from renderer.cameras import Cameras
+from captures.cameras import Cameras
+from likeness.portrait.portrait import Portrait
 from renderer.compositing import Rendered
 
 

@@ -4,7 +4,7 @@ Legend: M portraits (mirror images included), F features, K coefficients, S side
 
 Kernel ridge regression. Its features are the principal components of small portraits; their
 spectrum also says how usual a portrait is, by which one that stands elsewhere is brought into
-place (:mod:`likeness.framing`).
+place (:mod:`likeness.portrait.placement`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from likeness.portrait import Portrait
+from likeness.portrait.portrait import Portrait
 from runtime.errors import UserError
 from runtime.files import load_tensors, save_tensors
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from likeness.portrait import Portrait
+from captures.cameras import Cameras
+from likeness.portrait.portrait import Portrait
 from likeness.settings import CameraSettings
-from renderer.cameras import Cameras
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_images
 

@@ -16,10 +16,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from likeness.portrait import Portrait
+from captures.cameras import Cameras
+from likeness.portrait.portrait import Portrait
+from likeness.portrait.surface import Front
 from likeness.settings import SideSettings
-from likeness.surface import Front
-from renderer.cameras import Cameras
 from renderer.compositing import Rendered
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_images
@@ -68,7 +68,7 @@ def side_views(
         difference, trust = front.carried(points, settings.tolerance)
         mirrored, other = front.carried(points * torch.tensor([-1.0, 1, 1]), settings.tolerance)
         other = other * (1 - trust) * settings.symmetry
-        change = trust[:, None] * difference + other[:, None] * mirrored
+        change = float(settings.carry) * (trust[:, None] * difference + other[:, None] * mirrored)
         solid = (seen.opacity[n].reshape(-1, 1) > 0.9).float()
         color = (seen.color[n].reshape(-1, 3) + solid * change).clamp(0, 1)
         views.append(Portrait(color.view_as(seen.color[n]), seen.opacity[n], cameras[n]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from likeness.portrait import Portrait
+from likeness.portrait.portrait import Portrait
+from likeness.portrait.surface import normals
 from likeness.settings import LightSettings
-from likeness.surface import normals
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_images
 

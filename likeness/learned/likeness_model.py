@@ -3,8 +3,8 @@
 ::
 
     <folder>/config.json              format, decoder hash, the portraits' camera
-    <folder>/prior/                   see :class:`likeness.prior.LinearPrior`
-    <folder>/regression.safetensors   see :class:`likeness.regression.Regression`
+    <folder>/prior/                   see :class:`likeness.learned.prior.LinearPrior`
+    <folder>/regression.safetensors   see :class:`likeness.learned.regression.Regression`
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from likeness.portrait import Portrait
-from likeness.prior import LinearPrior, fit_prior
-from likeness.regression import Regression, fit_regression, small_pixels
-from renderer.cameras import Cameras
+from captures.cameras import Cameras
+from captures.multiview import MultiViewSet
+from likeness.learned.prior import LinearPrior, fit_prior
+from likeness.learned.regression import Regression, fit_regression, small_pixels
+from likeness.portrait.portrait import Portrait
 from renderer.fitted_set import FittedSet
-from renderer.multiview import MultiViewSet
 from runtime.errors import UserError
 from runtime.files import read_json, write_json
 from runtime.progress import progress

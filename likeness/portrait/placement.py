@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from likeness.portrait import Portrait
-from likeness.regression import Regression, small_pixels
+from likeness.learned.regression import Regression, small_pixels
+from likeness.portrait.portrait import Portrait
 
 SCALES = tuple(1.15**n for n in range(-4, 5))
 SHIFTS = tuple(0.06 * n for n in range(-4, 5))

@@ -1,0 +1,1 @@
+"""What is learnt of people: a linear prior of their triplanes, and a regression to it."""

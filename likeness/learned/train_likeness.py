@@ -1,0 +1,66 @@
+"""``triavatar train-likeness``: what likeness learns from people, in one folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from captures.multiview import MultiViewSet
+from likeness.learned.likeness_model import learn_likeness
+from renderer.fitted_set import FittedSet
+from runtime.errors import UserError
+
+
+@dataclass
+class TrainLikenessConfig:
+    """Settings of ``triavatar train-likeness``."""
+
+    root: Path
+    """Multi-view set of the people; frame 0 of each is the portrait."""
+    triplanes: Path
+    """Their triplanes: output folder of fit-triplanes."""
+    output_dir: Path
+    """Folder to write: config.json, prior/, regression.safetensors."""
+    convention: str | None = None
+    """Camera convention of a set without dataset.json."""
+    identities: Literal["train", "all"] = "train"
+    """Who is learnt from; held-out people of the set are kept for measuring."""
+    n_people: int | None = None
+    """Only the first so many of them."""
+    components: int = 256
+    """Components of the linear model at most; 0.1 MB each for planes of 64² and 16 channels."""
+
+
+def fitted_people(
+    views: MultiViewSet, fitted: FittedSet, identities: str, count: int | None = None
+) -> list[str]:
+    """Names of the people of a split whose triplanes are there, the first ``count``.
+
+    Raises:
+        UserError: there are none.
+    """
+    there = set(fitted.names)
+    names = [name for name in views.split(identities) if name in there][:count]
+    if not names:
+        raise UserError(
+            f"{fitted.folder} holds no triplanes of {identities} people of {views.root}; fit them "
+            "with fit-triplanes"
+        )
+    return names
+
+
+def train_likeness(config: TrainLikenessConfig) -> None:
+    """Learn prior and regression and write them.
+
+    Raises:
+        UserError: there are too few people, or files are missing or damaged.
+    """
+    views = MultiViewSet(config.root, config.convention)
+    fitted = FittedSet.open(config.triplanes)
+    names = fitted_people(views, fitted, config.identities, config.n_people)
+    model = learn_likeness(views, fitted, names, config.components)
+    model.save(config.output_dir)
+    kept = float(model.regression.spread.square().mean())
+    print(
+        f"{len(names)} people, {model.prior.components} components, regression explains "
+        f"{100 * (1 - kept):.0f} % of the coefficients of people left out; in {config.output_dir}"
+    )

@@ -105,10 +105,12 @@ def bench_studio(config: BenchStudioConfig) -> None:
 
 
 def _check_styles(assets: AssetFolder, styles: tuple[str, ...]) -> None:
+    from studio.hair.combed import COMBED_STYLES, DRAPE_STYLES
     from studio.hair.curls import CURL_STYLES
     from studio.hair.shells import SHELL_STYLES
 
-    known = ["bald", *SHELL_STYLES, *CURL_STYLES, *sorted(assets.proxies("hair"))]
+    procedural = (*SHELL_STYLES, *CURL_STYLES, *COMBED_STYLES, *DRAPE_STYLES)
+    known = ["bald", *procedural, *sorted(assets.proxies("hair"))]
     for style in styles:
         if style not in known:
             raise UserError(f"there is no hair style '{style}'; there are {', '.join(known)}")

@@ -42,13 +42,18 @@ def encode(linear: np.ndarray) -> np.ndarray:
     return LINEAR_TO_SRGB[steps.astype(np.int32)]
 
 
-@lru_cache(maxsize=24)
 def read_texture(path: Path, size: int) -> np.ndarray:
     """Reads a picture as RGBA uint8 [S, S, 4], reduced to at most `size` pixels a side.
+
+    The result is kept and cannot be written to.
 
     Raises:
         UserError: missing or damaged picture.
     """
+    return _read_small(path, size) if size <= 512 else _read_large(path, size)
+
+
+def _read(path: Path, size: int) -> np.ndarray:
     rgba = open_picture(path, "texture").convert("RGBA")
     if max(rgba.size) > size:
         factor = size / max(rgba.size)
@@ -57,6 +62,11 @@ def read_texture(path: Path, size: int) -> np.ndarray:
     out = np.asarray(rgba).copy()
     out.setflags(write=False)
     return out
+
+
+# Decoding takes longer than drawing; small pictures of all assets fit into memory.
+_read_small = lru_cache(maxsize=160)(_read)
+_read_large = lru_cache(maxsize=24)(_read)
 
 
 @dataclass

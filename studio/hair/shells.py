@@ -65,7 +65,8 @@ def hairline(points: np.ndarray, receding: float = 0.0) -> np.ndarray:
     ears to the nape.
 
     Args:
-        receding: how far the hair over the forehead has gone back, house units.
+        receding: how far the hair over the forehead has gone back, house units; beyond 0.2 the
+            crown is bare and a wreath is left.
     """
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     brow = (y > 0.25) & (y < 0.4) & (x < 0.1)
@@ -73,7 +74,10 @@ def hairline(points: np.ndarray, receding: float = 0.0) -> np.ndarray:
     corners = receding * (0.5 + np.exp(-(((x - 0.24) / 0.1) ** 2)))
     front = 0.8 * (np.interp(y, _LINE_HEIGHT, _LINE_DEPTH) * forehead - z - corners * (y > 0.2))
     nape = y - np.where(z < 0, 0.1 + 0.6 * z, 0.1 - 1.2 * z)
-    return np.where(z > 0, np.minimum(front, np.maximum(nape, y - 0.07)), nape)
+    line = np.where(z > 0, np.minimum(front, np.maximum(nape, y - 0.07)), nape)
+    if receding > 0.2:
+        line = np.minimum(line, 0.6 - 1.6 * (receding - 0.2) - y)
+    return line
 
 
 def shell_parts(

@@ -8,11 +8,57 @@ from runtime.errors import UserError
 from studio.assets import AssetFolder, diffuse_texture, read_proxy
 from studio.clothes.garments import CUTS
 from studio.clothes.patterns import PATTERNS
+from studio.hair.combed import COMBED_STYLES, DRAPE_STYLES
+from studio.hair.curls import CURL_STYLES
+from studio.hair.shells import SHELL_STYLES
 from studio.people.palette import CLOTH, GREY, HAIR_COLOURS, NEUTRAL, QUIET, TONE_OF_ANCESTRY
 from studio.people.subject import Subject
 
 # Tags of card styles that strands can be painted for when their texture is missing.
 _PAINTABLE = frozenset({"bob"})
+
+# How often hair styles are worn; those that coil are commoner, the others rarer among people of
+# african ancestry.
+HAIR_OF_WOMEN = {
+    "long01": 0.1,
+    "ponytail01": 0.08,
+    "braid01": 0.06,
+    "bob01": 0.06,
+    "bob02": 0.06,
+    "short03": 0.04,
+    "drapedbob": 0.09,
+    "drapedsidebob": 0.09,
+    "drapedlong": 0.1,
+    "drapedsidelong": 0.1,
+    "bun": 0.04,
+    "lowbun": 0.05,
+    "topknot": 0.03,
+    "sweptback": 0.01,
+    "sweptside": 0.02,
+    "curls": 0.05,
+    "afro": 0.03,
+    "buzz": 0.01,
+    "crop": 0.02,
+}
+HAIR_OF_MEN = {
+    "short01": 0.09,
+    "short02": 0.1,
+    "short04": 0.1,
+    "short03": 0.02,
+    "buzz": 0.1,
+    "crop": 0.1,
+    "curls": 0.07,
+    "afro": 0.04,
+    "sweptback": 0.1,
+    "sweptside": 0.11,
+    "drapedcurtains": 0.06,
+    "drapedlong": 0.03,
+    "drapedsidelong": 0.02,
+    "long01": 0.02,
+    "lowbun": 0.02,
+    "topknot": 0.02,
+}
+_COILED = frozenset({"buzz", "curls", "afro"})
 
 
 def pick(rng: np.random.Generator, names: list[str], what: str) -> str:
@@ -29,7 +75,7 @@ def pick(rng: np.random.Generator, names: list[str], what: str) -> str:
 def choose_skin(assets: AssetFolder, subject: Subject, rng: np.random.Generator) -> None:
     means = sum(w * TONE_OF_ANCESTRY[a][0] for a, w in subject.shape.ancestry.items())
     spread = sum(w * TONE_OF_ANCESTRY[a][1] for a, w in subject.shape.ancestry.items())
-    subject.tone = float(np.clip(means + spread * rng.standard_normal(), 0, 1))
+    subject.tone = float(np.clip(means + 1.5 * spread * rng.standard_normal(), 0, 1))
     dark = "darkskinned" if subject.tone > 0.6 else "lightskinned"
     gender = "_male" if subject.is_man else "_female"
     age = subject.shape.age
@@ -47,38 +93,30 @@ def choose_skin(assets: AssetFolder, subject: Subject, rng: np.random.Generator)
 
 
 def choose_hair(assets: AssetFolder, subject: Subject, rng: np.random.Generator) -> None:
-    usable, borrowed = [], []
+    usable = {*SHELL_STYLES, *CURL_STYLES, *DRAPE_STYLES, *COMBED_STYLES}
     for name, path in assets.proxies("hair").items():
         proxy = read_proxy(path)
         if proxy.tags & _PAINTABLE or diffuse_texture(proxy.material) is not None:
-            own = ("male" if subject.is_man else "female") in proxy.tags
-            # Some women wear their hair short, a few men wear it long.
-            if own:
-                usable.append(name)
-            elif "short" in proxy.tags if not subject.is_man else "bob" not in proxy.tags:
-                borrowed.append(name)
-    if subject.is_man:
-        shells = {"buzz": 0.16, "crop": 0.14, "curls": 0.07, "afro": 0.03}
-    else:
-        shells = {"buzz": 0.02, "crop": 0.04, "curls": 0.08, "afro": 0.04}
+            usable.add(name)
     coiled = subject.shape.ancestry.get("african", 0.0)
-    shares = [share * (1 + 2.5 * coiled * (name != "crop")) for name, share in shells.items()]
-    drawn = float(rng.random())
-    often = rng.random() > (0.08 if subject.is_man else 0.16)
-    subject.hair = pick(rng, sorted(usable if often or not borrowed else borrowed), "hair")
-    for name, end in zip(shells, np.cumsum(shares), strict=True):
-        if drawn < end:
-            subject.hair = name
-            break
+    shares = {}
+    for name, share in (HAIR_OF_MEN if subject.is_man else HAIR_OF_WOMEN).items():
+        if name in usable:
+            shares[name] = share * (1 + 2.5 * coiled if name in _COILED else 1 - 0.45 * coiled)
+    share = np.array(list(shares.values()))
+    subject.hair = list(shares)[int(rng.choice(len(shares), p=share / share.sum()))]
     subject.hair_mirrored = bool(rng.random() < 0.5)
     length, wave, volume, receding = rng.random(4)
-    subject.hair_length = float(0.8 + 0.6 * length)
+    subject.hair_length = float(0.7 + 0.75 * length)
     subject.hair_wave = float(max(0.0, 1.7 * wave - 0.7))
     # Lift opens holes where hair is tied.
-    tied = subject.hair.startswith(("braid", "ponytail"))
+    tied = subject.hair.startswith(("braid", "ponytail", "drapedcurtains"))
     subject.hair_volume = float((0.2 if tied else 0.9) * volume**1.5)
     if subject.is_man:
-        subject.receding = float(receding**2 * np.interp(subject.shape.age, [25, 65], [0.03, 0.14]))
+        age = subject.shape.age
+        subject.receding = float(receding**2 * np.interp(age, [20, 60], [0.05, 0.19]))
+        if subject.hair in ("buzz", "crop") and rng.random() < np.interp(age, [28, 60], [0, 0.45]):
+            subject.receding = float(0.2 + 0.14 * rng.random())  # a wreath
     fair = subject.shape.ancestry.get("caucasian", 0.0) ** 2
     if rng.random() < fair:
         names = list(HAIR_COLOURS)
@@ -159,9 +197,9 @@ def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> fl
 
 
 def choose_hat(subject: Subject, rng: np.random.Generator) -> None:
-    """About one in seven people wears a hat; it hides what hair cannot go under it."""
+    """About one in eight people wears a hat; it hides what hair cannot go under it."""
     wears, style, colour, trim, hair = rng.random(5)
-    if wears > 0.15:
+    if wears > 0.125:
         return
     names = ("beanie", "cap", "bucket", "sunhat", "fedora", "headband")
     man = (0.32, 0.36, 0.1, 0.0, 0.16, 0.06)
@@ -178,6 +216,8 @@ def choose_hat(subject: Subject, rng: np.random.Generator) -> None:
     subject.hat_trim = bands[int(trim * len(bands))]
     if subject.hair in ("afro", "curls"):
         subject.hair = "buzz" if hair < 0.5 else "crop"
+    if subject.hair in ("topknot", "bun"):
+        subject.hair = "lowbun"
 
 
 def choose_details(subject: Subject, rng: np.random.Generator) -> None:

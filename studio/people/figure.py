@@ -25,6 +25,7 @@ from studio.hair.cards import (
     soften_hairline,
     style_cards,
 )
+from studio.hair.combed import COMBED_STYLES, DRAPE_STYLES, CombedStyle, combed_parts, drape_parts
 from studio.hair.crop import crop
 from studio.hair.curls import CURL_STYLES, CurlStyle, curl_parts
 from studio.hair.shells import BEARD_STYLES, SHELL_STYLES, hairline, shell_parts
@@ -171,8 +172,25 @@ def _hair(
     ears = bust(assets).ears
     if subject.hair == "bald":
         return []
-    style = SHELL_STYLES.get(subject.hair) or CURL_STYLES.get(subject.hair)
-    if style is not None:
+    grown = {**SHELL_STYLES, **CURL_STYLES, **COMBED_STYLES}
+    if subject.hair in DRAPE_STYLES:
+        out = drape_parts(
+            skin,
+            cover_of(skin, ears, clothes),
+            DRAPE_STYLES[subject.hair],
+            subject.hair_length,
+            subject.hair_mirrored,
+            colour,
+            numpy_generator(subject.seed, "hair", subject.index),
+            size // 2,
+        )
+        line = hairline(skin.positions)
+        for part in out:
+            part.positions = style_cards(part.positions, replace(subject, hair_length=1.0), 0.0)
+            part.positions = lift_off(part.positions, *cover_of(skin, ears, clothes))
+        under = np.concatenate([opaque_samples(part) for part in out])
+    elif subject.hair in grown:
+        style = grown[subject.hair]
         height = hairline(skin.positions, subject.receding)
         region = np.clip(0.5 + height / 0.09, 0, 1)
         region[np.isin(skin.source, ears)] = 0.0
@@ -184,6 +202,10 @@ def _hair(
         if isinstance(style, CurlStyle):
             rise = rise * (0.6 + 0.4 * subject.hair_length)
             out = curl_parts(skin, region, rise, style, colour, rng, min(size, 1024))
+        elif isinstance(style, CombedStyle):
+            rise = np.clip(height / 0.12, 0, 1)
+            mirrored = subject.hair_mirrored
+            out = combed_parts(skin, region, rise, style, mirrored, colour, rng, size // 2)
         else:
             out = shell_parts(skin, region, rise, style, colour, rng, min(size, 1024))
         under = skin.positions[region > 0.5]

@@ -104,7 +104,7 @@ def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
         age=_age(rng),
         gender=float(np.clip(0.06 + 0.88 * (index % 2) + 0.05 * rng.standard_normal(), 0, 1)),
         ancestry=_ancestry(rng),
-        weight=float(np.clip(0.5 + 0.17 * rng.standard_normal(), 0.1, 0.95)),
+        weight=float(np.clip(0.5 + 0.22 * rng.standard_normal(), 0.08, 1)),
         muscle=float(np.clip(0.5 + 0.15 * rng.standard_normal(), 0.1, 0.9)),
     )
     shape.face = _face(assets, shape, rng)
@@ -134,17 +134,17 @@ def _brows(assets: AssetFolder, subject: Subject) -> list[str]:
 
 def _age(rng: np.random.Generator) -> float:
     group = rng.random()
-    if group < 0.1:
-        return float(rng.uniform(6, 13))
-    if group < 0.14:
+    if group < 0.11:
+        return float(rng.uniform(5, 13))
+    if group < 0.18:
         return float(rng.uniform(13, 18))
-    if group < 0.8:
+    if group < 0.68:
         return float(rng.uniform(18, 50))
-    return float(rng.uniform(50, 82))
+    return float(rng.uniform(50, 85))
 
 
 def _ancestry(rng: np.random.Generator) -> dict[str, float]:
-    weights = rng.dirichlet([0.35, 0.35, 0.35])
+    weights = rng.dirichlet([0.5, 0.45, 0.5])
     return dict(zip(ANCESTRIES, map(float, weights), strict=True))
 
 

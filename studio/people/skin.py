@@ -76,7 +76,7 @@ def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: 
     bare = np.clip((line + 0.26) / 0.1, 0, 1) * np.clip((0.26 - part.positions[:, 2]) / 0.1, 0, 1)
     bare[np.isin(part.source, ears)] = 0.0
     lay(part, srgb_to_linear(skin_tone(subject.tone)), 0.85 * bare)
-    distance, _ = cKDTree(hair_points).query(part.positions)
+    distance, _ = cKDTree(hair_points).query(part.positions, distance_upper_bound=0.08)
     above = np.clip(hairline(part.positions, subject.receding) / 0.1 + 0.5, 0, 1)
     cover = np.clip(1.4 - distance / 0.05, 0, 1) * above * 0.9
     cover[np.isin(part.source, ears)] = 0.0

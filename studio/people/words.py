@@ -16,6 +16,16 @@ _HAIR = {
     "bob": "bobbed",
     "ponytail": "ponytailed",
     "braid": "braided",
+    "drapedbob": "centre-parted bobbed",
+    "drapedsidebob": "side-parted bobbed",
+    "drapedlong": "centre-parted long",
+    "drapedsidelong": "side-parted long",
+    "drapedcurtains": "curtained",
+    "sweptback": "swept-back",
+    "sweptside": "side-swept",
+    "topknot": "top-knotted",
+    "bun": "tied-up",
+    "lowbun": "low-bunned",
 }
 _CUTS = {
     "crew": "T-shirt",
@@ -84,8 +94,10 @@ def hair_words(subject: Subject) -> str:
     """E.g. "long red", "bald"."""
     if subject.hair == "bald":
         return "bald"
+    if subject.receding > 0.2:
+        return f"balding {subject.hair_name}"
     style = _HAIR.get(subject.hair.rstrip("0123456789").lower(), subject.hair)
-    if style in ("long", "bobbed", "ponytailed") and subject.hair_wave > 0.35:
+    if style.endswith(("long", "bobbed", "ponytailed")) and subject.hair_wave > 0.35:
         style = f"{style} wavy"
     return f"{style} {subject.hair_name}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -28,6 +29,8 @@ from studio.people.words import labels, sentence
 from studio.sets.render_subject import CONVENTION, PreparedSubject, prepare, render_views
 
 SUBJECT_FILE = "subject.json"
+POPULATION = 2  # counts changes of what subjects a seed gives
+_LIST_EVERY = 60.0  # seconds between two lists of the finished subjects
 
 
 @dataclass
@@ -48,8 +51,12 @@ class StudioRenderConfig:
     """Samples a side of every pixel, at most 8."""
     seed: int = 0
     """Same seed, same pictures."""
-    test_subjects: int = 2
-    """How many subjects, the last ones, are held out as test identities."""
+    test_subjects: int | None = None
+    """How many subjects, the first ones, are held out as test identities; they stay the same when
+    the set grows. Default: one in sixteen, at least 1, at most 64; none of one subject."""
+    validation_subjects: int | None = None
+    """How many subjects, those after the test identities, are held out for validation. Default:
+    half as many as for testing, none of fewer than 20 subjects."""
     test_view_every: int = 6
     """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
     variants: int = 1
@@ -119,8 +126,8 @@ def render_set(config: StudioRenderConfig) -> None:
     """Renders the subjects of `config` that are not there yet; then writes dataset.json.
 
     Every subject (and variant) gets a folder with its pictures, camera files and subject.json (its
-    parameters, written last: a folder that has it is finished). dataset.json appears when all are
-    there.
+    parameters, written last: a folder that has it is finished). dataset.json lists the finished
+    ones; it is written anew every minute, so that a set can be used while it grows.
 
     Raises:
         UserError: bad configuration, assets or output folder.
@@ -147,6 +154,8 @@ def _render_all(
     mine = [(i, v) for i in range(first, config.n_subjects, step) for v in range(config.variants)]
     to_do = [pair for pair in mine if not _finished(root, config, *pair)]
     done = len(mine) - len(to_do)
+    listing = _Listing(root, config)
+    listing.write()
     bar = progress(total=len(mine), initial=done, desc="studio render", unit="subject")
     try:
         # The next subject is prepared while the views of one are drawn.
@@ -157,13 +166,31 @@ def _render_all(
                     coming.append(background.submit(_prepare, assets, config, *ahead))
                 _render(coming.popleft().result(), config, *pair)
                 bar.update()
+                listing.write_now_and_then()
     except OSError as error:
         raise UserError(f"cannot write to output_dir {root}: {error}") from error
     finally:
         bar.close()
-    everyone = [(i, v) for i in range(config.n_subjects) for v in range(config.variants)]
-    if all(_finished(root, config, *pair) for pair in everyone):
-        _describe(root, config)
+    listing.write()
+
+
+def held_out(config: StudioRenderConfig) -> tuple[int, int]:
+    """How many subjects are test and validation identities.
+
+    Raises:
+        UserError: no subject would be left for training.
+    """
+    n, test, validation = config.n_subjects, config.test_subjects, config.validation_subjects
+    if test is None:
+        test = min(max(1, n // 16), 64) if n > 1 else 0
+    if validation is None:
+        validation = test // 2 if n >= 20 else 0
+    if test < 0 or validation < 0 or test + validation >= n:
+        raise UserError(
+            f"test_subjects {test} and validation_subjects {validation} must leave at least one of "
+            f"n_subjects {n} for training"
+        )
+    return test, validation
 
 
 def _check(config: StudioRenderConfig) -> None:
@@ -174,10 +201,7 @@ def _check(config: StudioRenderConfig) -> None:
         raise UserError(
             f"supersampling is {config.supersampling}; at most {MOST_SAMPLES} is possible"
         )
-    if not 0 <= config.test_subjects < config.n_subjects:
-        raise UserError(
-            f"test_subjects is {config.test_subjects}; it must be from 0 to n_subjects - 1"
-        )
+    held_out(config)
     if not -85 <= config.low_elevation <= config.high_elevation <= 85:
         raise UserError("elevations must satisfy -85 <= low_elevation <= high_elevation <= 85")
 
@@ -185,7 +209,7 @@ def _check(config: StudioRenderConfig) -> None:
 def _made_with(config: StudioRenderConfig) -> dict[str, Any]:
     """The settings that decide a subject's pictures."""
     keys = ("seed", "n_views", "size", "supersampling", "low_elevation", "high_elevation")
-    made = {key: getattr(config, key) for key in keys}
+    made = {"population": POPULATION, **{key: getattr(config, key) for key in keys}}
     if config.maps:
         made["maps"] = sorted(config.maps)
     return made
@@ -255,17 +279,50 @@ def _render(
     )
 
 
-def _describe(root: Path, config: StudioRenderConfig) -> None:
-    n_train = config.n_subjects - config.test_subjects
+class _Listing:
+    """Keeps dataset.json up to date: the finished subjects of all processes."""
+
+    def __init__(self, root: Path, config: StudioRenderConfig):
+        self.root, self.config = root, config
+        self.test, self.validation = held_out(config)
+        self.objects: dict[str, dict] = {}
+        self.written = 0.0
+
+    def write_now_and_then(self) -> None:
+        if time.monotonic() - self.written > _LIST_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write dataset.json, if any subject is finished."""
+        config = self.config
+        identities: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+        for index in range(config.n_subjects):
+            for variant in range(config.variants):
+                name = subject_name(index, variant)
+                if name not in self.objects:
+                    if not _finished(self.root, config, index, variant):
+                        continue
+                    attributes = read_described(
+                        SubjectRecord, self.root / name / SUBJECT_FILE
+                    ).attributes
+                    seed = [config.seed, index, variant]
+                    self.objects[name] = {"seed": seed, "attributes": attributes}
+                identities[self._split(index)].append(name)
+        if self.objects:
+            _describe(self.root, config, identities, dict(sorted(self.objects.items())))
+        self.written = time.monotonic()
+
+    def _split(self, index: int) -> str:
+        if index < self.test:
+            return "test"
+        return "validation" if index < self.test + self.validation else "train"
+
+
+def _describe(
+    root: Path, config: StudioRenderConfig, identities: dict[str, list[str]], objects: dict
+) -> None:
     every = config.test_view_every
     test = [v for v in range(config.n_views) if every and v and v % every == every - 1]
-    objects, identities = {}, {"train": [], "validation": [], "test": []}
-    for index in range(config.n_subjects):
-        for variant in range(config.variants):
-            name = subject_name(index, variant)
-            attributes = read_described(SubjectRecord, root / name / SUBJECT_FILE).attributes
-            objects[name] = {"seed": [config.seed, index, variant], "attributes": attributes}
-            identities["train" if index < n_train else "test"].append(name)
     write_description(
         root,
         named_convention(CONVENTION),
@@ -280,6 +337,7 @@ def _describe(root: Path, config: StudioRenderConfig) -> None:
             "generator": "triavatar studio",
             "code_version": VERSION,
             "assets": "MakeHuman community assets, CC0 1.0",
+            "n_subjects": config.n_subjects,
             **_made_with(config),
         },
         license="CC0-1.0",

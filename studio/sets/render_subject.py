@@ -30,7 +30,7 @@ def prepare(assets: AssetFolder, subject: Subject, pose: Pose, size: int) -> Pre
     """Builds the scene of `subject` for pictures of `size` pixels a side."""
     from studio.people.figure import build_scene
 
-    texture_size = 1024 if size <= 256 else 2048
+    texture_size = 512 if size <= 128 else 1024 if size <= 256 else 2048
     return PreparedSubject(subject, pose, build_scene(assets, subject, texture_size, pose))
 
 

@@ -17,6 +17,7 @@ from studio.hair.cards import (
     style_cards,
     tint_strands,
 )
+from studio.hair.combed import COMBED_STYLES, DRAPE_STYLES, combed_parts, drape_parts
 from studio.hair.crop import clip_at
 from studio.hair.curls import CURL_STYLES, curl_parts
 from studio.hair.shells import hairline
@@ -282,3 +283,48 @@ def test_dressed_and_hatted_subjects_are_whole(assets, garment):
     for part in parts:
         assert np.isfinite(part.positions).all() and np.abs(part.positions).max() < 1.0
         assert np.isfinite(part.light).all() and part.fade.max() <= 1 + 1e-9
+
+
+def test_a_wreath_leaves_the_crown_bare():
+    places = np.array([[0.0, 0.32, 0.47], [0.0, 0.66, -0.1], [0.3, 0.3, -0.1], [0.0, 0.1, -0.5]])
+    full, bald = hairline(places, 0.1), hairline(places, 0.28)
+    assert full[1] > 0.1 and bald[1] < 0  # crown
+    assert bald[2] > 0 and bald[3] > 0  # above the ear, nape
+
+
+@pytest.mark.parametrize("name", DRAPE_STYLES)
+def test_parted_hair_lies_outside_the_head_and_as_long_as_asked(skull, name):
+    style = DRAPE_STYLES[name]
+    cover = (skull.positions, skull.normals)
+
+    def draped(length):
+        rng = np.random.default_rng(0)
+        return drape_parts(skull, cover, style, length, False, np.full(3, 0.1), rng, 64)
+
+    left, right = draped(1.0)
+    assert left.positions[:, 0].mean() < 0 < right.positions[:, 0].mean()
+    points = np.concatenate([left.positions, right.positions])
+    inside = np.linalg.norm((points - [0.0, 0.2, -0.05]) / [0.42, 0.5, 0.52], axis=1)
+    assert inside.min() > 0.99
+    face = (np.abs(points[:, 0]) < 0.15) & (points[:, 1] < 0.25) & (points[:, 2] > 0)
+    assert not face.any()
+    longer = np.concatenate([part.positions for part in draped(1.4)])
+    assert points[:, 1].min() - longer[:, 1].min() == pytest.approx(0.4 * style.length, rel=0.3)
+
+
+@pytest.mark.parametrize("name", COMBED_STYLES)
+def test_combed_hair_covers_its_region_and_carries_its_bun(skull, name):
+    style = COMBED_STYLES[name]
+    up = np.clip(0.5 + 4 * (skull.positions[:, 1] - 0.2), 0, 1)
+    rng = np.random.default_rng(0)
+    parts = combed_parts(skull, up, np.ones_like(up), style, False, np.full(3, 0.1), rng, 64)
+    assert len(parts) == (2 if style.bun else 1)
+    sheet = parts[0]
+    assert (sheet.positions[:, 1] > 0).all() and sheet.fade.max() == 1
+    towards = np.array(style.towards) / np.linalg.norm(style.towards)
+    ends = sheet.uv[:, 1].argmin()  # the texture's v is the angle from where strands run to
+    aim = sheet.positions - [0.0, 0.2, -0.05]
+    assert (aim @ towards / np.linalg.norm(aim, axis=1)).argmax() == ends or style.bun == 0
+    if style.bun:
+        middle = parts[1].positions.mean(0) - [0.0, 0.2, -0.05]
+        assert middle @ towards / np.linalg.norm(middle) > 0.97

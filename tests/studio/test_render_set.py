@@ -8,7 +8,8 @@ import pytest
 
 from captures.multiview import MultiViewSet
 from runtime.errors import UserError
-from studio.sets.render_set import StudioRenderConfig, parse_shard, render_set
+from studio.hair.combed import DRAPE_STYLES
+from studio.sets.render_set import StudioRenderConfig, held_out, parse_shard, render_set
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
 
@@ -59,6 +60,8 @@ def test_shard_comes_from_the_launcher(monkeypatch, variables, expected):
         {"n_views": 0},
         {"size": 0},
         {"test_subjects": 64},
+        {"validation_subjects": 63, "test_subjects": 1},
+        {"test_subjects": -1},
         {"low_elevation": 70.0},
         {"supersampling": 9},
     ],
@@ -68,6 +71,13 @@ def test_impossible_settings_are_refused_before_anything_is_read(tmp_path, chang
     with pytest.raises(UserError, match=next(iter(change))):
         render_set(config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "n, expected", [(1, (0, 0)), (2, (1, 0)), (10, (1, 0)), (40, (2, 1)), (2000, (64, 32))]
+)
+def test_any_number_of_people_can_be_divided(n, expected):
+    assert held_out(StudioRenderConfig(n_subjects=n)) == expected
 
 
 def test_example_set_is_whole_and_framed():
@@ -108,6 +118,42 @@ def test_same_seed_same_bytes_whatever_shard_threads_or_interruption(assets, tmp
     assert untouched.stat().st_mtime_ns == before
     with pytest.raises(UserError, match="begun with size = 32, now it is 48"):
         render_set(StudioRenderConfig(output_dir=other, **{**common, "size": 48}))
+
+
+@pytest.mark.assets
+def test_a_set_can_be_used_while_it_grows_and_keeps_its_test_identities(assets, tmp_path):
+    pytest.importorskip("numba", reason="the rasteriser needs numba")
+    common = {"assets": assets, "n_views": 2, "size": 16, "supersampling": 1}
+    common |= {"output_dir": tmp_path, "test_subjects": 1, "validation_subjects": 1}
+    render_set(StudioRenderConfig(n_subjects=4, shard="0/2", **common))
+    partial = MultiViewSet(tmp_path)
+    assert partial.split("test") == ["subject_000000"]
+    assert partial.split("train") == ["subject_000002"] and not partial.split("validation")
+    render_set(StudioRenderConfig(n_subjects=3, **common))
+    grown = MultiViewSet(tmp_path)
+    assert grown.split("test") == ["subject_000000"]
+    assert grown.split("validation") == ["subject_000001"]
+    assert grown.split("train") == ["subject_000002"]
+    assert grown.attributes("subject_000001")["labels"]
+
+
+@pytest.mark.assets
+def test_the_population_is_varied(assets):
+    from studio.assets import AssetFolder
+    from studio.sampling import sample_subject
+
+    folder = AssetFolder(assets)
+    people = [sample_subject(folder, 8, i) for i in range(300)]
+    styles = [p.hair for p in people if not p.is_man]
+    short = {"buzz", "crop", "short01", "short02", "short03", "short04"}
+    assert sum(style in short for style in styles) < 0.2 * len(styles)
+    assert sum(style in DRAPE_STYLES for style in styles) > 0.2 * len(styles)
+    assert len({p.hair for p in people}) > 15
+    ages = np.array([p.shape.age for p in people])
+    assert (ages < 13).mean() > 0.05 and (ages > 60).mean() > 0.1
+    tones = np.array([p.tone for p in people])
+    assert min(np.histogram(tones, [0, 0.25, 0.5, 0.75, 1.01])[0]) > 15
+    assert any(p.receding > 0.2 for p in people)
 
 
 @pytest.mark.assets

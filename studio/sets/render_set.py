@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from captures.conventions import named_convention
-from captures.description import read_description, write_description
-from runtime.described import Described, read_described
 from runtime.errors import UserError
 from runtime.files import remove_stale, write_json
-from runtime.ownership import RECORD, begin, one_writer
+from runtime.ownership import one_writer
 from runtime.progress import progress
 from runtime.seeds import numpy_generator
-from runtime.version import VERSION
 from studio.assets import AssetFolder
 from studio.drawing.raster import MOST_SAMPLES
 from studio.looks.pose import Pose, sample_pose
 from studio.people.random_subject import sample_subject
 from studio.people.subject import rounded
 from studio.people.words import labels, sentence
-from studio.sets.render_subject import CONVENTION, PreparedSubject, prepare, render_views
-
-SUBJECT_FILE = "subject.json"
-POPULATION = 2  # counts changes of what subjects a seed gives
-_LIST_EVERY = 60.0  # seconds between two lists of the finished subjects
+from studio.sets.records import (
+    SUBJECT_FILE,
+    Listing,
+    begin_set,
+    finished,
+    held_out,
+    made_with,
+    subject_name,
+)
+from studio.sets.render_subject import PreparedSubject, prepare, render_views
 
 
 @dataclass
@@ -117,11 +117,6 @@ def n_threads(asked: int) -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def subject_name(index: int, variant: int = 0) -> str:
-    """Folder of a subject; variants after the first get a suffix."""
-    return f"subject_{index:06d}" + (f"_v{variant:02d}" if variant else "")
-
-
 def render_set(config: StudioRenderConfig) -> None:
     """Renders the subjects of `config` that are not there yet; then writes dataset.json.
 
@@ -148,13 +143,13 @@ def render_set(config: StudioRenderConfig) -> None:
 def _render_all(
     root: Path, config: StudioRenderConfig, assets: AssetFolder, first: int, step: int
 ) -> None:
-    _begin(root, config)
+    begin_set(root, config)
     if step == 1:
         remove_stale(root)
     mine = [(i, v) for i in range(first, config.n_subjects, step) for v in range(config.variants)]
-    to_do = [pair for pair in mine if not _finished(root, config, *pair)]
+    to_do = [pair for pair in mine if not finished(root, config, *pair)]
     done = len(mine) - len(to_do)
-    listing = _Listing(root, config)
+    listing = Listing(root, config)
     listing.write()
     bar = progress(total=len(mine), initial=done, desc="studio render", unit="subject")
     try:
@@ -174,25 +169,6 @@ def _render_all(
     listing.write()
 
 
-def held_out(config: StudioRenderConfig) -> tuple[int, int]:
-    """How many subjects are test and validation identities.
-
-    Raises:
-        UserError: no subject would be left for training.
-    """
-    n, test, validation = config.n_subjects, config.test_subjects, config.validation_subjects
-    if test is None:
-        test = min(max(1, n // 16), 64) if n > 1 else 0
-    if validation is None:
-        validation = test // 2 if n >= 20 else 0
-    if test < 0 or validation < 0 or test + validation >= n:
-        raise UserError(
-            f"test_subjects {test} and validation_subjects {validation} must leave at least one of "
-            f"n_subjects {n} for training"
-        )
-    return test, validation
-
-
 def _check(config: StudioRenderConfig) -> None:
     for key in ("n_subjects", "n_views", "size", "supersampling", "variants"):
         if getattr(config, key) < 1:
@@ -204,44 +180,6 @@ def _check(config: StudioRenderConfig) -> None:
     held_out(config)
     if not -85 <= config.low_elevation <= config.high_elevation <= 85:
         raise UserError("elevations must satisfy -85 <= low_elevation <= high_elevation <= 85")
-
-
-def _made_with(config: StudioRenderConfig) -> dict[str, Any]:
-    """The settings that decide a subject's pictures."""
-    keys = ("seed", "n_views", "size", "supersampling", "low_elevation", "high_elevation")
-    made = {"population": POPULATION, **{key: getattr(config, key) for key in keys}}
-    if config.maps:
-        made["maps"] = sorted(config.maps)
-    return made
-
-
-class SubjectRecord(Described):
-    """``subject.json``."""
-
-    render: dict[str, Any]
-    attributes: dict[str, Any]
-
-
-def _begin(root: Path, config: StudioRenderConfig) -> None:
-    """Refuse to go on with another set; those made before folders had records are adopted."""
-    if not (root / RECORD).exists() and (root / "dataset.json").exists():
-        made = read_description(root / "dataset.json")[0].get("provenance")
-        now = _made_with(config)
-        if isinstance(made, dict) and {key: made.get(key) for key in now} == now:
-            return
-    begin(root, "studio render", _made_with(config))
-
-
-def _finished(root: Path, config: StudioRenderConfig, index: int, variant: int) -> bool:
-    path = root / subject_name(index, variant) / SUBJECT_FILE
-    if not path.exists():
-        return False
-    if read_described(SubjectRecord, path).render != _made_with(config):
-        raise UserError(
-            f"{path} was rendered with other settings or by another version; choose another "
-            "output_dir or delete it"
-        )
-    return True
 
 
 def _prepare(
@@ -273,72 +211,7 @@ def _render(
     write_json(
         folder / SUBJECT_FILE,
         {
-            "render": _made_with(config),
+            "render": made_with(config),
             "attributes": {**described, **subject.attributes(), "pose": rounded(asdict(pose))},
         },
-    )
-
-
-class _Listing:
-    """Keeps dataset.json up to date: the finished subjects of all processes."""
-
-    def __init__(self, root: Path, config: StudioRenderConfig):
-        self.root, self.config = root, config
-        self.test, self.validation = held_out(config)
-        self.objects: dict[str, dict] = {}
-        self.written = 0.0
-
-    def write_now_and_then(self) -> None:
-        if time.monotonic() - self.written > _LIST_EVERY:
-            self.write()
-
-    def write(self) -> None:
-        """Write dataset.json, if any subject is finished."""
-        config = self.config
-        identities: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-        for index in range(config.n_subjects):
-            for variant in range(config.variants):
-                name = subject_name(index, variant)
-                if name not in self.objects:
-                    if not _finished(self.root, config, index, variant):
-                        continue
-                    attributes = read_described(
-                        SubjectRecord, self.root / name / SUBJECT_FILE
-                    ).attributes
-                    seed = [config.seed, index, variant]
-                    self.objects[name] = {"seed": seed, "attributes": attributes}
-                identities[self._split(index)].append(name)
-        if self.objects:
-            _describe(self.root, config, identities, dict(sorted(self.objects.items())))
-        self.written = time.monotonic()
-
-    def _split(self, index: int) -> str:
-        if index < self.test:
-            return "test"
-        return "validation" if index < self.test + self.validation else "train"
-
-
-def _describe(
-    root: Path, config: StudioRenderConfig, identities: dict[str, list[str]], objects: dict
-) -> None:
-    every = config.test_view_every
-    test = [v for v in range(config.n_views) if every and v and v % every == every - 1]
-    write_description(
-        root,
-        named_convention(CONVENTION),
-        identities=identities,
-        views={
-            "train": [v for v in range(config.n_views) if v not in test],
-            "validation": [],
-            "test": test,
-        },
-        objects=objects,
-        provenance={
-            "generator": "triavatar studio",
-            "code_version": VERSION,
-            "assets": "MakeHuman community assets, CC0 1.0",
-            "n_subjects": config.n_subjects,
-            **_made_with(config),
-        },
-        license="CC0-1.0",
     )

@@ -9,7 +9,8 @@ import pytest
 from captures.multiview import MultiViewSet
 from runtime.errors import UserError
 from studio.hair.combed import DRAPE_STYLES
-from studio.sets.render_set import StudioRenderConfig, held_out, parse_shard, render_set
+from studio.sets.records import held_out
+from studio.sets.render_set import StudioRenderConfig, parse_shard, render_set
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
 
@@ -140,7 +141,7 @@ def test_a_set_can_be_used_while_it_grows_and_keeps_its_test_identities(assets, 
 @pytest.mark.assets
 def test_the_population_is_varied(assets):
     from studio.assets import AssetFolder
-    from studio.sampling import sample_subject
+    from studio.people.random_subject import sample_subject
 
     folder = AssetFolder(assets)
     people = [sample_subject(folder, 8, i) for i in range(300)]

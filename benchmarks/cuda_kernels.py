@@ -69,13 +69,14 @@ def shell_grid(cells: int = 128) -> OccupancyGrid:
     return grid
 
 
-def scene(rays: int):
-    """Planes, decoder, grid and rays from one side."""
+def scene(rays: int, size: int = 512):
+    """Planes of ``size``², decoder, grid and rays from one side."""
     generator = torch.Generator().manual_seed(0)
-    planes = (torch.randn(3, 32, 512, 512, generator=generator) * 0.2).clamp(-1, 1).to(DEVICE)
+    planes = (torch.randn(3, 32, size, size, generator=generator) * 0.2).clamp(-1, 1).to(DEVICE)
     torch.manual_seed(0)
     decoder = TriplaneDecoder().to(DEVICE)
-    side = torch.rand(rays, 2, generator=generator).sort(0).values * 1.3 - 0.65
+    # As in fitting, where a step's rays are drawn from all over the pictures.
+    side = torch.rand(rays, 2, generator=generator) * 1.3 - 0.65
     origins = torch.cat([side, torch.full((rays, 1), 3.0)], dim=1).to(DEVICE)
     directions = torch.tensor([0.0, 0.0, -1.0], device=DEVICE).expand(rays, 3).contiguous()
     return planes, decoder, shell_grid(), origins, directions
@@ -88,7 +89,7 @@ def kernel_times(rays: int) -> dict[str, float]:
     bits = pack_occupancy(grid.occupied)
     background = torch.ones(3, device=DEVICE)
     samples = march_packed(origins, directions, bits, 128)
-    given = along_rays(samples, origins, directions, None, 1)
+    given = along_rays(samples, origins, directions, None)
     density, color = evaluate_field(planes, decoder, given)
     out = {"samples": len(samples)}
     out["march"] = milliseconds(lambda: march_packed(origins, directions, bits, 128))

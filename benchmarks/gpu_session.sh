@@ -5,18 +5,20 @@
 #   sh benchmarks/gpu_session.sh [output folder]
 #
 # PYTHON names the interpreter that has PyTorch (python3). If packages are missing there, put their
-# wheels into a folder and name it in WHEELS; they are installed beside the source, nowhere else.
+# wheels into a folder and name it in WHEELS; they are unpacked into a temporary folder. Packages on
+# PYTHONPATH stay there.
 set -u
 cd "$(dirname "$0")/.."
 output=${1:-${OUT:-runs/gpu}}
 python=${PYTHON:-python3}
 mkdir -p "$output"
-PYTHONPATH=$PWD
+# What is on the path already may be packages that were brought along.
+PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 if [ -n "${WHEELS:-}" ]; then
-    "$python" -m pip install -q --no-index --no-deps --target "$output/packages" "$WHEELS"/*.whl ||
-        exit 1
-    PYTHONPATH=$PYTHONPATH:$PWD/$output/packages
-    case $output in /*) PYTHONPATH=$PWD:$output/packages ;; esac
+    packages=$(mktemp -d)
+    trap 'rm -rf "$packages"' EXIT
+    "$python" -m pip install -q --no-index --no-deps --target "$packages" "$WHEELS"/*.whl || exit 1
+    PYTHONPATH=$PYTHONPATH:$packages
 fi
 export PYTHONPATH
 TRIAVATAR_REQUIRE_CUDA=1

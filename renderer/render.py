@@ -199,7 +199,6 @@ def _render_on_gpu(
     from renderer.cuda import ops
 
     batch, rays = origins.shape[:2]
-    owner = torch.arange(batch, device=planes.device).repeat_interleave(rays)
     rendered = ops.render_rays(
         planes,
         decoder,
@@ -211,7 +210,6 @@ def _render_on_gpu(
         near=settings.near,
         stop=settings.stop,
         jitter=None if jitter is None else jitter.reshape(-1),
-        triplane=owner,
     )
     return rendered.reshape(batch, rays)
 

@@ -6,9 +6,9 @@ import functools
 
 import torch
 
-from renderer.cuda.build import target
-from renderer.cuda.driver import load_driver
-from renderer.cuda.toolkit import load_nvrtc
+from renderer.cuda.build import compile_source, target
+from renderer.cuda.driver import DriverModule, load_driver
+from renderer.cuda.toolkit import PACKAGES, Nvrtc, load_nvrtc
 from runtime.errors import UserError
 
 # Tensor cores, which the decoder's products run on, came with this one.
@@ -24,6 +24,30 @@ def capability_of(device: torch.device) -> int:
     """A card's compute capability as 70, 75, …"""
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def check_compiler(nvrtc: Nvrtc, capability: int, device: torch.device | None = None) -> None:
+    """Compile a small kernel, and run it where a device is given.
+
+    Raises:
+        UserError: if that fails; says why and what to install.
+    """
+    target(nvrtc, capability)
+    version = ".".join(map(str, nvrtc.version))
+    try:
+        image = compile_source(nvrtc, "probe.cu", {}, capability).image
+        if device is not None:
+            out = torch.zeros(32, dtype=torch.int32, device=device)
+            DriverModule(image, device).launch("probe", [1], 32, 0, [out])
+            if out.tolist() != list(range(1, 33)):
+                raise RuntimeError("a kernel gives wrong numbers")
+    except RuntimeError as error:
+        said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        package = PACKAGES[nvrtc.version[0]]
+        raise UserError(
+            f"the compiler {nvrtc.path} (CUDA {version}) makes no kernel that runs on this GPU: "
+            f"{said}; install another version of {package}, or update the driver"
+        ) from error
 
 
 def check_available(device: torch.device | str) -> None:
@@ -49,7 +73,7 @@ def check_available(device: torch.device | str) -> None:
             f"the kernels need a GPU with tensor cores (sm_{MIN_CAPABILITY} or newer), "
             f"and this one is sm_{capability}; use impl='torch'"
         )
-    target(load_nvrtc(toolkit_major()), capability)
+    check_compiler(load_nvrtc(toolkit_major()), capability, device)
 
 
 @functools.cache

@@ -15,8 +15,14 @@ from torch.autograd.function import once_differentiable
 
 from renderer.cuda.availability import capability_of
 from renderer.cuda.layout import DecoderShape, FieldLayout, choose_layout
-from renderer.cuda.marching import PackedSamples, ray_triplanes
-from renderer.cuda.modules import Module, check_tensor, load_module
+from renderer.cuda.marching import PackedSamples
+from renderer.cuda.modules import (
+    Module,
+    check_count,
+    check_tensor,
+    load_module,
+    refuse_nondeterminism,
+)
 from renderer.cuda.packing import pack_decoder
 from renderer.cuda.planes import texels
 from renderer.decoder import TriplaneDecoder
@@ -57,6 +63,9 @@ class FieldSamples:
         t: [S].
         triplane: of each ray, [R] int32.
         axes: [3, G]: coordinates of a lattice, whose points are the samples.
+
+    Raises:
+        ValueError: if there are too many for one call.
     """
 
     count: int
@@ -67,6 +76,9 @@ class FieldSamples:
     t: Tensor | None = None
     triplane: Tensor | None = None
     axes: Tensor | None = None
+
+    def __post_init__(self):
+        check_count(self.count)
 
     def structure(self) -> Source:
         """As the kernels read it; valid as long as this object."""
@@ -155,8 +167,6 @@ class _Field(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             for_packed = torch.zeros(call.shape.weights, device=device)
         _backward(call, weights, gradients, largest, for_planes, for_packed)
-        if for_packed is not None:
-            for_packed *= largest
         if ctx.needs_input_grad[2]:
             for_bias = gradients[:, 3].sum()[None]
         if for_planes is not None:
@@ -170,10 +180,11 @@ def _tiles(count: int, tile: int) -> int:
 
 
 def _head_gradients(density, color, grad_density, grad_color, call: _Call):
-    """Gradients before the outputs' nonlinearities, [S, 4], and their largest magnitude, [1]."""
+    """Gradients before the outputs' nonlinearities, [S, 4], and the largest magnitudes, [2]:
+    colour's and log density's."""
     count, device = call.samples.count, density.device
     gradients = torch.empty(count, 4, device=device)
-    largest = torch.zeros(1, device=device)
+    largest = torch.zeros(2, device=device)
     layout = layout_for(call.shape, device, backward=True)
     arguments = [density, color, grad_density, grad_color, gradients, largest, count]
     module = _module("field_backward.cu", layout, device)
@@ -210,7 +221,7 @@ def _backward(call: _Call, weights, gradients, largest, for_planes, for_packed) 
                 [slices, layout.strips],
                 256,
                 layout.gradient_bytes,
-                [inputs, layer_grads, kept, for_packed],
+                [inputs, layer_grads, largest, kept, for_packed],
             )
 
 
@@ -222,6 +233,8 @@ def evaluate_field(
     if planes.shape[-3] != shape.channels:
         raise ValueError(f"planes have {planes.shape[-3]} channels, the decoder {shape.channels}")
     packed, bias = packed_decoder(decoder)
+    if torch.is_grad_enabled() and (planes.requires_grad or packed.requires_grad):
+        refuse_nondeterminism()
     return _Field.apply(planes, packed, bias, _Call(samples, texels(planes), shape))
 
 
@@ -269,9 +282,9 @@ def packed_decoder(decoder: TriplaneDecoder) -> tuple[Tensor, Tensor]:
 
 
 def along_rays(
-    samples: PackedSamples, origins: Tensor, directions: Tensor, triplane: Tensor | None, batch: int
+    samples: PackedSamples, origins: Tensor, directions: Tensor, triplane: Tensor | None
 ) -> FieldSamples:
-    """Packed samples of rays [R, 3] as the field takes them."""
+    """Packed samples of rays [R, 3] as the field takes them; ``triplane`` as when marching."""
     rays, device = samples.rays, samples.t.device
     return FieldSamples(
         len(samples),
@@ -279,5 +292,5 @@ def along_rays(
         directions=check_tensor("directions", directions, (rays, 3), device),
         ray=samples.ray,
         t=samples.t,
-        triplane=ray_triplanes(triplane, rays, batch),
+        triplane=triplane,
     )

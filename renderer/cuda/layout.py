@@ -137,7 +137,7 @@ class FieldLayout:
     @property
     def backward_bytes(self) -> int:
         """Dynamic shared memory of the backward kernel."""
-        return self._points_end + 2 * self.tile * (HEAD + _SKEW) + 4 * self.tile
+        return self._points_end + 2 * self.tile * (HEAD + _SKEW)
 
     @property
     def gradient_bytes(self) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from renderer.cuda.modules import check_tensor, load_module
+from renderer.cuda.modules import check_count, check_tensor, load_module
 from renderer.samples import Samples, step_length
 
 _BLOCK = 128
@@ -116,7 +116,7 @@ def march_packed(
         steps: samples along the box's diagonal.
         near: no sample lies closer to the origin, world units.
         jitter: u of each ray in [0, 1), [R]; 0.5 without.
-        triplane: which triplane each ray looks at, [R]; the first without.
+        triplane: which triplane each ray looks at, [R] int32 in [0, B); the first without.
 
     Returns:
         Packed samples; not differentiable. Waits for the GPU once, to learn their number.
@@ -127,13 +127,16 @@ def march_packed(
     directions = check_tensor("directions", directions, (rays, 3), device)
     if jitter is not None:
         jitter = check_tensor("jitter", jitter, (rays,), device)
-    index = ray_triplanes(triplane, rays, bits.shape[0])
+    if triplane is None and bits.shape[0] > 1:
+        raise ValueError(f"{bits.shape[0]} triplanes: say which one each ray looks at")
+    if triplane is not None and (triplane.shape != (rays,) or triplane.dtype != torch.int32):
+        raise ValueError(f"triplane must be int32 [R={rays}], got {list(triplane.shape)}")
     step = step_length(steps)
     given = Rays(
         origins.data_ptr(),
         directions.data_ptr(),
         jitter.data_ptr() if jitter is not None else None,
-        index.data_ptr() if index is not None else None,
+        None if triplane is None else triplane.data_ptr(),
         rays,
     )
     tiny = torch.finfo(torch.float32).tiny ** 0.5
@@ -153,21 +156,9 @@ def scan(counts: Tensor) -> tuple[Tensor, int]:
     """Counts [R] to offsets [R + 1] and the total.
 
     Raises:
-        ValueError: if the kernels' 32-bit indices cannot count them.
+        ValueError: if there are too many for one call.
     """
     sums = counts.cumsum(0, dtype=torch.int64)
     total = int(sums[-1]) if counts.numel() else 0
-    if total >= 2**29:  # colours have three values each
-        raise ValueError(f"{total} samples in one call; render fewer rays at a time")
+    check_count(total)
     return torch.cat([sums.new_zeros(1), sums]).int(), total
-
-
-def ray_triplanes(triplane: Tensor | None, rays: int, triplanes: int) -> Tensor | None:
-    """The triplane of each ray as contiguous int32, or None for a single triplane."""
-    if triplane is None:
-        if triplanes > 1:
-            raise ValueError(f"{triplanes} triplanes: say which one each ray looks at")
-        return None
-    if triplane.shape != (rays,):
-        raise ValueError(f"triplane must be [R={rays}], got {list(triplane.shape)}")
-    return triplane.to(torch.int32).contiguous()

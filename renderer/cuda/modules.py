@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -66,6 +67,49 @@ def load_module(name: str, macros: dict[str, int], device: torch.device) -> Modu
             raise UserError(reason)
         _loaded[key] = LOADERS[device.type](name, macros, device)
     return _loaded[key]
+
+
+def check_count(samples: int) -> None:
+    """Refuse more samples than the kernels' 32-bit indices reach.
+
+    Raises:
+        ValueError: says how many there are.
+    """
+    if samples >= 2**29:  # colours have three values each, gradients four
+        raise ValueError(f"{samples} samples in one call; render fewer rays at a time")
+
+
+def check_indices(name: str, index: torch.Tensor, bound: int) -> None:
+    """Refuse indices outside [0, bound).
+
+    On a GPU this is an assertion of the device, as with PyTorch's own indexing: nothing waits.
+
+    Raises:
+        RuntimeError: names the indices.
+    """
+    if index.numel():
+        inside = ((index >= 0) & (index < bound)).all()
+        torch._assert_async(inside, f"{name} has an index outside [0, {bound})")
+
+
+def refuse_nondeterminism() -> None:
+    """Respect ``torch.use_deterministic_algorithms``.
+
+    Gradients are summed in the order in which a GPU's blocks finish, so their last bits differ from
+    run to run.
+
+    Raises:
+        UserError: if only deterministic algorithms are allowed.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    message = (
+        "the gradients of the CUDA kernels are not deterministic, but "
+        "torch.use_deterministic_algorithms is on: turn it off, or on with warn_only=True"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise UserError(message)
+    warnings.warn(message, stacklevel=2)
 
 
 def check_tensor(

@@ -15,7 +15,7 @@ from torch import Tensor
 from renderer.cuda.compositing import composite_packed, visible_samples
 from renderer.cuda.field import FieldSamples, along_rays, evaluate_density, evaluate_field
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
-from renderer.cuda.modules import check_tensor
+from renderer.cuda.modules import check_count, check_indices, check_tensor
 from renderer.decoder import TriplaneDecoder
 from renderer.samples import Rendered, Samples
 from renderer.triplane import check_planes
@@ -51,8 +51,10 @@ def query_field(
     check_planes(planes, batched=False)
     _refuse_gradient(points=points, directions=directions)
     device, count = planes.device, points.shape[0]
+    check_count(count)
     if ray.shape != (count,):
         raise ValueError(f"ray must be [S={count}], got {list(ray.shape)}")
+    check_indices("ray", ray, directions.shape[0])
     samples = FieldSamples(
         count,
         points=check_tensor("points", points, (count, 3), device),
@@ -70,6 +72,7 @@ def query_density(planes: Tensor, decoder: TriplaneDecoder, points: Tensor) -> T
     check_planes(planes, batched=False)
     _refuse_gradient(points=points)
     device, count = planes.device, points.shape[0]
+    check_count(count)
     points = check_tensor("points", points, (count, 3), device)
     wanted = [planes, *decoder.parameters()]
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in wanted)):
@@ -124,7 +127,6 @@ def render_rays(
     near: float = 0.2,
     stop: float = 1e-4,
     jitter: Tensor | None = None,
-    triplane: Tensor | None = None,
 ) -> Rendered:
     """Render rays: march, drop what light does not reach, evaluate the field, composite.
 
@@ -132,22 +134,26 @@ def render_rays(
     removes them before the field is evaluated in full.
 
     Args:
-        planes: [3, C, H, W], or [B, 3, C, H, W] with ``triplane``.
-        occupied: [G, G, G] bool, or [B, G, G, G].
-        origins, directions: [R, 3], unit directions.
+        planes: [B, 3, C, H, W].
+        occupied: [B, G, G, G] bool.
+        origins, directions: [R, 3], unit directions; as many for each triplane, one after the
+            other.
         background: [3] or [R, 3]; sRGB in [0, 1].
         jitter: shift of each ray's samples in steps, [R] in [0, 1); 0.5 without.
-        triplane: which triplane each ray looks at, [R].
 
     Returns:
         Color [R, 3], opacity [R], depth [R]. Differentiable to planes, decoder and background.
     """
-    check_planes(planes, batched=planes.ndim == 5)
+    check_planes(planes, batched=True)
     _refuse_gradient(origins=origins, directions=directions)
-    batch = planes.shape[0] if planes.ndim == 5 else 1
+    batch, rays = planes.shape[0], origins.shape[0]
     bits = pack_occupancy(occupied)
-    if bits.shape[0] != batch:
-        raise ValueError(f"{bits.shape[0]} occupancy grids for {batch} triplanes")
+    if bits.shape[0] != batch or rays % batch:
+        raise ValueError(f"{bits.shape[0]} grids and {rays} rays for {batch} triplanes")
+    triplane = None
+    if batch > 1:
+        each = torch.arange(batch, dtype=torch.int32, device=planes.device)
+        triplane = each.repeat_interleave(rays // batch)
     samples = march_packed(
         origins,
         directions,
@@ -158,10 +164,10 @@ def render_rays(
         jitter=jitter,
         triplane=triplane,
     )
-    given = along_rays(samples, origins, directions, triplane, batch)
+    given = along_rays(samples, origins, directions, triplane)
     density = evaluate_density(planes, decoder, given)
     samples = visible_samples(density, samples, stop)
-    given = along_rays(samples, origins, directions, triplane, batch)
+    given = along_rays(samples, origins, directions, triplane)
     density, color = evaluate_field(planes, decoder, given)
     # What shows was decided above; rounding here must not stop a ray earlier.
     return composite_packed(density, color, samples, background, stop=0.0)

@@ -25,6 +25,12 @@ def pack_decoder(decoder: TriplaneDecoder) -> tuple[Tensor, Tensor]:
         The packed weights [DecoderShape.weights] fp32, each matrix [in, out] row major, in the
         order of ``kernels/layout.cuh``; and the bias [1]. Differentiable to the parameters.
     """
+    # Products of half precision, which autocast would make them, are too coarse here.
+    with torch.autocast(decoder.density_in.weight.device.type, enabled=False):
+        return _fold_and_pack(decoder)
+
+
+def _fold_and_pack(decoder: TriplaneDecoder) -> tuple[Tensor, Tensor]:
     shape = DecoderShape.of(decoder)
     width = shape.hidden
     density = torch.cat([decoder.density_in.weight.T, decoder.density_in.bias[None]])

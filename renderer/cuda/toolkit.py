@@ -50,6 +50,7 @@ class Nvrtc:
 
     def __init__(self, path: str):
         self.path = path
+        _load_builtins(Path(path))
         self._library = ctypes.CDLL(path)
         self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()
@@ -120,6 +121,17 @@ class Nvrtc:
         if status:
             text = self._library.nvrtcGetErrorString(status).decode()
             raise RuntimeError(f"NVRTC ({self.path}): {text}")
+
+
+def _load_builtins(library: Path) -> None:
+    """Load the compiler's second library from beside it, where it lies there.
+
+    The compiler asks the system for it by name, and some of NVIDIA's packages do not say where.
+    Once it is loaded, the system finds it.
+    """
+    for path in sorted(library.parent.glob("libnvrtc-builtins.so.*")):
+        if library.is_absolute():
+            ctypes.CDLL(str(path))
 
 
 _loaded: dict[int, Nvrtc] = {}

@@ -1,7 +1,8 @@
 // Compositing, one warp per ray, 32 samples at a time, and its backward pass.
 //
 // tau_i = min(sigma_i * step, 100), T_i = exp(-sum of tau before i), w_i = T_i * (1 - exp(-tau_i)),
-// and w_i = 0 from the first sample with T_i < stop on, so a warp leaves its ray there.
+// and w_i = 0 from the first sample with T_i < stop on, so a warp leaves its ray there. A density that
+// is NaN makes everything behind it NaN.
 #include "warp.cuh"
 
 // exp(-100) is far below fp32's resolution next to 1.
@@ -19,17 +20,17 @@ __device__ __forceinline__ Contribution contribution(const float* density, int i
                                                      float step, float stop, float& depth) {
     int lane = threadIdx.x & 31;
     Contribution c;
-    c.tau = index < end ? fminf(density[index] * step, MAX_OPTICAL_DEPTH) : 0.0f;
+    c.tau = index < end ? smaller(density[index] * step, MAX_OPTICAL_DEPTH) : 0.0f;
     float running = warp_running_sum(c.tau, lane);
     float before = __shfl_up_sync(FULL_WARP, running, 1);
     c.transmittance = expf(-(depth + (lane ? before : 0.0f)));
-    c.counts = index < end && c.transmittance >= stop;
+    c.counts = index < end && !(c.transmittance < stop);
     c.weight = c.counts ? c.transmittance * -expm1f(-c.tau) : 0.0f;
     depth += __shfl_sync(FULL_WARP, running, 31);
     return c;
 }
 
-// kept [R]: how many samples of each ray have transmittance >= stop; they are the ray's first.
+// kept [R]: how many samples of each ray have no transmittance < stop; they are the ray's first.
 extern "C" __global__ void __launch_bounds__(128)
     count_visible(const float* density, const int* offsets, float step, float stop, int* kept,
                   int rays) {

@@ -62,10 +62,12 @@ __device__ __forceinline__ void copy_rows(half_t* shared, int ld, const half_t* 
     }
 }
 
-// samples: rows of the workspace, a multiple of STEP; out: fp32, laid out like the weights, added to.
+// samples: rows of the workspace, a multiple of STEP; largest [2]: what colour's and log density's
+// gradients were divided by there; out: fp32, laid out like the weights, added to.
 // Grid: slices of the samples x strips of the weights.
 extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS)
-    decoder_gradients(const half_t* inputs, const half_t* layer_grads, int samples, float* out) {
+    decoder_gradients(const half_t* inputs, const half_t* layer_grads, const float* largest,
+                      int samples, float* out) {
     DYNAMIC_SHARED(shared);
     half_t* input = (half_t*)shared;
     half_t* grad = input + STEP * INPUT_LD;
@@ -116,6 +118,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS)
     __syncthreads();
     load_accumulator(table, scratch);
 
+    float of_color = largest[0], of_logit = largest[1], merged = larger(of_color, of_logit);
     float* target = out + layer.weights + (long long)first_row * layer.columns;
 #pragma unroll
     for (int i = 0; i < 2; i++)
@@ -126,7 +129,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCKS)
             for (int e = 0; e < 8; e++) {
                 int entry = (int)table.value[e];
                 int at_row = row + 16 * i + entry / 16, at_column = column + 16 * j + entry % 16;
-                atomicAdd(target + at_row * layer.columns + at_column, sum[i][j].value[e]);
+                float scale = layer.grad == GRAD_DENSITY ? merged
+                              : at_column < HIDDEN       ? of_color
+                                                         : of_logit;
+                atomicAdd(target + at_row * layer.columns + at_column,
+                          sum[i][j].value[e] * scale);
             }
         }
 }

@@ -29,6 +29,28 @@ __device__ __forceinline__ float to_float(half_t bits) {
     return value;
 }
 
+// The larger and the smaller of two, and NaN if either is: fmaxf and fminf return the other one, and
+// what is broken would pass for a number.
+__device__ __forceinline__ float larger(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+    float value;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(value) : "f"(a), "f"(b));
+    return value;
+#else
+    return a > b || a != a ? a : b;
+#endif
+}
+
+__device__ __forceinline__ float smaller(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+    float value;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(value) : "f"(a), "f"(b));
+    return value;
+#else
+    return a < b || a != a ? a : b;
+#endif
+}
+
 // Makes the compiler compute a value here; else it may keep the many values it is made of until it is
 // used.
 __device__ __forceinline__ void settle(unsigned& value) { asm volatile("" : "+r"(value)); }

@@ -77,15 +77,15 @@ __device__ __forceinline__ void encode_color(const half_t* features, const Sourc
     pad<COLOR_ENCODED + 3 * ENCODED, COLOR_IN>(act);
 }
 
-// Gradients of channels FIRST ... FIRST + COUNT from those of their encodings.
-template <int FIRST, int COUNT>
+// Gradients of channels FIRST ... FIRST + COUNT from those of their encodings and their scale.
+template <int FIRST, int COUNT, float Scales::*SCALE>
 __device__ __forceinline__ void encoding_backward(const half_t* features, const half_t* act,
-                                                  float* feature_grad) {
+                                                  const ScaleTable& scales, float* feature_grad) {
 #pragma unroll 1
     for (int item = threadIdx.x; item < TILE * COUNT; item += THREADS) {
         int s = item / COUNT, c = item % COUNT;
         float x = to_float(features[s * FEATURE_LD + FIRST + c]);
         feature_grad[s * FEATURE_GRAD_LD + FIRST + c] =
-            encode_gradient(act + s * ACT_LD + c, COUNT, x);
+            scales[s].*SCALE * encode_gradient(act + s * ACT_LD + c, COUNT, x);
     }
 }

@@ -3,7 +3,8 @@
 // Nothing but the outputs is kept from the forward pass: the tile is computed again. Of its
 // activations the way back needs one bit per ReLU and softplus' value, which stay in registers. A
 // sample's gradients are divided by their largest before they become halves and multiplied back in
-// fp32 when they leave, so no loss scaling is needed whatever their size.
+// fp32 when they leave, so no loss scaling is needed whatever their size. Colour's and log density's
+// may lie many orders of magnitude apart; each has a scale of its own, and they meet in fp32.
 #include "tile.cuh"
 #include "workspace.cuh"
 
@@ -15,31 +16,42 @@ constexpr int PASSES = (COLOR_GRADS + HIDDEN - 1) / HIDDEN;
 static_assert(HIDDEN * HEAD_LD <= TILE * ACT_LD, "the output's weights fit over the activations");
 static_assert(DENSITY_GRADS <= HIDDEN, "density's encodings fit in one pass");
 
-// gradients [S, 4]: of the three colour outputs before the sigmoid and of log density; `largest`
-// grows to the largest magnitude.
+// Below the smallest normal number a reciprocal overflows: such a gradient does not count. One that
+// is not finite does, and leaves nothing finite.
+__device__ __forceinline__ bool vanishes(float scale) { return scale <= 1e-37f; }
+__device__ __forceinline__ float reciprocal(float scale) {
+    return vanishes(scale) ? 0.0f : 1.0f / scale;
+}
+
+// gradients [S, 4]: of the three colour outputs before the sigmoid and of log density; `largest_out`
+// [2] grows to the largest magnitudes of colour's and of log density's.
 extern "C" __global__ void __launch_bounds__(128)
     head_gradients(const float* density, const float* color, const float* grad_density,
                    const float* grad_color, float* gradients, float* largest_out, int count) {
     int s = blockIdx.x * blockDim.x + threadIdx.x;
-    float top = 0.0f;
+    float of_color = 0.0f, of_logit = 0.0f;
     if (s < count) {
-        float value[4];
         for (int c = 0; c < 3; c++) {
             float y = color[3 * s + c];
-            value[c] = grad_color[3 * s + c] * y * (1.0f - y);
+            float value = grad_color[3 * s + c] * y * (1.0f - y);
+            gradients[4 * s + c] = value;
+            of_color = larger(of_color, fabsf(value));
         }
         // exp's derivative at an exponent clamped to +-15, from exp itself.
         float low = expf(-GRADIENT_EXPONENT), high = expf(GRADIENT_EXPONENT);
-        value[LOGIT] = grad_density[s] * fminf(fmaxf(density[s], low), high);
-        for (int c = 0; c < 4; c++) {
-            gradients[4 * s + c] = value[c];
-            top = fmaxf(top, fabsf(value[c]));
-        }
+        float value = grad_density[s] * smaller(larger(density[s], low), high);
+        gradients[4 * s + LOGIT] = value;
+        of_logit = fabsf(value);
     }
-    for (int delta = 16; delta > 0; delta /= 2)
-        top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, delta));
-    // Non-negative floats order like their bits.
-    if ((threadIdx.x & 31) == 0) atomicMax((int*)largest_out, __float_as_int(top));
+    for (int delta = 16; delta > 0; delta /= 2) {
+        of_color = larger(of_color, __shfl_xor_sync(FULL_WARP, of_color, delta));
+        of_logit = larger(of_logit, __shfl_xor_sync(FULL_WARP, of_logit, delta));
+    }
+    // Floats without a sign order like their bits, and NaN comes behind infinity.
+    if ((threadIdx.x & 31) == 0) {
+        atomicMax((int*)largest_out, __float_as_int(of_color));
+        atomicMax((int*)largest_out + 1, __float_as_int(of_logit));
+    }
 }
 
 // A product's values as pairs of halves: half the registers while other layers run.
@@ -113,38 +125,67 @@ __device__ __forceinline__ void save(half_t* target, int stride, const half_t* a
 }
 
 // The same for gradients, whose rows share one scale there: each row's own over the largest.
-template <int WIDTH>
-__device__ __forceinline__ void save_scaled(half_t* target, const half_t* act, int ld,
-                                            const float* scale, float factor) {
+template <int WIDTH, float Scales::*SCALE>
+__device__ __forceinline__ void save_scaled(half_t* target, const half_t* act,
+                                            const ScaleTable& scales, float largest) {
+    float factor = reciprocal(largest);
 #pragma unroll 2
     for (int item = threadIdx.x; item < TILE * (WIDTH / 2); item += THREADS) {
         int s = item / (WIDTH / 2), c = item % (WIDTH / 2) * 2;
-        float ratio = scale[s] * factor;
-        unsigned pair = *(const unsigned*)(act + s * ld + c);
+        float ratio = scales[s].*SCALE * factor;
+        unsigned pair = *(const unsigned*)(act + s * ACT_LD + c);
         *(unsigned*)(target + (long long)s * GRADIENTS + c) =
             to_half(to_float((half_t)(pair & 0xffffu)) * ratio) |
             (unsigned)to_half(to_float((half_t)(pair >> 16)) * ratio) << 16;
     }
 }
 
-// Each sample's output gradients over their largest, and that largest.
+// Each sample's output gradients, colour's and log density's over their scales, and those.
 __device__ __forceinline__ void load_head_gradients(const float* gradients, int first, int count,
-                                                    half_t* head_grad, float* scale) {
+                                                    half_t* head_grad) {
+    ScaleTable scales = {head_grad};
     for (int s = threadIdx.x; s < TILE; s += THREADS) {
         float4 g = first + s < count ? ((const float4*)gradients)[first + s]
                                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        float top = fmaxf(fmaxf(fabsf(g.x), fabsf(g.y)), fmaxf(fabsf(g.z), fabsf(g.w)));
-        // Below the smallest normal number the reciprocal overflows; such a sample does not count.
-        bool counts = top > 1e-37f;
-        float factor = counts ? 1.0f / top : 0.0f;
-        scale[s] = counts ? top : 0.0f;
+        float color = larger(larger(fabsf(g.x), fabsf(g.y)), fabsf(g.z));
+        float merged = larger(color, fabsf(g.w));
+        float per_color = reciprocal(color), per_merged = reciprocal(merged);
+        color = vanishes(color) ? 0.0f : color;
+        merged = vanishes(merged) ? 0.0f : merged;
+        scales[s] = {color, merged, g.w * per_merged, color * per_merged};
         half_t* row = head_grad + s * HEAD_LD;
-        row[0] = to_half(g.x * factor);
-        row[1] = to_half(g.y * factor);
-        row[2] = to_half(g.z * factor);
-        row[LOGIT] = to_half(g.w * factor);
+        row[0] = to_half(g.x * per_color);
+        row[1] = to_half(g.y * per_color);
+        row[2] = to_half(g.z * per_color);
+        row[LOGIT] = to_half(scales[s].logit);
         for (int c = LOGIT + 1; c < HEAD; c++) row[c] = 0;
     }
+}
+
+// The output layers' gradients for the decoder's: colour's from the tile, log density's from fp32.
+__device__ __forceinline__ void save_head(half_t* target, const half_t* head_grad,
+                                          const ScaleTable& scales, const float* largest) {
+    float per_color = reciprocal(largest[0]), per_logit = reciprocal(largest[1]);
+    for (int item = threadIdx.x; item < TILE * HEAD; item += THREADS) {
+        int s = item / HEAD, c = item % HEAD;
+        float value = c == LOGIT
+                          ? scales[s].logit * (scales[s].merged * per_logit)
+                          : to_float(head_grad[s * HEAD_LD + c]) * (scales[s].color * per_color);
+        target[(long long)s * GRADIENTS + c] = to_half(value);
+    }
+}
+
+// From colour's scale to the merged one.
+__device__ __forceinline__ void rescale(Product& product, const ScaleTable& scales,
+                                        const Place& place) {
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            float ratio = scales[place.row + 16 * i + place.entry[e] / 16].ratio;
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) product.part[i][j].value[e] *= ratio;
+        }
 }
 
 // planes_grad: fp32, laid out like the planes, added to; or null. inputs, layer_grads: one row for
@@ -156,14 +197,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     DYNAMIC_SHARED(shared);
     Tile tile = make_tile(shared, begin);
     half_t* head_grad = (half_t*)(shared + AT_HEAD_GRAD);
-    float* scale = (float*)(shared + AT_SCALE);
+    ScaleTable scales = {head_grad};
     Place place = find_place((float*)tile.weights);
-    load_head_gradients(gradients, tile.first, source.count, head_grad, scale);
-    float factor = 0.0f;
+    load_head_gradients(gradients, tile.first, source.count, head_grad);
     if (layer_grads) {
         inputs += (long long)blockIdx.x * TILE * INPUTS;
         layer_grads += (long long)blockIdx.x * TILE * GRADIENTS;
-        factor = largest_in[0] > 1e-37f ? 1.0f / largest_in[0] : 0.0f;
     }
 
     // Forward again.
@@ -221,12 +260,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     multiply<HEAD, HIDDEN, true>(product, head_grad, HEAD_LD, place.row, tile.act, HEAD_LD,
                                  place.column);
     if (layer_grads)
-        save_scaled<HEAD>(layer_grads + GRAD_HEAD, head_grad, HEAD_LD, scale, factor);
+        save_head(layer_grads + GRAD_HEAD, head_grad, scales, largest_in);
     __syncthreads();
     store_masked(product, second_mask, tile.act, place);
     __syncthreads();
     if (layer_grads)
-        save_scaled<HIDDEN>(layer_grads + GRAD_HIDDEN, tile.act, ACT_LD, scale, factor);
+        save_scaled<HIDDEN, &Scales::color>(layer_grads + GRAD_HIDDEN, tile.act, scales,
+                                            largest_in[0]);
     product.clear();
     multiply<HIDDEN, HIDDEN, true>(product, tile.act, ACT_LD, place.row, tile.weights, W_LD,
                                    place.column);
@@ -236,13 +276,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
                                         HIDDEN + HEAD);
     __syncthreads();
     if (layer_grads)
-        save_scaled<HIDDEN>(layer_grads + GRAD_COLOR, tile.act, ACT_LD, scale, factor);
+        save_scaled<HIDDEN, &Scales::color>(layer_grads + GRAD_COLOR, tile.act, scales,
+                                            largest_in[0]);
 
     // Density's hidden layer hears from colour and from log density; softplus' slope is
     // 1 - exp(-softplus). Its gradient waits in registers while the colour encodings take theirs.
     product.clear();
     multiply<HIDDEN, HIDDEN, true>(product, tile.act, ACT_LD, place.row, tile.weights, GEOMETRY_LD,
                                    place.column);
+    rescale(product, scales, place);
     multiply<HEAD, HIDDEN, true>(product, head_grad, HEAD_LD, place.row, tile.weights + HIDDEN,
                                  GEOMETRY_LD, place.column);
 #pragma unroll
@@ -274,14 +316,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
         for (int pass = 0; pass < PASSES; pass++)
             store_held<COLOR_GRADS>(color_grad[pass], tile.act, place, pass);
         __syncthreads();
-        encoding_backward<0, COLOR_CHANNELS>(tile.features, tile.act, feature_grad);
+        encoding_backward<0, COLOR_CHANNELS, &Scales::color>(tile.features, tile.act, scales,
+                                                             feature_grad);
         copy_weights<DENSITY_GRADS, HIDDEN>(tile.weights, W_LD, weights + W_DENSITY, HIDDEN);
         __syncthreads();
     }
     store_held<HIDDEN>(density_grad, tile.act, place, 0);
     __syncthreads();
     if (layer_grads)
-        save_scaled<HIDDEN>(layer_grads + GRAD_DENSITY, tile.act, ACT_LD, scale, factor);
+        save_scaled<HIDDEN, &Scales::merged>(layer_grads + GRAD_DENSITY, tile.act, scales,
+                                             larger(largest_in[0], largest_in[1]));
     if (planes_grad) {
         product.clear();
         multiply<HIDDEN, DENSITY_GRADS, true>(product, tile.act, ACT_LD, place.row, tile.weights,
@@ -290,8 +334,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
         __syncthreads();
         store_held<DENSITY_GRADS>(softplus_value, tile.act, place, 0);
         __syncthreads();
-        encoding_backward<COLOR_CHANNELS, DENSITY_CHANNELS>(tile.features, tile.act, feature_grad);
+        encoding_backward<COLOR_CHANNELS, DENSITY_CHANNELS, &Scales::merged>(
+            tile.features, tile.act, scales, feature_grad);
         __syncthreads();
-        scatter(planes, tile.points, feature_grad, scale, planes_grad);
+        scatter(planes, tile.points, feature_grad, scales, planes_grad);
     }
 }

@@ -4,7 +4,7 @@
 constexpr float MAX_EXPONENT = 80.0f;
 
 __device__ __forceinline__ float density_of(const Tile& tile, int s, const float* bias) {
-    return expf(fminf(tile.out[4 * s + LOGIT] + bias[0], MAX_EXPONENT));
+    return expf(smaller(tile.out[4 * s + LOGIT] + bias[0], MAX_EXPONENT));
 }
 
 // out [S] = density, or max(decay * out, density) for decay >= 0 (the occupancy grid's refresh).
@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     for (int s = threadIdx.x; s < TILE && tile.first + s < source.count; s += THREADS) {
         float density = density_of(tile, s, bias);
         float* target = out + tile.first + s;
-        *target = decay < 0.0f ? density : fmaxf(*target * decay, density);
+        *target = decay < 0.0f ? density : larger(*target * decay, density);
     }
 }
 
@@ -71,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     __syncthreads();
     if (threadIdx.x < TILE && tile.first + threadIdx.x < source.count) {
         long long at = tile.first + threadIdx.x;
-        density_out[at] = expf(fminf(logit + bias[0], MAX_EXPONENT));
+        density_out[at] = expf(smaller(logit + bias[0], MAX_EXPONENT));
         for (int c = 0; c < 3; c++) {
             float x = tile.out[4 * threadIdx.x + c];
             color_out[3 * at + c] = 1.0f / (1.0f + __expf(-x));

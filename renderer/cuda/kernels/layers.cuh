@@ -125,9 +125,9 @@ __device__ __forceinline__ float softplus(float x) {
     return fmaxf(x, 0.0f) + __logf(1.0f + __expf(-fabsf(x)));
 }
 
-// A half is at most 65504.
+// A half is at most 65504; NaN stays NaN.
 __device__ __forceinline__ half_t to_finite_half(float x) {
-    return to_half(fminf(fmaxf(x, -65504.0f), 65504.0f));
+    return to_half(smaller(larger(x, -65504.0f), 65504.0f));
 }
 
 __device__ __forceinline__ void store_softplus(const Product& product, half_t* act,
@@ -139,6 +139,6 @@ __device__ __forceinline__ void store_softplus(const Product& product, half_t* a
 
 __device__ __forceinline__ void store_relu(const Product& product, half_t* act, const Place& place) {
     for_each_value(place, ACT_LD, [&](int i, int j, int e, int at) {
-        act[at] = to_finite_half(fmaxf(product.part[i][j].value[e], 0.0f));
+        act[at] = to_finite_half(larger(product.part[i][j].value[e], 0.0f));
     });
 }

@@ -61,8 +61,7 @@ constexpr int AT_FEATURES = AT_ACT + 2 * TILE * ACT_LD;
 constexpr int AT_POINTS = AT_FEATURES + 2 * TILE * FEATURE_LD;
 constexpr int FORWARD_BYTES = AT_POINTS + 16 * TILE;
 constexpr int AT_HEAD_GRAD = AT_POINTS + 16 * TILE;
-constexpr int AT_SCALE = AT_HEAD_GRAD + 2 * TILE * HEAD_LD;
-constexpr int BACKWARD_BYTES = AT_SCALE + 4 * TILE;
+constexpr int BACKWARD_BYTES = AT_HEAD_GRAD + 2 * TILE * HEAD_LD;
 // The outputs take the features' place, which are spent by then.
 constexpr int AT_OUT = AT_FEATURES;
 

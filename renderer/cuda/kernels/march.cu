@@ -40,13 +40,13 @@ __device__ __forceinline__ Ray enter_box(const Rays& rays, const Lattice& lattic
         float safe = fabsf(d) < lattice.tiny ? lattice.tiny : d;
         float a = __fdiv_rn(__fsub_rn(-1.0f, o), safe);
         float b = __fdiv_rn(__fsub_rn(1.0f, o), safe);
-        entry = fmaxf(entry, fminf(a, b));
-        leave = fminf(leave, fmaxf(a, b));
+        entry = larger(entry, smaller(a, b));  // NaN, a ray that is none, meets nothing
+        leave = smaller(leave, larger(a, b));
         ray.origin[axis] = o;
         ray.direction[axis] = d;
     }
     float u = rays.jitter ? rays.jitter[index] : 0.5f;
-    ray.first = __fadd_rn(fmaxf(entry, lattice.near), __fmul_rn(u, lattice.step));
+    ray.first = __fadd_rn(larger(entry, lattice.near), __fmul_rn(u, lattice.step));
     ray.leave = leave;
     return ray;
 }

@@ -52,7 +52,7 @@ __device__ __forceinline__ float adam(float p, float d, float g, float& mean, fl
     mean = s.beta1 * mean + (1.0f - s.beta1) * g;
     square = s.beta2 * square + (1.0f - s.beta2) * g * g;
     float moved = p - s.rate * mean / (sqrtf(square) * s.root + s.epsilon);
-    return fminf(fmaxf(moved, -1.0f), 1.0f);
+    return smaller(larger(moved, -1.0f), 1.0f);
 }
 
 // Each thread takes four channels of a texel. The new values go to another buffer, since neighbours'

@@ -140,6 +140,23 @@ __device__ __forceinline__ void gather(const Planes& planes, const Point* points
     }
 }
 
+// What a sample's gradients were divided by, in its row of the tile.
+struct Scales {
+    float color;   // of the colour network's gradients
+    float merged;  // of density's hidden layer, which hears from both
+    float logit;   // log density's gradient over `merged`
+    float ratio;   // color over merged
+};
+
+// One for each sample, in the gap behind its output gradients.
+struct ScaleTable {
+    half_t* rows;
+    __device__ __forceinline__ Scales& operator[](int s) const {
+        return *(Scales*)(rows + s * HEAD_LD + HEAD);
+    }
+};
+static_assert(sizeof(Scales) == 2 * SKEW, "the scales fill the gap");
+
 // Adds the features' gradients to the planes' (fp32, laid out like the planes). A warp takes a run
 // of samples; a lane holds four channels of one corner, so that a reduction covers whole texels. Along
 // a ray neighbouring samples mostly share their texels: sums stay in registers until the cell
@@ -166,7 +183,8 @@ __device__ __forceinline__ void flush(Pending& pending, float* grad, int lane) {
 }
 
 __device__ __forceinline__ void scatter(const Planes& planes, const Point* points,
-                                        const float* feature_grad, const float* scale, float* grad) {
+                                        const float* feature_grad, const ScaleTable& scales,
+                                        float* grad) {
     constexpr int RUN = TILE / WARPS;
     int lane = threadIdx.x & 31, first = threadIdx.x / 32 * RUN;
 #pragma unroll 1
@@ -176,8 +194,7 @@ __device__ __forceinline__ void scatter(const Planes& planes, const Point* point
 #pragma unroll
         for (int i = 0; i < LANE_ITEMS; i++) pending.sum[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         for (int s = first; s < first + RUN; s++) {
-            float factor = scale[s] * (1.0f / 3.0f);
-            if (factor == 0.0f) continue;
+            if (scales[s].merged == 0.0f) continue;
             Cell cell = find_cell(planes, points[s], plane);
             if (cell.texel != pending.cell.texel) {
                 if (pending.cell.texel >= 0) flush(pending, grad, lane);
@@ -189,7 +206,7 @@ __device__ __forceinline__ void scatter(const Planes& planes, const Point* point
                 if (corner >= 4) break;
                 const float4 g =
                     *(const float4*)(feature_grad + s * FEATURE_GRAD_LD + item % QUADS * 4);
-                float weight = factor * corner_weight(cell, corner);
+                float weight = (1.0f / 3.0f) * corner_weight(cell, corner);
                 float4& sum = pending.sum[i];
                 sum.x += weight * g.x;
                 sum.y += weight * g.y;

@@ -57,7 +57,7 @@ def test_each_ray_looks_at_its_own_triplane(host):
     origins, directions = random_rays(20)
     grids = [ball_grid(8, 0.9), ball_grid(8, 0.5)]
     bits = pack_occupancy(torch.stack([grid.occupied for grid in grids]))
-    triplane = torch.arange(20) % 2
+    triplane = torch.arange(20, dtype=torch.int32) % 2
     actual = march_packed(origins, directions, bits, 8, steps=64, triplane=triplane).unpacked()
     for index, grid in enumerate(grids):
         expected = plain_march(origins, directions, grid, steps=64)

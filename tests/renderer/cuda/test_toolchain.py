@@ -4,13 +4,17 @@ import ctypes
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from renderer import backend
 from renderer.backend import choose
-from renderer.cuda import available, build, toolkit, unavailable_reason
+from renderer.cuda import availability, available, build, toolkit, unavailable_reason
 from renderer.cuda.driver import convert
 from renderer.cuda.layout import DecoderShape, choose_layout, shared_limit
 from renderer.cuda.toolkit import Compiled
@@ -113,6 +117,65 @@ def test_a_missing_compiler_names_the_package(monkeypatch):
         toolkit.load_nvrtc(12)
     with pytest.raises(UserError, match="CUDA 11"):
         toolkit.load_nvrtc(11)
+
+
+def _lies_beside(library: Path) -> bool:
+    return any(library.parent.glob("libnvrtc-builtins.so.*"))
+
+
+@pytest.mark.parametrize("major", toolkit.MAJORS)
+def test_the_compilers_second_library_is_loaded_from_beside_it(major):
+    """NVIDIA's packages of CUDA 13.0 do not say where it lies."""
+    found = [Path(path) for path in toolkit._candidates(major)]
+    library = next((path for path in found if path.is_absolute() and _lies_beside(path)), None)
+    if library is None:
+        pytest.skip(f"no package with libnvrtc.so.{major} here")
+    code = (
+        f"from renderer.cuda.toolkit import Nvrtc; Nvrtc({str(library)!r}); "
+        "print(open('/proc/self/maps').read())"
+    )
+    maps = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert str(library.parent / "libnvrtc-builtins.so.") in maps
+
+
+class BrokenCompiler(FakeCompiler):
+    """Is there and says its version, but cannot find its other half."""
+
+    path = "/somewhere/libnvrtc.so.12"
+
+    def compile(self, source, name, headers, flags, target):
+        raise toolkit.CompileError(f"{name} does not compile:\nfailed to open libnvrtc-builtins")
+
+
+def test_a_compiler_that_fails_is_refused_and_auto_does_without(monkeypatch, caplog):
+    monkeypatch.setattr(availability, "load_driver", lambda: None)
+    monkeypatch.setattr(availability, "load_nvrtc", lambda major: BrokenCompiler())
+    monkeypatch.setattr(availability, "toolkit_major", lambda: 12)
+    monkeypatch.setattr(availability, "capability_of", lambda device: 90)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backend.logger, "propagate", True)
+    availability.unavailable_reason.cache_clear()
+    try:
+        with pytest.raises(UserError, match="failed to open libnvrtc-builtins; install another"):
+            availability.check_available("cuda")
+        on_gpu = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+        assert choose("auto", on_gpu) == "torch"
+        with pytest.raises(UserError, match="nvidia-cuda-nvrtc-cu12"):
+            choose("cuda", on_gpu)
+    finally:
+        availability.unavailable_reason.cache_clear()
+    assert "without the CUDA kernels" in caplog.text
+
+
+@pytest.mark.parametrize("major,capability", [(12, 70), (13, 120)])
+def test_the_probe_compiles(major, capability):
+    try:
+        nvrtc = toolkit.load_nvrtc(major)
+    except UserError as error:
+        pytest.skip(str(error))
+    availability.check_compiler(nvrtc, capability)
 
 
 def test_the_toolkit_must_know_the_card():

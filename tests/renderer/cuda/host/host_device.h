@@ -249,6 +249,9 @@ inline float to_float(half_t bits) {
     return (float)h;
 }
 
+inline float larger(float a, float b) { return a > b || a != a ? a : b; }
+inline float smaller(float a, float b) { return a < b || a != a ? a : b; }
+
 inline void settle(unsigned&) {}
 
 inline float __fadd_rn(float a, float b) { return a + b; }

@@ -12,7 +12,7 @@ processes there are changes where the work is done, not what is computed.
 
 from __future__ import annotations
 
-from captures.multiview import MultiViewSet, select_names
+from captures.multiview import MultiViewSet
 from fitting.decoder_config import FitDecoderConfig
 from fitting.decoder_fit import DecoderFit
 from runtime.devices import select_device
@@ -35,9 +35,7 @@ def fit_decoder(config: FitDecoderConfig) -> None:
             "the number of processes, or start one process"
         )
     data = MultiViewSet(config.root, config.convention)
-    names = select_names(
-        data.split("train"), config.txt_file, config.start_idx, config.end_idx, data.names
-    )
+    names = config.chosen(data.split("train"), data.names)
     processes = Processes.join(select_device(config.device))
     DecoderFit(config, data, names, processes).run()
     processes.leave()

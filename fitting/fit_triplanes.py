@@ -13,7 +13,7 @@ spread over processes or machines by :mod:`runtime.spread`; what is done shows i
 
 from __future__ import annotations
 
-from captures.multiview import MultiViewSet, select_names
+from captures.multiview import MultiViewSet
 from fitting.decoder_fit import report_quality
 from fitting.triplane_config import FitTriplanesConfig
 from fitting.triplane_fit import FitFiles, TriplaneFit, open_fitted
@@ -33,13 +33,7 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
     """
     config.check()
     data = MultiViewSet(config.root, config.convention)
-    names = select_names(
-        data.split(config.identities),
-        config.txt_file,
-        config.start_idx,
-        config.end_idx,
-        data.names,
-    )
+    names = config.chosen(data.split(config.identities), data.names)
     stage1 = FittedSet.open(config.decoder)
     folder = RunFolder(
         config.output_dir, config, "fit-triplanes", is_main=is_main_process(), shared=True

@@ -18,67 +18,62 @@ from fitting.plane_adam import PlaneAdam, fitting_copy
 from fitting.ray_pool import RayPool
 from fitting.tolerance import JitterSettings, jitter
 from renderer.decoder import TriplaneDecoder
+from renderer.march_settings import MarchSettings, RenderSettings
 from renderer.metrics import psnr, ssim
 from renderer.occupancy import OccupancyGrid
-from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
+from renderer.render import build_occupancy, render_image, render_rays
 from renderer.triplane import resize_planes
+from runtime.config import own_first, setting
 from runtime.seeds import generator
 
 
-@dataclass
-class FitSettings:
+@own_first
+@dataclass(kw_only=True)
+class FitSettings(MarchSettings):
     """How a triplane is fitted to pictures, in both stages."""
 
-    rays: int = 8192
+    rays: int = setting(8192, at_least=1)
     """Rays per step, drawn from all training views of the subject."""
-    near_fraction: float = 0.9
+    near_fraction: float = setting(0.9, at_least=0, at_most=1)
     """Share of the rays drawn on or near the silhouette; the rest anywhere."""
-    learning_rate: float = 2e-2
+    learning_rate: float = setting(2e-2, at_least=0)
     """Adam step size of the triplane at the start of a visit."""
-    decay: float = 0.1
+    decay: float = setting(0.1, above=0)
     """Factor the triplane's learning rate falls by over a visit (exponentially)."""
-    tv_weight: float = 1e-2
+    tv_weight: float = setting(1e-2, at_least=0)
     """Weight of the planes' total variation (mean squared texel difference)."""
-    l1_weight: float = 1e-6
+    l1_weight: float = setting(1e-6, at_least=0)
     """Weight of the planes' mean absolute value."""
-    l2_weight: float = 0.0
+    l2_weight: float = setting(0.0, at_least=0)
     """Weight of the planes' mean square."""
-    smoothness_weight: float = 2e-5
+    smoothness_weight: float = setting(2e-5, at_least=0)
     """Weight of the density smoothness loss; 0 skips it."""
-    smoothness_points: int = 1000
+    smoothness_points: int = setting(1000, at_least=1)
     """Points per step of the density smoothness loss."""
-    smoothness_shift: float = 0.004
+    smoothness_shift: float = setting(0.004, at_least=0)
     """Standard deviation of its displacements, world units."""
-    background: float = 1.0
+    background: float = setting(1.0, at_least=0, at_most=1)
     """Grey level behind the subject while fitting; 1 is white, on which quality is judged."""
-    opacity_weight: float = 0.1
+    opacity_weight: float = setting(0.1, at_least=0)
     """Weight of the squared opacity error against the pictures' alpha. Colour on one background
     cannot tell a pale surface from the background; opacity can. (Backgrounds of random colour
     amount, in expectation, to grey 0.5 and 1/12 here, without their noise.)"""
-    init_std: float = 0.1
+    init_std: float = setting(0.1, at_least=0)
     """Standard deviation of a new triplane's values."""
-    steps: int = 1024
-    """Samples along the box's diagonal while fitting; the spacing is 2√3 / steps."""
-    near: float = 0.2
-    """No sample lies closer to the camera, world units."""
-    stop: float = 1e-4
-    """Samples behind a transmittance below this are ignored."""
-    grid: int = 128
-    """Cells along one side of the occupancy grid."""
-    grid_every: int = 16
+    grid_every: int = setting(16, at_least=1)
     """Steps between refreshes of the occupancy grid."""
-    free_space_weight: float = 0.1
+    free_space_weight: float = setting(0.1, at_least=0)
     """Weight of the free-space loss: points in cells that some silhouette rules out (the
     complement of the visual hull) shall be transparent, so rays need not cross them; 0 turns
     the hull off and marches through all occupied cells."""
-    free_space_points: int = 2000
+    free_space_points: int = setting(2000, at_least=1)
     """Points per step of the free-space loss, half of them where density was found lately."""
     jitter: JitterSettings = field(default_factory=JitterSettings)
     """Small errors of the planes that pictures are rendered with, so that fits tolerate them."""
 
     def render_settings(self) -> RenderSettings:
         """The same marching for held-out views."""
-        return RenderSettings(steps=self.steps, near=self.near, stop=self.stop, grid=self.grid)
+        return RenderSettings.like(self)
 
 
 class SubjectFit:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from renderer.triplane import dequantize, quantize, resize_planes
+from runtime.config import setting
 from runtime.seeds import generator
 
 
@@ -29,12 +30,12 @@ class JitterSettings:
     stage 1 that never saw such planes makes fits that tolerate it as well.
     """
 
-    noise: float = 0.0
+    noise: float = setting(0.0, at_least=0)
     """Largest standard deviation of Gaussian noise on the planes; each step draws its own from 0
     to this. 0 turns it off."""
-    rescale_fraction: float = 0.0
+    rescale_fraction: float = setting(0.0, at_least=0, at_most=1)
     """Share of the steps rendered through planes that were shrunk and enlarged again."""
-    rescale_factor: int = 4
+    rescale_factor: int = setting(4, at_least=1)
     """By how much they are shrunk."""
 
     @property

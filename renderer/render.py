@@ -6,7 +6,6 @@ Legend: B triplanes, R rays of each, C channels, H W plane size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,29 +15,11 @@ from renderer.backend import choose, uses_cpu_kernels
 from renderer.compositing import composite, composite_weights
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_density, query_field
+from renderer.march_settings import RenderSettings as RenderSettings
 from renderer.marching import march
 from renderer.occupancy import OccupancyGrid
 from renderer.samples import Rendered, Samples, step_length
 from renderer.triplane import check_planes
-
-
-@dataclass
-class RenderSettings:
-    """How rays are marched."""
-
-    steps: int = 1024
-    """Samples along the box's diagonal; the spacing is 2√3 / steps world units."""
-    near: float = 0.2
-    """No sample lies closer to the camera, in world units."""
-    stop: float = 1e-4
-    """Samples behind a transmittance below this are ignored."""
-    grid: int = 128
-    """Cells along one side of the occupancy grid."""
-    threshold: float = 0.1
-    """A finished triplane's cell counts as occupied above this density (per world unit)."""
-    color_threshold: float = 0.0
-    """Without gradients, samples that contribute less than this take the mean colour of their
-    ray's others instead of one of their own; 0 computes every colour that shows."""
 
 
 def build_occupancy(

@@ -9,7 +9,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.config import load_yaml, nearest, refuse_removed, typed_values
+from runtime.config import check_settings, load_yaml, nearest, refuse_removed, typed_values
 from runtime.errors import UserError
 
 Config = TypeVar("Config")
@@ -145,7 +145,7 @@ def parse(cls: type[Config], arguments: list[str], prog: str, description: str =
             if not wants_help:
                 stack.enter_context(contextlib.redirect_stdout(printed))
                 stack.enter_context(contextlib.redirect_stderr(printed))
-            return tyro.cli(
+            config = tyro.cli(
                 cls,
                 prog=prog,
                 description=description,
@@ -158,6 +158,8 @@ def parse(cls: type[Config], arguments: list[str], prog: str, description: str =
         if not stop.code:
             raise
         raise UserError(_sentence(printed.getvalue(), prog)) from None
+    check_settings(config, "--{name}")
+    return config
 
 
 def split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import operator
 import reprlib
 import typing
 from pathlib import Path
@@ -12,6 +13,70 @@ import yaml
 
 from runtime.errors import UserError
 from runtime.files import read_text
+
+_BOUNDS = {
+    "at_least": (operator.ge, "at least"),
+    "above": (operator.gt, "more than"),
+    "at_most": (operator.le, "at most"),
+    "below": (operator.lt, "less than"),
+}
+Kind = typing.TypeVar("Kind")
+
+
+def setting(default: Any, *, resumable: bool = False, **bounds: float) -> Any:
+    """Declare a field of a stage's dataclass whose value has bounds.
+
+    Args:
+        default: its default.
+        resumable: whether a run may go on with another value.
+        bounds: any of ``at_least``, ``above``, ``at_most``, ``below``; of every item of a tuple.
+            None, where the type allows it, is in bounds.
+    """
+    unknown = bounds.keys() - _BOUNDS.keys()
+    if unknown:
+        raise TypeError(f"no such bounds: {', '.join(unknown)}")
+    return dataclasses.field(default=default, metadata={"resumable": resumable, **bounds})
+
+
+def own_first(cls: type[Kind]) -> type[Kind]:
+    """List a dataclass's own fields before those it inherits, in its help and its YAML."""
+    fields: dict[str, Any] = getattr(cls, "__dataclass_fields__")  # noqa: B009
+    own = {name: fields[name] for name in cls.__annotations__ if name in fields}
+    setattr(cls, "__dataclass_fields__", {**own, **fields})  # noqa: B010
+    return cls
+
+
+def check_settings(config: Any, where: str = "{name}", prefix: str = "") -> None:
+    """Refuse values out of the bounds that their fields declare (:func:`setting`).
+
+    Args:
+        config: a dataclass, perhaps with others in it.
+        where: how an error calls a setting, with its dotted ``{name}``.
+
+    Raises:
+        UserError: the setting, its value and what it must be.
+    """
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            check_settings(value, where, f"{name}.")
+        else:
+            _check_bounds(field, value, where.format(name=name))
+
+
+def _check_bounds(field: dataclasses.Field, value: Any, what: str) -> None:
+    for item in value if isinstance(value, list | tuple) else [value]:
+        for bound, (holds, words) in _BOUNDS.items():
+            limit = field.metadata.get(bound)
+            if limit is None or item is None or isinstance(item, str):
+                continue
+            if not holds(item, limit):
+                limits = [
+                    f"{words} {field.metadata[bound]}"
+                    for bound, (_, words) in _BOUNDS.items()
+                    if bound in field.metadata
+                ]
+                raise UserError(f"{what} is {item} but must be {' and '.join(limits)}.")
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -155,7 +220,8 @@ def _takes_tuple(kind: Any) -> bool:
 def typed_values(cls: type, values: dict[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
     """``values`` converted to the field types of ``cls``; nested dataclasses stay mappings."""
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    names = list(fields)
     typed: dict[str, Any] = {}
     for given, value in values.items():
         key = str(given).replace("-", "_")
@@ -179,4 +245,5 @@ def typed_values(cls: type, values: dict[str, Any], where: str, prefix: str = ""
             raise UserError(
                 f'{where}: key "{prefix}{given}" must be {expected}, not {reprlib.repr(value)}.'
             ) from None
+        _check_bounds(fields[key], typed[key], f'{where}: key "{prefix}{given}"')
     return typed

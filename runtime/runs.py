@@ -1,5 +1,6 @@
 """The run folder: what a stage writes while it works, and how it resumes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from runtime.config import changed_fields, to_yaml
+from runtime.config import changed_fields, check_settings, to_yaml
 from runtime.described import Count, Described, parse_described
 from runtime.errors import UserError
 from runtime.files import atomic_path, load_state, read_text, remove_stale, write_text
@@ -72,10 +73,12 @@ class RunFolder:
             shared: whether several runs of the same command may write at once.
 
         Raises:
-            UserError: the folder belongs to another stage or to other settings (fields declared
-                ``field(metadata={"resumable": True})`` may change), or another process is at work
-                in it.
+            UserError: a setting is out of bounds; the folder belongs to another stage or to other
+                settings (fields declared ``field(metadata={"resumable": True})`` may change), or
+                another process is at work in it.
         """
+        if dataclasses.is_dataclass(config):
+            check_settings(config)
         self.path = Path(path)
         self.stage = stage
         self.is_main = is_main

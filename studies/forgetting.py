@@ -32,11 +32,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from captures.multiview import MultiViewSet, Views, select_names
+from captures.multiview import MultiViewSet, Views
 from fitting.decoder_config import FitDecoderConfig
 from fitting.decoder_fit import DecoderFit
 from renderer.metrics import Lpips, psnr, ssim
 from renderer.render import RenderSettings, build_occupancy, render_rays
+from runtime.config import check_settings, own_first, setting
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.launch import process_count, process_index
@@ -48,7 +49,8 @@ DEFAULT_METHODS: tuple[Method, ...] = ("naive", "replay", "consolidation", "onli
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass
+@own_first
+@dataclass(kw_only=True)
 class StudyForgettingConfig(FitDecoderConfig):
     """Fit the same subjects naively, with replay, with consolidation and jointly; compare."""
 
@@ -58,22 +60,22 @@ class StudyForgettingConfig(FitDecoderConfig):
     )
     """Ways of fitting to compare: some of naive, replay, consolidation, online, carry, joint and
     together."""
-    n_seeds: int = field(default=3, metadata={"resumable": True})
+    n_seeds: int = setting(3, resumable=True, at_least=1)
     """How often each is run, with the seeds seed, seed + 1, …; the table shows the spread."""
     # The folders of finished joint runs refuse other settings of joint; the rest need not.
-    joint_subjects: int = field(default=4, metadata={"resumable": True})
+    joint_subjects: int = setting(4, resumable=True, at_least=2)
     """Subjects in a mini-batch of the method joint."""
     joint_split_rays: bool = field(default=False, metadata={"resumable": True})
     """Whether joint divides fit.rays among the subjects of a step and takes as many more steps,
     or takes fit.rays of each and fewer steps. The total of rays is the same."""
-    eval_views: int = 2
+    eval_views: int = setting(2, at_least=1)
     """Held-out views of each identity measured after every visit."""
-    eval_size: int = 48
+    eval_size: int = setting(48, at_least=11)
     """Pixels measured along each side of such a view, at least 11."""
-    eval_grid: int = 32
+    eval_grid: int = setting(32, at_least=1)
     """Cells along one side of the occupancy grid made for that."""
-    eval_every: int = 1
-    """Measure after every so-manieth visit of replay; other methods at the same ray budgets."""
+    eval_every: int = setting(1, at_least=1)
+    """Measure after every n-th visit of replay; other methods at the same ray budgets."""
     lpips: Literal["off", "alex", "vgg"] = "off"
     """Measure LPIPS too, with this network; its weights must be there."""
 
@@ -85,9 +87,7 @@ def study_forgetting(config: StudyForgettingConfig) -> None:
         UserError: the set or the settings can't be studied.
     """
     data = MultiViewSet(config.root, config.convention)
-    names = select_names(
-        data.split("train"), config.txt_file, config.start_idx, config.end_idx, data.names
-    )
+    names = config.chosen(data.split("train"), data.names)
     _check(config, data, names)
     device = select_device(config.device)
     measures: dict[str, Measure] = {}
@@ -150,19 +150,14 @@ def rays_per_visit(config: FitDecoderConfig) -> int:
 
 
 def _check(config: StudyForgettingConfig, data: MultiViewSet, names: list[str]) -> None:
+    check_settings(config)
     wrong = [method for method in config.methods if method not in get_args(Method)]
     if wrong or not config.methods:
         raise UserError(f"methods must be some of {', '.join(get_args(Method))}; got {wrong}")
     if len(names) < 2:
         raise UserError("a study of forgetting needs two subjects or more")
-    if config.n_seeds < 1 or config.eval_views < 1 or config.eval_every < 1:
-        raise UserError("n_seeds, eval_views and eval_every must be 1 or more")
     if config.subjects_per_step != 1:
         raise UserError("the methods set subjects_per_step; use --joint_subjects for joint")
-    if config.joint_subjects < 2:
-        raise UserError("joint_subjects must be 2 or more")
-    if config.eval_size < 11:
-        raise UserError(f"eval_size must be at least 11, SSIM's window; got {config.eval_size}")
     consolidates = {"consolidation", "online"} & set(config.methods)
     if consolidates and config.fisher_batches >= config.inner_steps:
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from runtime.config import setting
 from runtime.errors import UserError
 
 _RESUMABLE = {"resumable": True}
@@ -21,10 +22,10 @@ class SpreadSettings:
     engine_address: str | None = field(default=None, metadata=_RESUMABLE)
     """Address of the Ray cluster, e.g. auto (the one this machine belongs to) or ray://head:10001;
     without it Ray is started on this machine alone."""
-    subjects_at_once: int = field(default=1, metadata=_RESUMABLE)
+    subjects_at_once: int = setting(1, resumable=True, at_least=1)
     """Subjects worked on at once, each by a process of its own: on this machine, whose GPUs they
     share; with Ray on every GPU, or on every machine where there are none."""
-    threads: int = field(default=0, metadata=_RESUMABLE)
+    threads: int = setting(0, resumable=True, at_least=0)
     """CPU threads of each process; 0 shares the machine's among them."""
     shard: str = field(default="0/1", metadata=_RESUMABLE)
     """Work on subjects i, i+n, i+2n, … of the list alone, written "i/n"."""
@@ -39,10 +40,6 @@ class SpreadSettings:
         Raises:
             UserError: names the setting.
         """
-        if self.subjects_at_once < 1:
-            raise UserError(f"subjects_at_once is {self.subjects_at_once}; use 1 or more")
-        if self.threads < 0:
-            raise UserError(f"threads is {self.threads}; use 1 or more, or 0 for a share")
         if self.engine_address is not None and self.engine != "ray":
             raise UserError("engine_address is of a Ray cluster; add --engine ray")
         parse_shard(self.shard)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
+from runtime.config import check_settings
 from runtime.errors import PartialFailure, UserError
 from runtime.files import write_json
 from runtime.launch import is_main_process
@@ -65,6 +66,7 @@ def spread(
     Raises:
         UserError: the settings can't be meant, or the first subjects all failed.
     """
+    check_settings(settings)
     settings.check_spread()
     first, step = parse_shard(settings.shard)
     names = names[first::step]

@@ -317,7 +317,7 @@ def test_refusals(fitted_decoder, tmp_path):
     for wrong in ({"coarse_size": 6}, {"coarse_steps": 2}):
         with pytest.raises(UserError, match="belong together"):
             fit_triplanes(triplanes_config(tmp_path / "c", fitted_decoder, **wrong))
-    with pytest.raises(UserError, match="fewer than the 9 iterations"):
+    with pytest.raises(UserError, match="leaves none of the 9 iterations"):
         config = triplanes_config(tmp_path / "c", fitted_decoder, coarse_size=6, coarse_steps=9)
         fit_triplanes(config)
     fit_decoder(decoder_config(tmp_path / "other", seed=1, rounds=1, inner_steps=1))

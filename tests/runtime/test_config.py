@@ -2,14 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
 
 from runtime.arguments import parse
-from runtime.config import changed_fields, flatten, to_yaml
+from runtime.config import (
+    changed_fields,
+    check_settings,
+    flatten,
+    own_first,
+    setting,
+    to_yaml,
+)
 from runtime.errors import UserError
+from runtime.runs import RunFolder
 
 
 @dataclass
@@ -166,3 +174,69 @@ def test_defaults_two_levels_down_survive_a_partial_yaml(tmp_path):
     config = parse(Outermost, ["--config", str(tmp_path / "c.yaml")], "x")
     assert config.outer.stage == Model(9, (5,))
     assert parse(Outermost, ["--outer.stage.width", "3"], "x").outer.stage.width == 3
+
+
+@dataclass(kw_only=True)
+class Inner:
+    grid: int = setting(128, at_least=1)
+    share: float = setting(0.5, at_least=0, below=1)
+
+
+@dataclass(kw_only=True)
+class Shared:
+    start: int = 0
+    removed_settings: ClassVar[dict[str, str]] = {"stale": "leave it out"}
+
+
+@own_first
+@dataclass(kw_only=True)
+class Bounded(Shared):
+    output_dir: Path = Path("out")
+    save_every: int | None = setting(None, resumable=True, above=0)
+    sizes: tuple[int, ...] = setting((1, 2), at_least=1)
+    fit: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize(
+    "flag, value, words",
+    [
+        ("--save_every", "0", "--save_every is 0 but must be more than 0"),
+        ("--fit.grid", "-3", "--fit.grid is -3 but must be at least 1"),
+        ("--fit.share", "1", "--fit.share is 1.0 but must be at least 0 and less than 1"),
+        ("--fit.share", "nan", "--fit.share is nan but must be"),
+        ("--sizes", "0", "--sizes is 0 but must be at least 1"),
+        ("--stale", "3", "--stale is gone: leave it out"),
+    ],
+)
+def test_values_out_of_bounds_are_refused_wherever_they_stand(tmp_path, flag, value, words):
+    with pytest.raises(UserError, match=words):
+        parse(Bounded, [flag, value], "prog")
+    key = flag.removeprefix("--")
+    outer, _, inner = key.partition(".")
+    written = {outer: {inner: float(value)}} if inner else {outer: int(value)}
+    if key == "fit.grid":
+        written = {"fit": {"grid": int(value)}}
+    if key == "sizes":
+        written = {"sizes": [0]}
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError, match=f'settings.yaml: key "{key}" is ' + words.split(" is ")[1]):
+        parse(Bounded, ["--config", str(file)], "prog")
+
+
+def test_bounds_hold_for_configurations_made_in_python(tmp_path):
+    with pytest.raises(UserError, match="fit.grid is 0 but must be at least 1"):
+        RunFolder(tmp_path / "run", Bounded(fit=Inner(grid=0)), "stage")
+    assert not (tmp_path / "run").exists()
+    check_settings(Bounded())
+
+
+def test_a_stage_lists_its_own_settings_before_those_it_shares():
+    assert list(yaml.safe_load(to_yaml(Bounded()))) == [
+        "output_dir", "save_every", "sizes", "fit", "start",
+    ]  # fmt: skip
+
+
+def test_a_run_goes_on_although_a_setting_is_gone():
+    recorded = to_yaml(Bounded()) + "stale: 300.0\n"
+    assert changed_fields(recorded, Bounded()) == []

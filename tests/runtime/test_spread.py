@@ -172,10 +172,10 @@ def test_shard_is_a_slice(tmp_path):
         parse_shard("auto")
 
 
-def test_settings_that_cannot_be_meant():
+def test_settings_that_cannot_be_meant(tmp_path):
     for changes, words in (
         ({"subjects_at_once": 0}, "subjects_at_once is 0"),
         ({"engine_address": "auto"}, "add --engine ray"),
     ):
         with pytest.raises(UserError, match=words):
-            SpreadSettings(**changes).check_spread()
+            spread(toy_job(ToyConfig(tmp_path)), NAMES, SpreadSettings(**changes))

@@ -1,0 +1,26 @@
+"""Which subjects of a set a stage works on: settings that stages inherit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from captures.multiview import select_names
+
+
+@dataclass(kw_only=True)
+class SubjectSelection:
+    """Which subjects of a set a stage works on."""
+
+    convention: str | None = None
+    """Camera convention of a set without dataset.json, e.g. rodinhd."""
+    txt_file: Path | None = None
+    """Text file with one subject per line, in the order to use; replaces the stage's own list."""
+    start_idx: int = 0
+    """First subject of the list."""
+    end_idx: int | None = None
+    """Subject of the list to stop before; the list's end without it."""
+
+    def chosen(self, default: list[str], known: list[str] | None = None) -> list[str]:
+        """The selected names; see :func:`captures.multiview.select_names`."""
+        return select_names(default, self.txt_file, self.start_idx, self.end_idx, known)

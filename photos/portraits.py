@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 from PIL import Image
 
 from captures.multiview import MultiViewSet
@@ -21,7 +20,7 @@ from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
 from photos.matte import cut_out, foreground_colours
 from runtime.errors import UserError
 from runtime.files import atomic_path
-from runtime.picture_files import PICTURE_SUFFIXES, read_picture
+from runtime.picture_files import name_pictures, read_picture
 from runtime.progress import progress
 
 GREY = 140  # behind a picture that is cut out already, while its face is looked for
@@ -67,7 +66,7 @@ class PortraitSettings:
 class PortraitConfig(PortraitSettings):
     """Find the face in photographs, frame it as in a set and cut it out."""
 
-    photos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    photos: tuple[Path, ...] = ()
     """Photographs, or folders of them."""
     output_dir: Path = Path("portraits")
     """Folder for <name>.png: RGBA, straight alpha."""
@@ -253,35 +252,15 @@ def is_photograph(picture: np.ndarray) -> bool:
     return bool((border.min(-1) >= 250).mean() < 0.9)
 
 
-def list_photos(paths: tuple[Path, ...]) -> dict[str, Path]:
-    """Name of the portrait → photograph.
-
-    Raises:
-        UserError: nothing is given or found, or two photographs have one name.
-    """
-    found: dict[str, Path] = {}
-    for path in paths:
-        files = [path]
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-            if not files:
-                raise UserError(f"{path} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-        for file in files:
-            if file.stem in found:
-                raise UserError(f"{file} and {found[file.stem]} have the same name: rename one")
-            found[file.stem] = file
-    if not found:
-        raise UserError("portrait needs photographs: files or folders")
-    return found
-
-
 def make_portraits(config: PortraitConfig) -> None:
     """Write a portrait of every photograph; those refused don't keep the others from it.
 
     Raises:
         UserError: photographs are unreadable or refused, with the reason of each.
     """
-    photos = list_photos(config.photos)
+    photos = name_pictures(config.photos)
+    if not photos:
+        raise UserError("portrait needs photographs: files or folders")
     for name, file in photos.items():
         target = config.output_dir / f"{name}.png"
         if target.exists() and file.exists() and target.samefile(file):

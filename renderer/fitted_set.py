@@ -19,7 +19,7 @@ from torch import Tensor
 from renderer.decoder import TriplaneDecoder, decoder_hash
 from renderer.triplane import AXIS_ORDER, PLANE_ORDER, load_triplane, save_triplane
 from runtime.errors import UserError
-from runtime.files import load_tensors, read_json, write_json
+from runtime.files import load_tensors, read_json, share, write_json
 from runtime.version import VERSION
 
 FORMAT = "triavatar-triplanes"
@@ -80,6 +80,7 @@ class FittedSet:
                     )
             return known
         decoder.save_pretrained(folder / "decoder")
+        share(folder / "decoder")
         write_json(folder / "manifest.json", manifest)
         return cls(folder, manifest)
 
@@ -88,6 +89,8 @@ class FittedSet:
         """Open an existing folder; :class:`UserError` if it is none or of another format."""
         folder = Path(folder)
         path = folder / "manifest.json"
+        if not path.exists() and folder.name in ("decoder", "triplanes"):
+            folder, path = folder.parent, folder.parent / "manifest.json"
         if not path.exists():
             raise UserError(
                 f"{folder} is not a triplane folder (no manifest.json); give the output folder of "
@@ -170,12 +173,19 @@ class FittedSet:
         save_triplane(self.path(name), planes, metadata, self.manifest["dtype"])
 
 
-def load_decoder(folder: Path, expected_hash: str | None = None) -> TriplaneDecoder:
-    """Load a decoder folder, frozen, in eval mode.
+def load_decoder(folder: Path | str, expected_hash: str | None = None) -> TriplaneDecoder:
+    """Load a decoder, frozen, in eval mode.
+
+    Args:
+        folder: of the decoder, or one that holds it as ``decoder/``: a triplane folder, a bundle.
+        expected_hash: refuse any other than this one.
 
     Raises:
         UserError: if it is missing or damaged, or is not the one expected.
     """
+    folder = Path(folder)
+    if not (folder / "config.json").exists() and (folder / "decoder").is_dir():
+        folder = folder / "decoder"
     if not (folder / "config.json").exists():
         raise UserError(f"no decoder at {folder} (no config.json); fit one with fit-decoder")
     try:

@@ -5,12 +5,14 @@ import dataclasses
 import io
 import itertools
 import re
+import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.config import check_settings, load_yaml, nearest, refuse_removed, typed_values
 from runtime.errors import UserError
+from runtime.shipped import find_configuration
 
 Config = TypeVar("Config")
 
@@ -64,17 +66,61 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {**base, **over, **nested}
 
 
-def _flags(cls: type, prefix: str = "") -> dict[str, bool]:
-    """Dotted name of every flag → whether it is a yes/no flag."""
+def _flags(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every flag → type of its value."""
     hints = typing.get_type_hints(cls)
-    found: dict[str, bool] = {}
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind):
             found.update(_flags(typing.cast(type, kind), f"{prefix}{field.name}."))
         else:
-            found[prefix + field.name] = kind is bool
+            found[prefix + field.name] = kind
     return found
+
+
+def name_positional(cls: type, arguments: list[str], first: str) -> list[str]:
+    """Put the flag ``--first`` before the values that stand without one.
+
+    Args:
+        cls: the stage's dataclass.
+        arguments: the command line after the subcommand and without ``--config``.
+        first: the setting that values without a flag mean.
+
+    Raises:
+        UserError: the flag is given too, or there are several values where one is taken.
+    """
+    kinds = _flags(cls)
+    named: list[str] = []
+    values: list[str] = []
+    waiting = 0.0  # values that the last flag still takes
+    for argument in arguments:
+        if re.match(r"--?[A-Za-z]", argument):
+            named.append(argument)
+            waiting = _arity(kinds.get(argument.lstrip("-").replace("-", "_")))
+        elif waiting:
+            named.append(argument)
+            waiting -= 1
+        else:
+            values.append(argument)
+    if not values:
+        return named
+    flag = f"--{first}"
+    if any(argument.split("=")[0] == flag for argument in named):
+        raise UserError(f"{values[0]} and {flag} both name the {first}; give one of them.")
+    if len(values) > _arity(kinds[first]):
+        raise UserError(f"{values[1]} is one too many; only one {first} is taken (see --help).")
+    return [flag, *values, *named]
+
+
+def _arity(kind: Any) -> float:
+    """Number of values that a flag takes on the command line."""
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType) and options:
+        return max(map(_arity, options))
+    if typing.get_origin(kind) is tuple:
+        return float("inf") if options[-1:] == [...] else len(options)
+    return 0 if kind is bool or kind is None else 1
 
 
 def _check_flags(cls: type, arguments: list[str]) -> set[str]:
@@ -89,7 +135,7 @@ def _check_flags(cls: type, arguments: list[str]) -> set[str]:
         positive = ".".join([*outer, last.removeprefix("no_")])
         if argument.startswith("--") and name in known:
             given.add(name)
-        elif argument.startswith("--") and known.get(positive):
+        elif argument.startswith("--") and known.get(positive) is bool:
             given.add(positive)
         else:
             refuse_removed(cls, name, argument.split("=")[0])
@@ -111,7 +157,9 @@ def _missing(instance: Any, given: set[str], prefix: str = "") -> list[str]:
     return names
 
 
-def parse(cls: type[Config], arguments: list[str], prog: str, description: str = "") -> Config:
+def parse(
+    cls: type[Config], arguments: list[str], prog: str, description: str = "", first: str = ""
+) -> Config:
     """Fill ``cls`` from flags, which win over the YAML file named by ``--config``.
 
     Args:
@@ -120,6 +168,7 @@ def parse(cls: type[Config], arguments: list[str], prog: str, description: str =
             the last ``--config`` counts.
         prog: the command's name, for the help.
         description: what the command does, for the help.
+        first: the setting that values without a flag mean; none may stand without one otherwise.
 
     Raises:
         UserError: an unknown flag or key (with the nearest known name), a value of the wrong
@@ -129,12 +178,18 @@ def parse(cls: type[Config], arguments: list[str], prog: str, description: str =
     import tyro
 
     file, rest = split_config(arguments)
+    if file is not None:
+        file = find_configuration(file)
     values = typed_values(cls, load_yaml(file), str(file)) if file is not None else {}
     default = _default(cls, values)
     wants_help = any(argument in ("-h", "--help") for argument in rest)
     if wants_help:
         rest = ["--help"]
+        if first:
+            description = f"usage: {prog} {first.upper()} [flags]. {description}"
     else:
+        if first:
+            rest = name_positional(cls, rest, first)
         missing = _missing(default, _check_flags(cls, rest))
         if missing:
             flags = ", ".join("--" + name for name in missing)

@@ -22,6 +22,8 @@ MOST_TEXT = 64 * 2**20
 """Bytes that a text file may have; parsed, JSON takes up to twenty times as much memory."""
 
 _PARTIAL = ".partial-"
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 # Folders whose leftovers of killed processes this process has removed.
 _swept: set[Path] = set()
 
@@ -47,12 +49,51 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         temporary = folder / path.name
         yield temporary
+        share(temporary)
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; rename it to ``folder`` on success.
+
+    If the block raises, nothing is left.
+
+    Args:
+        folder: its final name, which must not exist yet.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent.glob(f"{_PARTIAL}*"))
+    prefix = f"{_PARTIAL}{socket.gethostname()}-{os.getpid()}-"
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        yield temporary
+        share(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        os.rename(temporary, folder)
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def share(path: str | Path) -> None:
+    """Give a file, or a folder with all in it, the modes that the umask asks for.
+
+    Temporary folders and safetensors files are readable by their owner alone, whatever the umask.
+    """
+    path = Path(path)
+    for inner in [path, *path.rglob("*")]:
+        if not inner.is_symlink():
+            os.chmod(inner, (0o777 if inner.is_dir() else 0o666) & ~_UMASK)
 
 
 def _sync_folder(folder: Path) -> None:

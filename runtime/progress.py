@@ -14,6 +14,7 @@ def progress(
     desc: str = "",
     disable: bool = False,
     unit: str = "it",
+    leave: bool = True,
 ) -> tqdm:
     """A tqdm bar on stderr; redrawn every 15 s at most when stderr is a file.
 
@@ -24,6 +25,7 @@ def progress(
         desc: label in front of the bar.
         disable: draw nothing (processes other than the main one).
         unit: what an item is called, e.g. "step".
+        leave: keep the finished bar on the screen.
     """
     interval = 0.1 if sys.stderr.isatty() else 15.0
     return tqdm(
@@ -33,6 +35,7 @@ def progress(
         desc=desc,
         disable=disable,
         unit=unit,
+        leave=leave,
         mininterval=interval,
         dynamic_ncols=True,
     )

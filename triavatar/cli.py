@@ -1,15 +1,12 @@
 """The command line: a table of subcommands, each loaded only when it is asked for."""
 
 import errno
-import importlib
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from runtime.errors import PartialFailure, UserError, is_disk_full
 from runtime.version import VERSION
+from triavatar.stages import STAGES, Stage
 
 OWN_PACKAGES = (
     "runtime",
@@ -26,238 +23,20 @@ OWN_PACKAGES = (
 DRY_RUN = ("--dry-run", "--dry_run")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A subcommand, by the names of its module, its dataclass and its function."""
-
-    module: str
-    config: str
-    function: str
-    summary: str
-    first: str = ""
-    """The setting that an argument right after the subcommand, without a flag, means."""
-
-    def load(self) -> tuple[type, Callable[[Any], int | None]]:
-        """Import the module; (dataclass, function)."""
-        module = importlib.import_module(self.module)
-        return getattr(module, self.config), getattr(module, self.function)
-
-
-STAGES: dict[str, Stage] = {
-    "studio render": Stage(
-        "studio.sets.render_set",
-        "StudioRenderConfig",
-        "render_set",
-        "Render a multi-view set of synthetic subjects.",
-    ),
-    "studio sheet": Stage(
-        "studio.sets.contact_sheet",
-        "StudioSheetConfig",
-        "draw_sheet",
-        "Draw a contact sheet of a set and histograms of its attributes.",
-    ),
-    "studio review": Stage(
-        "studio.sets.review",
-        "StudioReviewConfig",
-        "review",
-        "Draw random subjects from several sides and in several expressions, to judge them.",
-    ),
-    "studio diversity": Stage(
-        "studio.sets.diversity",
-        "StudioDiversityConfig",
-        "report_diversity",
-        "Measure how different a set's synthetic subjects are.",
-    ),
-    "studio import-meshes": Stage(
-        "studio.sets.import_meshes",
-        "ImportMeshesConfig",
-        "import_meshes",
-        "Render a multi-view set from a folder of textured meshes (GLB, OBJ).",
-    ),
-    "studio import-transforms": Stage(
-        "captures.imports.transforms",
-        "ImportTransformsConfig",
-        "import_transforms",
-        "Turn NeRF-style transforms.json folders into a multi-view set.",
-    ),
-    "studio import-colmap": Stage(
-        "captures.imports.colmap",
-        "ImportColmapConfig",
-        "import_colmap",
-        "Turn COLMAP captures (pictures, masks, sparse model) into a multi-view set.",
-    ),
-    "studio import-views": Stage(
-        "captures.imports.views",
-        "ImportViewsConfig",
-        "import_views",
-        "Check a RodinHD-layout folder and write its dataset.json.",
-    ),
-    "portrait": Stage(
-        "photos.portraits",
-        "PortraitConfig",
-        "make_portraits",
-        "Find the face in photographs, frame it as in a set and cut it out.",
-    ),
-    "train-vae": Stage(
-        "diffusion.training.train_vae",
-        "TrainVaeConfig",
-        "train_vae",
-        "Train a small AutoencoderKL on a set's portraits.",
-    ),
-    "encode-features": Stage(
-        "diffusion.conditioning.encode_features",
-        "EncodeFeaturesConfig",
-        "encode_features",
-        "Store the multi-scale VAE features of portraits.",
-    ),
-    "fit-decoder": Stage(
-        "fitting.fit_decoder",
-        "FitDecoderConfig",
-        "fit_decoder",
-        "Stage 1: fit the shared decoder with task replay and weight consolidation.",
-    ),
-    "fit-triplanes": Stage(
-        "fitting.fit_triplanes",
-        "FitTriplanesConfig",
-        "fit_triplanes",
-        "Stage 2: fit one triplane per object with the decoder frozen.",
-    ),
-    "triplanes downsample": Stage(
-        "renderer.triplane_sets",
-        "DownsampleConfig",
-        "downsample",
-        "Copy a triplane set with smaller planes, or with 8 bits a value.",
-    ),
-    "triplanes stats": Stage(
-        "studies.triplane_stats",
-        "TriplaneStatsConfig",
-        "triplane_stats",
-        "Range, smoothness and statistics of a triplane set; dB lost to small errors.",
-    ),
-    "train-base": Stage(
-        "diffusion.training.train_base",
-        "TrainBaseConfig",
-        "train_base",
-        "Train the base triplane diffusion model.",
-    ),
-    "train-upsampler": Stage(
-        "diffusion.training.train_upsampler",
-        "TrainUpsamplerConfig",
-        "train_upsampler",
-        "Train the upsampling triplane diffusion model.",
-    ),
-    "train-likeness": Stage(
-        "likeness.learned.train_likeness",
-        "TrainLikenessConfig",
-        "train_likeness",
-        "Learn what likeness needs of fitted people: a linear prior and a regression; minutes.",
-    ),
-    "sample-base": Stage(
-        "diffusion.sampling.sample_base",
-        "SampleBaseConfig",
-        "sample_base",
-        "Sample low-resolution triplanes from portrait features.",
-    ),
-    "sample-upsampler": Stage(
-        "diffusion.sampling.sample_upsampler",
-        "SampleUpsamplerConfig",
-        "sample_upsampler",
-        "Sample full-resolution triplanes from low-resolution ones.",
-    ),
-    "study likeness": Stage(
-        "studies.likeness",
-        "StudyLikenessConfig",
-        "study_likeness",
-        "Compare ways of finding a stranger's avatar from one portrait, on held-out people.",
-    ),
-    "study forgetting": Stage(
-        "studies.forgetting",
-        "StudyForgettingConfig",
-        "study_forgetting",
-        "Compare ways of fitting the decoder: what it forgets of whom, and when.",
-    ),
-    "render": Stage(
-        "triavatar.render_avatar",
-        "RenderConfig",
-        "render",
-        "Render a triplane: still views and a turntable.",
-    ),
-    "view": Stage(
-        "triavatar.view",
-        "ViewerConfig",
-        "view",
-        "Look at triplanes in the browser: orbit, depth, opacity.",
-    ),
-    "generate": Stage(
-        "triavatar.generate",
-        "GenerateConfig",
-        "generate",
-        "Make avatars from portraits: triplane, turntable, still views, sheet.",
-    ),
-    "export": Stage(
-        "triavatar.export.command",
-        "ExportConfig",
-        "export",
-        "Write avatars as files that other programs open: textured meshes.",
-        first="avatars",
-    ),
-    "evaluate": Stage(
-        "triavatar.evaluate",
-        "EvaluateConfig",
-        "evaluate",
-        "Measure triplanes against the held-out views of a multi-view set.",
-    ),
-    "doctor": Stage(
-        "captures.doctor.doctor",
-        "DoctorConfig",
-        "doctor",
-        "Find what makes training on a multi-view set look wrong, and cure it.",
-        first="root",
-    ),
-    "report": Stage(
-        "triavatar.report",
-        "ReportConfig",
-        "report",
-        "Draw portraits, generated and true views on one sheet; match subjects.",
-    ),
-    "bench render": Stage(
-        "studies.bench.bench_render",
-        "BenchRenderConfig",
-        "bench_render",
-        "Measure rendering against the plain reference: samples/s, frames/s, memory.",
-    ),
-    "bench fit": Stage(
-        "studies.bench.bench_fit",
-        "BenchFitConfig",
-        "bench_fit",
-        "Measure fitting against the plain reference: steps/s, time to a PSNR.",
-    ),
-    "bench fit-many": Stage(
-        "studies.bench.bench_fit_many",
-        "BenchFitManyConfig",
-        "bench_fit_many",
-        "Measure stage 2 on a few subjects and extrapolate to many: time, disk.",
-    ),
-    "bench studio": Stage(
-        "studies.bench.bench_studio",
-        "BenchStudioConfig",
-        "bench_studio",
-        "Measure rendering one subject and extrapolate to a set: time, memory, disk.",
-    ),
-}
-
-
 def usage() -> str:
     """The help of the command itself; imports no stage."""
+    from runtime.shipped import scales
+
     width = max(map(len, STAGES)) + 2
     rows = "\n".join(f"  {name:<{width}}{stage.summary}" for name, stage in STAGES.items())
     return (
         f"triavatar {VERSION}: 3D head avatars from one portrait\n\n"
-        "usage: triavatar SUBCOMMAND [--config FILE.yaml] [--dry-run] [flags]\n\n"
+        "usage: triavatar SUBCOMMAND [INPUT ...] [--scale NAME | --config FILE.yaml] [flags]\n\n"
         f"{rows}\n\n"
         "Every subcommand: --help shows its settings with defaults and units; --config reads\n"
-        "settings from a YAML file (flags win over it; the last --config counts); --dry-run\n"
-        "prints the resolved settings as YAML and stops."
+        "settings from a YAML file (flags win over it; the last --config counts), --scale those\n"
+        f"that come with the project ({', '.join(scales())}); --dry-run prints the resolved\n"
+        "settings as YAML and stops."
     )
 
 
@@ -299,9 +78,8 @@ def run(arguments: list[str]) -> int:
     config_class, function = stage.load()
     dry_run = any(argument in DRY_RUN for argument in rest)
     rest = [argument for argument in rest if argument not in DRY_RUN]
-    if stage.first and rest and not rest[0].startswith("-"):
-        rest = [f"--{stage.first}", *rest]
-    config = parse(config_class, rest, f"triavatar {name}", stage.summary)
+    rest = apply_scale(stage, name, rest)
+    config = parse(config_class, rest, f"triavatar {name}", stage.summary, stage.first)
     if dry_run:
         print(to_yaml(config), end="")
         return 0
@@ -322,6 +100,28 @@ def _release_folders() -> None:
         from runtime.ownership import release_folders
 
         release_folders()
+
+
+def apply_scale(stage: Stage, name: str, arguments: list[str]) -> list[str]:
+    """Put the shipped configuration of ``--scale NAME`` before the other arguments.
+
+    Raises:
+        UserError: there is no such scale, or the subcommand has no configuration.
+    """
+    from runtime.shipped import scales, shipped
+
+    if "--scale" not in arguments or not stage.settings:
+        return arguments
+    at = arguments.index("--scale")
+    scale = "".join(arguments[at + 1 : at + 2])
+    rest = arguments[:at] + arguments[at + 2 :]
+    if scale not in scales():
+        raise UserError(f"--scale {scale} is unknown; choose from {', '.join(scales())}.")
+    file = f"{scale}/{stage.settings}.yaml"
+    folder = shipped("configs")
+    if folder is None or not (folder / file).is_file():
+        return rest  # nothing differs from the defaults
+    return ["--config", file, *rest]
 
 
 def _quiet_loading() -> None:

@@ -19,8 +19,8 @@ from runtime.errors import UserError
 from runtime.files import write_json
 from runtime.progress import progress
 from runtime.version import VERSION
+from triavatar.avatar import Avatar
 from triavatar.sheets import save_picture
-from triavatar.views import on_device, render_views
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -176,13 +176,13 @@ def evaluate_subjects(
     Returns:
         Metrics by subject (means over views), and the match.
     """
-    decoder = on_device(fitted.decoder(), device)
+    decoder = fitted.decoder()
     scores: dict[str, dict[str, float]] = {}
     match = Match(list(truth), {})
     for name in progress(names, desc="evaluate", unit="subject"):
-        planes = fitted.load(name).to(device)
+        avatar = Avatar(fitted.load(name), decoder, name).to(device)
         views = truth[name]
-        rendered = render_views(planes, decoder, views.cameras, config.march)
+        rendered = avatar.pictures(views.cameras, settings=config.march)
         for frame, picture in zip(views.frames, rendered, strict=True):
             save_picture(config.output_dir / "views" / name / f"{frame:06d}.png", picture)
         ours, true = _pictures(rendered).to(device), views.composited().to(device)
@@ -195,7 +195,7 @@ def evaluate_subjects(
             if same_cameras(there.cameras, views.cameras):
                 seen = ours
             else:
-                seen = _pictures(render_views(planes, decoder, there.cameras, config.march))
+                seen = _pictures(avatar.pictures(there.cameras, settings=config.march))
             row.append(float(finite_psnr(seen.cpu(), there.composited()).mean()))
         match.psnr[name] = row
     return scores, match

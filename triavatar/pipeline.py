@@ -1,190 +1,272 @@
-"""Portrait → avatar: encoder, base model, upsampler and decoder wired together.
+"""Picture → avatar: what makes portraits, what makes triplanes of them, and the decoder.
 
-Legend: B portraits, P = 3 planes, C channels, h H plane sizes of the base and the upsampler.
+Legend: C channels, H W plane size, S side of a portrait.
 
 ::
 
-    portrait ─ PortraitEncoder ─ features ─┬─ BaseTriplanePipeline ─ planes [B, P, C, h, h]
-                                           └─ UpsampleTriplanePipeline ─ planes [B, P, C, H, H]
-    planes + TriplaneDecoder ─ renderer ─ any view
+    picture ─ PortraitMaker ─ portrait ─ PortraitDiffusion ─ planes [3, C, H, W]
+    planes + TriplaneDecoder = Avatar ─ renderer ─ any view
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image
 
-from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, vae_hash
-from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from diffusion.sampling.sample_set import SamplerConfig, check_sampler_config, load_pipeline
+from photos.framing import Framing
+from photos.portraits import PortraitMaker, PortraitSettings, is_photograph
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import load_decoder
+from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.seeds import seed_of
-from triavatar.views import on_device
+from runtime.picture_files import read_picture, upright_array
+from triavatar.avatar import Avatar
+from triavatar.bundles.bundle import Bundle, check_parts, find_bundle
+from triavatar.bundles.write_bundle import write_bundle
+from triavatar.portrait_diffusion import PortraitDiffusion, SamplingConfig
 
-
-@dataclass
-class SamplingConfig:
-    """How the two diffusion models are sampled."""
-
-    guidance_scale: float = 1.3
-    """Classifier-free guidance of the base model; 1 is none."""
-    base_steps: int = 10
-    """DDIM steps of the base model."""
-    base_eta: float = 1.0
-    """Noise of the base model's steps: 0 deterministic, 1 as much as DDPM."""
-    upsampler_steps: int = 10
-    """DDIM steps of the upsampler."""
-    upsampler_eta: float = 1.0
-    """Noise of the upsampler's steps: 0 deterministic, 1 as much as DDPM."""
-
-    def of_base(self, model: Path) -> SamplerConfig:
-        """As the stage sample-base takes it."""
-        return _sampler(model, self.base_steps, self.base_eta)
-
-    def of_upsampler(self, model: Path) -> SamplerConfig:
-        """As the stage sample-upsampler takes it."""
-        return _sampler(model, self.upsampler_steps, self.upsampler_eta)
-
-
-def _sampler(model: Path, steps: int, eta: float) -> SamplerConfig:
-    # Only the model and the sampler's settings are read; nothing goes through folders here.
-    config = SamplerConfig(model=model, features=model, output_dir=model, steps=steps, eta=eta)
-    check_sampler_config(config)
-    return config
+Picture = str | Path | Image.Image | np.ndarray
+"""A file, or a picture in memory: uint8 [H, W, 3 | 4], straight alpha."""
 
 
 class AvatarPipeline:
-    """Everything between a portrait and a triplane.
+    """Everything between a picture of a face and its avatar.
 
     Attributes:
-        encoder: portrait to features.
-        base, upsampler: the two diffusion pipelines.
         decoder: the shared decoder that renders the triplanes.
+        diffusion: what makes triplanes of portraits, or None.
+        portrait: how photographs become portraits framed as the models know them.
         device: where all of them are.
+        sources: part → where it was loaded from.
 
     Example:
-        >>> sampling = SamplingConfig()
-        >>> pipeline = AvatarPipeline.from_folders(vae, base, upsampler, decoder, sampling, device)
-        >>> planes = pipeline([picture], ["anna"], seed=0, sampling=sampling)
-        >>> planes.shape
-        torch.Size([1, 3, 32, 512, 512])
+        >>> pipeline = AvatarPipeline.from_pretrained("data/bundle")
+        >>> avatar = pipeline("me.jpg", seed=1)
+        >>> avatar.planes.shape
+        torch.Size([3, 32, 128, 128])
     """
 
     def __init__(
         self,
-        encoder: PortraitEncoder,
-        base: BaseTriplanePipeline,
-        upsampler: UpsampleTriplanePipeline,
         decoder: TriplaneDecoder,
-        device: torch.device,
+        diffusion: PortraitDiffusion | None = None,
+        *,
+        portrait: PortraitSettings | None = None,
+        device: torch.device | str = "cpu",
+        sources: Mapping[str, Path | str] | None = None,
     ) -> None:
-        """Take the parts; raises UserError when base and upsampler don't fit each other."""
-        if base.unet.config["plane_size"] != upsampler.unet.config["low_res_size"]:
-            raise UserError(
-                f"the base model makes planes of {base.unet.config['plane_size']}² but the "
-                f"upsampler takes {upsampler.unet.config['low_res_size']}²; "
-                "train both with the same sizes."
-            )
-        self.encoder = encoder
-        self.base = base
-        self.upsampler = upsampler
-        self.decoder = on_device(decoder, device)
-        self.device = device
+        self.diffusion = diffusion
+        self.device = torch.device(device)
+        self.decoder = decoder
+        torch.nn.Module.to(decoder, self.device)
+        self.portrait = portrait or PortraitSettings()
+        self.sources = dict(sources or {})
+        self._maker: PortraitMaker | None = None
 
     @classmethod
-    def from_folders(
+    def from_pretrained(
         cls,
-        vae: str,
-        base: Path,
-        upsampler: Path,
-        decoder: Path,
-        sampling: SamplingConfig,
-        device: torch.device,
-    ) -> "AvatarPipeline":
-        """Load the parts and check that they were made for each other.
+        model: str | Path | None = None,
+        *,
+        device: str = "auto",
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> AvatarPipeline:
+        """Load a bundle.
 
         Args:
-            vae: AutoencoderKL folder or hub id.
-            base, upsampler: run folders of the trainings, or their ``snapshots/model``.
-            decoder: decoder folder of a fitting run.
-            sampling: how the models will be sampled.
-            device: where to put them.
+            model: its folder, or "owner/name" on the Hugging Face hub; without it the model that
+                comes with the project.
+            device: auto, cpu, cuda or cuda:N.
+            revision, cache_dir, token, local_files_only: see ``huggingface_hub.snapshot_download``.
+
+        Raises:
+            UserError: there is none, it can't be fetched, or it is damaged.
+        """
+        bundle = find_bundle(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        return cls.from_bundle(bundle, device=device)
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        portrait: PortraitSettings | None = None,
+        sampling: SamplingConfig | None = None,
+        device: str = "auto",
+    ) -> AvatarPipeline:
+        """Load an open bundle; its framing counts where ``portrait`` states none of its own."""
+        portrait = portrait or PortraitSettings()
+        if portrait.root is None and portrait.framing == Framing():
+            portrait = replace(portrait, framing=bundle.framing)
+        return cls.from_parts(bundle.parts, portrait=portrait, sampling=sampling, device=device)
+
+    @classmethod
+    def from_parts(
+        cls,
+        parts: Mapping[str, Path | str],
+        *,
+        portrait: PortraitSettings | None = None,
+        sampling: SamplingConfig | None = None,
+        device: str = "auto",
+    ) -> AvatarPipeline:
+        """Load the parts of a bundle from where they lie and check that they fit.
+
+        Args:
+            parts: ``decoder``, ``vae``, ``base``, ``upsampler``, ``likeness`` → folder (VAE: or
+                hub id); run folders of the trainings will do.
+            portrait: how photographs become portraits.
+            sampling: how the models will be sampled; refused here if they can't be.
+            device: auto, cpu, cuda or cuda:N.
 
         Raises:
             UserError: a part is missing or damaged, or was trained with another decoder or VAE.
         """
-        first, trained = load_pipeline(BaseTriplanePipeline, sampling.of_base(base), device)
-        second, other = load_pipeline(
-            UpsampleTriplanePipeline, sampling.of_upsampler(upsampler), device
-        )
-        for key, meaning in (("decoder_hash", "decoder"), ("vae_hash", "VAE")):
-            if trained[key] != other[key]:
-                raise UserError(
-                    f"{base} and {upsampler} were trained with different {meaning}s; "
-                    "give two models of one chain."
-                )
-        encoder = PortraitEncoder(vae, int(str(trained["image_size"])), device)
-        if vae_hash(encoder.vae) != trained["vae_hash"]:
-            raise UserError(f"the VAE {vae} is not the one {base} was trained with.")
-        shared = load_decoder(decoder, str(trained["decoder_hash"]))
-        return cls(encoder, first, second, shared, device)
+        check_parts(parts, "the model")
+        where = select_device(device)
+        diffusion = expected = None
+        if "base" in parts:
+            diffusion = PortraitDiffusion.from_parts(parts, sampling or SamplingConfig(), where)
+            expected = diffusion.decoder_hash
+        decoder = load_decoder(parts["decoder"], expected)
+        return cls(decoder, diffusion, portrait=portrait, device=where, sources=parts)
 
-    @property
-    def triplane_shape(self) -> tuple[int, int, int, int]:
-        """(P, C, H, W) of the finished triplanes."""
-        config = self.upsampler.unet.config
-        return (3, config["plane_channels"], config["plane_size"], config["plane_size"])
-
-    def encode(self, portraits: Sequence[np.ndarray]) -> PortraitFeatures:
-        """Features of square portraits, uint8 [H, W, 3|4]; UserError if the models take others."""
-        features = self.encoder.encode_portraits(portraits)
-        try:
-            self.base.unet.portrait.check(features)
-            self.upsampler.unet.portrait.check(features)
-        except ValueError as error:
-            raise UserError(f"the portrait's features don't fit the models: {error}.") from None
-        return features
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        portraits: Sequence[np.ndarray],
-        names: Sequence[str],
-        seed: int,
-        sampling: SamplingConfig,
-    ) -> Tensor:
-        """Sample one triplane per portrait.
+    def save_pretrained(self, folder: str | Path, **about: Any) -> Bundle:
+        """Write the bundle this pipeline can be loaded from.
 
         Args:
-            portraits: B square pictures, uint8 [H, W, 3|4], straight alpha.
-            names: one per portrait; with ``seed`` it names the noise, so that a portrait's avatar
-                doesn't depend on the others in the batch.
-            seed: names the noise.
-            sampling: steps and guidance.
+            folder: must not exist.
+            about: name, license, license_text, card, storage; see
+                :func:`triavatar.bundles.write_bundle.write_bundle`.
+        """
+        return write_bundle(Path(folder), self.sources, framing=self.portrait.framing, **about)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | None = None, **about: Any
+    ) -> str:
+        """Upload the bundle to the Hugging Face hub; returns the commit's address.
+
+        Args:
+            repo_id: "owner/name"; made when missing.
+            private: make it visible to its owner only.
+            token: the one saved by ``hf auth login`` without it.
+            about: see :meth:`save_pretrained`.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with TemporaryDirectory() as parent:
+            bundle = self.save_pretrained(Path(parent) / "bundle", **about)
+            commit = api.upload_folder(repo_id=repo_id, folder_path=bundle.folder)
+        return str(commit)
+
+    def prepare(self, picture: Picture, name: str = "the picture") -> np.ndarray:
+        """Turn a photograph into a portrait; one cut out or on white stays as it is.
+
+        Args:
+            picture: photograph of a face, or square portrait with the head as in the data.
+            name: how an error calls a picture that is no file.
 
         Returns:
-            [B, P, C, H, W] in [-1, 1], on the device.
+            uint8 [S, S, 3 | 4], straight alpha.
+
+        Raises:
+            UserError: the picture can't be read or doesn't show one face well enough.
         """
-        features = self.encode(portraits)
-        # In half precision as on disk, so that the stages run one by one give the same avatar.
-        features = features.to(dtype=torch.float16).to(dtype=torch.float32)
-        low_res = self.base(
-            features,
-            guidance_scale=sampling.guidance_scale,
-            num_inference_steps=sampling.base_steps,
-            eta=sampling.base_eta,
-            seed=[seed_of(seed, "base", name) for name in names],
-        )
-        low_res = low_res.half().float()
-        return self.upsampler(
-            low_res,
-            features,
-            num_inference_steps=sampling.upsampler_steps,
-            eta=sampling.upsampler_eta,
-            seed=[seed_of(seed, "upsampler", name) for name in names],
-        )
+        array = _read(picture)
+        if not is_photograph(array):
+            return array
+        if self._maker is None:
+            self._maker = PortraitMaker(self.portrait)
+        return self._maker(array, str(picture) if isinstance(picture, str | Path) else name)
+
+    def make(
+        self,
+        portrait: np.ndarray,
+        name: str,
+        *,
+        seed: int = 0,
+        sampling: SamplingConfig | None = None,
+    ) -> Avatar:
+        """Make the avatar of one portrait.
+
+        Args:
+            portrait: uint8 [S, S, 3 | 4], as :meth:`prepare` returns it.
+            name: of the avatar; with ``seed`` it names the noise.
+            seed: another one gives another avatar.
+            sampling: steps and guidance of the diffusion models.
+
+        Raises:
+            UserError: the portrait doesn't fit the models.
+        """
+        if self.diffusion is None:
+            raise UserError("this model has no diffusion models; nothing here can use it yet.")
+        planes = self.diffusion([portrait], [name], seed, sampling or SamplingConfig())[0]
+        # In half precision as on disk, so that what is rendered now and later agrees.
+        planes = planes.clamp(-1, 1).half().float()
+        return Avatar(planes, self.decoder, name, portrait, {"seed": seed})
+
+    @overload
+    def __call__(self, pictures: Picture, **how: Any) -> Avatar: ...
+    @overload
+    def __call__(self, pictures: Sequence[Picture], **how: Any) -> list[Avatar]: ...
+
+    def __call__(
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        name: str | None = None,
+        seed: int = 0,
+        sampling: SamplingConfig | None = None,
+        prepare: bool = True,
+    ) -> Avatar | list[Avatar]:
+        """Make avatars of pictures.
+
+        Args:
+            pictures: one picture, or several: files, PIL images or arrays, see :data:`Picture`.
+            name: of the avatar; the file's without it. With ``seed`` it names the noise.
+            seed: another one gives another avatar.
+            sampling: steps and guidance of the diffusion models.
+            prepare: find, frame and cut out the face of photographs.
+
+        Returns:
+            One avatar, or one per picture.
+
+        Raises:
+            UserError: a picture can't be read, doesn't show one face well enough or doesn't fit.
+        """
+        if not isinstance(pictures, str | Path | Image.Image | np.ndarray):
+            how: dict[str, Any] = {"seed": seed, "sampling": sampling, "prepare": prepare}
+            return [
+                self(picture, name=None if name is None else f"{name}_{i}", **how)
+                for i, picture in enumerate(pictures)
+            ]
+        if name is None:
+            name = Path(pictures).stem if isinstance(pictures, str | Path) else "avatar"
+        portrait = self.prepare(pictures) if prepare else _read(pictures)
+        return self.make(portrait, name, seed=seed, sampling=sampling)
+
+
+def _read(picture: Picture) -> np.ndarray:
+    """Return uint8 [H, W, 3 | 4]."""
+    if isinstance(picture, str | Path):
+        return read_picture(Path(picture), "portrait")
+    if isinstance(picture, Image.Image):
+        return upright_array(picture)
+    return picture

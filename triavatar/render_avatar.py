@@ -4,21 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from renderer.decoder import TriplaneDecoder
+from captures.cameras import orbit_cameras
 from renderer.render import RenderSettings
-from runtime.devices import select_device
 from runtime.errors import UserError
+from triavatar.avatar import Avatar
+from triavatar.avatar_files import find_triplanes
 from triavatar.sheets import save_picture
-from triavatar.turntable import TurntableFormat, write_turntable
-from triavatar.views import (
-    on_device,
-    open_triplane,
-    render_views,
-    still_cameras,
-    turntable_cameras,
-)
+from triavatar.turntable import TurntableFormat, write_turn
+from triavatar.views import still_cameras
 
 
 @dataclass
@@ -59,62 +53,58 @@ class ViewConfig:
 class RenderConfig:
     """Settings of ``triavatar render``."""
 
-    triplane: Path
-    """Triplane file: .safetensors, or the .npy layout [3, 1, C, H, W]."""
+    triplane: tuple[Path, ...]
+    """Avatars: triplane files (.safetensors, or .npy with --decoder), triplane folders, folders of
+    generated avatars."""
     output_dir: Path
-    """Folder for view_*.png and turntable.*."""
+    """Folder for view_*.png and turntable.*; of several avatars one folder each."""
     decoder: Path | None = None
-    """Decoder folder; found by itself for a file inside a triplane folder."""
+    """Decoder folder, or one that holds it; found by itself for files inside a triplane folder."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """What to render."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
 
-def write_views(
-    folder: Path,
-    planes: Tensor,
-    decoder: TriplaneDecoder,
-    views: ViewConfig,
-    title: str | None = None,
-) -> np.ndarray:
-    """Write ``view_<azimuth>.png`` and ``turntable.*`` into ``folder``.
-
-    Args:
-        folder: made when missing.
-        planes: [3, C, H, W] on the decoder's device.
-        decoder: the shared decoder.
-        views: what to render.
-        title: of the turntable's page; the folder's name without it.
+def write_views(folder: Path, avatar: Avatar, views: ViewConfig) -> np.ndarray:
+    """Write ``view_<azimuth>.png`` and ``turntable.*`` into ``folder``, made when missing.
 
     Returns:
         The still views, uint8 [N, H, W, 3].
     """
+    how = {"background": views.background, "settings": views.march}
     cameras = still_cameras(views.azimuths, views.size, views.elevation, views.distance)
-    stills = render_views(planes, decoder, cameras, views.march, views.background)
+    stills = avatar.pictures(cameras, **how)
     for azimuth, picture in zip(views.azimuths, stills, strict=True):
         save_picture(folder / f"view_{azimuth:+04.0f}.png", picture)
-    if views.frames:
-        turn = turntable_cameras(views.frames, views.size, views.elevation, views.distance)
-        frames = render_views(planes, decoder, turn, views.march, views.background)
-        write_turntable(folder, frames, views.fps, views.turntable, title or folder.name)
+    if views.frames and views.turntable:
+        turn = orbit_cameras(
+            views.frames,
+            size=views.size,
+            elevation_degrees=views.elevation,
+            distance=views.distance,
+        )
+        frames = avatar.pictures(turn, desc="turntable", **how)
+        for kind in views.turntable:
+            write_turn(folder / f"turntable.{kind}", frames, views.fps, avatar.name)
     return stills
 
 
 def render(config: RenderConfig) -> None:
-    """Render one triplane.
+    """Render avatars.
 
     Raises:
-        UserError: the triplane or its decoder is missing, damaged, or they don't fit.
+        UserError: a triplane or its decoder is missing, damaged, or they don't fit.
     """
     config.views.check()
-    device = select_device(config.device)
-    planes, decoder = open_triplane(config.triplane, config.decoder)
-    write_views(
-        config.output_dir,
-        planes.to(device),
-        on_device(decoder, device),
-        config.views,
-        config.triplane.stem,
-    )
-    print(f"views of {config.triplane} are in {config.output_dir}")
+    found: dict[str, Path] = {}
+    for path in config.triplane:
+        for name, file in find_triplanes(path).items():
+            if name in found:
+                raise UserError(f"{file} and {found[name]} have the same name; rename one.")
+            found[name] = file
+    for name, file in found.items():
+        folder = config.output_dir / name if len(found) > 1 else config.output_dir
+        avatar = Avatar.load(file, decoder=config.decoder, device=config.device)
+        write_views(folder, avatar, config.views)
+        print(f"views of {file} are in {folder}")

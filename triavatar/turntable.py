@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -12,8 +11,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from runtime.errors import UserError
 from runtime.files import atomic_path, write_text
-from triavatar.video import write_video
 
 TurntableFormat = Literal["mp4", "html", "gif"]
 
@@ -28,6 +27,42 @@ def encode_jpeg(picture: np.ndarray, quality: int = 92) -> bytes:
 def page(name: str) -> str:
     """Text of one of the project's own pages, e.g. ``viewer.html``."""
     return (files("triavatar") / "web" / name).read_text(encoding="utf-8")
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
+    """Write an H.264 video, atomically.
+
+    Args:
+        path: file with suffix ``.mp4``.
+        frames: uint8 [N, H, W, 3]; an odd side is padded by one pixel, as the codec needs.
+        fps: frames per second.
+
+    Raises:
+        UserError: there is no ffmpeg program.
+    """
+    import imageio_ffmpeg
+
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        raise UserError(
+            "no ffmpeg program was found; pip install imageio-ffmpeg brings one."
+        ) from None
+    _, height, width, _ = frames.shape
+    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    with atomic_path(path) as temporary:
+        writer = imageio_ffmpeg.write_frames(
+            str(temporary),
+            (padded.shape[2], padded.shape[1]),
+            fps=fps,
+            quality=8,
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+        )
+        writer.send(None)
+        for frame in padded:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
 
 
 def write_html(path: Path, frames: np.ndarray, fps: int, title: str) -> None:
@@ -67,20 +102,28 @@ def write_gif(path: Path, frames: np.ndarray, fps: int) -> None:
         )
 
 
-def write_turntable(
-    folder: Path, frames: np.ndarray, fps: int, formats: Sequence[TurntableFormat], title: str
-) -> None:
-    """Write ``turntable.<format>`` of each format into ``folder``.
+def write_turn(path: Path, frames: np.ndarray, fps: int, title: str) -> Path:
+    """Write one file of a full turn; its suffix decides the format.
 
     Args:
+        path: ``.mp4``, ``.html`` or ``.gif``.
         frames: a full turn, uint8 [N, H, W, 3].
         fps: frames per second.
-        formats: which files.
         title: of the page.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the suffix is none of these.
     """
-    if "mp4" in formats:
-        write_video(folder / "turntable.mp4", frames, fps)
-    if "html" in formats:
-        write_html(folder / "turntable.html", frames, fps, title)
-    if "gif" in formats:
-        write_gif(folder / "turntable.gif", frames, fps)
+    kind = path.suffix.lower()
+    if kind == ".mp4":
+        write_video(path, frames, fps)
+    elif kind == ".html":
+        write_html(path, frames, fps, title)
+    elif kind == ".gif":
+        write_gif(path, frames, fps)
+    else:
+        raise UserError(f"a turntable is a .mp4, .html or .gif file, not {path.name}.")
+    return path

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 from renderer.render import RenderSettings
 from runtime.devices import select_device
 from runtime.errors import UserError
+from triavatar.avatar_files import find_triplanes
 from triavatar.turntable import encode_jpeg, page
-from triavatar.viewer_scene import LAYERS, Scene, Viewpoint, find_triplanes
+from triavatar.viewer_scene import LAYERS, Scene, Viewpoint
 
 NEAREST = 1.8
 """Distance below which the camera would stand inside the box."""
@@ -181,7 +182,9 @@ def view(config: ViewerConfig) -> None:
         UserError: see :class:`ViewerServer`.
     """
     server = ViewerServer(config)
-    print(f"{len(server.scene.triplanes)} triplanes at {server.address} (Ctrl-C ends)", flush=True)
+    number = len(server.scene.triplanes)
+    count = f"{number} avatar{'s' * (number > 1)}"
+    print(f"{count} at {server.address} (Ctrl-C ends)", flush=True)
     if config.browser:
         webbrowser.open(server.address)
     try:

@@ -12,16 +12,12 @@ import torch
 from torch import Tensor
 
 from captures.comparison import to_uint8
-from renderer.decoder import TriplaneDecoder
-from renderer.fitted_set import FittedSet
-from renderer.occupancy import OccupancyGrid
-from renderer.render import RenderSettings, build_occupancy, render_image
+from renderer.render import RenderSettings
 from renderer.samples import Rendered
-from runtime.errors import UserError
-from triavatar.views import on_device, open_triplane, still_cameras
+from triavatar.avatar import Avatar
+from triavatar.views import still_cameras
 
 LAYERS = ("color", "depth", "opacity")
-SUFFIXES = (".safetensors", ".npy")
 DEPTH_COLORS = (
     (0.16, 0.08, 0.36),
     (0.18, 0.30, 0.62),
@@ -33,33 +29,6 @@ DEPTH_COLORS = (
 """Colours of depth from far to near, ever lighter; more shades than grey alone can show."""
 KEPT = 4
 """Triplanes kept in memory."""
-
-
-def find_triplanes(path: Path) -> dict[str, Path]:
-    """Triplane files at a path, by name.
-
-    Args:
-        path: a triplane file, a folder of them, a triplane folder (its manifest beside), or the
-            folder of one generated avatar, ``<run>/avatars/<name>``.
-
-    Raises:
-        UserError: there are none.
-    """
-    if path.is_file():
-        return {path.stem: path}
-    if not path.is_dir():
-        raise UserError(f"no triplane at {path}: the file or folder does not exist")
-    if (path / "manifest.json").is_file():
-        fitted = FittedSet.open(path)
-        found = {name: fitted.path(name) for name in fitted.names}
-    elif path.parent.name == "avatars" and (path.parent.parent / "manifest.json").is_file():
-        file = FittedSet.open(path.parent.parent).path(path.name)
-        found = {path.name: file} if file.is_file() else {}
-    else:
-        found = {p.stem: p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES}
-    if not found:
-        raise UserError(f"{path} holds no triplanes ({', '.join(SUFFIXES)})")
-    return found
 
 
 @dataclass(frozen=True)
@@ -90,19 +59,20 @@ class Scene:
     ):
         self.triplanes, self.decoder = triplanes, decoder
         self.march, self.device = march, device
-        self._open: OrderedDict[str, tuple[Tensor, TriplaneDecoder, OccupancyGrid]] = OrderedDict()
+        self._open: OrderedDict[str, Avatar] = OrderedDict()
 
-    def load(self, name: str) -> tuple[Tensor, TriplaneDecoder, OccupancyGrid]:
-        """Planes [3, C, H, W], their decoder and occupied space.
+    def load(self, name: str) -> Avatar:
+        """Return an avatar, from memory if it was shown lately.
 
         Raises:
             UserError: the file or its decoder is missing or damaged, or they don't fit.
         """
         if name not in self._open:
-            planes, decoder = open_triplane(self.triplanes[name], self.decoder)
-            planes, decoder = planes.to(self.device), on_device(decoder, self.device)
-            grid = build_occupancy(planes, decoder, self.march)
-            self._open[name] = (planes, decoder, grid)
+            avatar = Avatar.load(
+                self.triplanes[name], decoder=self.decoder, device=str(self.device)
+            )
+            avatar.occupancy(self.march)
+            self._open[name] = avatar
             while len(self._open) > KEPT:
                 self._open.popitem(last=False)
         self._open.move_to_end(name)
@@ -124,10 +94,10 @@ class Scene:
             background: grey level behind the colours, 0 black to 1 white.
             moving: render with half as many steps.
         """
-        planes, decoder, grid = self.load(name)
         march = replace(self.march, steps=max(1, self.march.steps // 2)) if moving else self.march
         camera = still_cameras((viewpoint.azimuth,), size, viewpoint.elevation, viewpoint.distance)
-        view = render_image(planes, decoder, camera, background, march, grid)
+        views = self.load(name).render(camera, background=background, settings=march)
+        view = Rendered(views.color[0], views.opacity[0], views.depth[0])
         return to_uint8(_layer(view, layer, viewpoint.distance))
 
 

@@ -18,7 +18,7 @@ from diffusion.conditioning.features import (
 )
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.picture_files import PICTURE_SUFFIXES, read_picture
+from runtime.picture_files import name_pictures, read_picture
 from runtime.progress import progress
 from runtime.version import VERSION
 
@@ -130,13 +130,4 @@ def _sources(config: EncodeFeaturesConfig) -> _Sources:
 def _picture_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"there is no folder of portraits {folder}")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
-            continue
-        if path.stem in found:
-            raise UserError(f"{path} and {found[path.stem]} have the same name: rename one")
-        found[path.stem] = path
-    if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    return found
+    return name_pictures([folder])

@@ -230,7 +230,9 @@ class PortraitEncoder:
         reduction = 2 ** (blocks - 1)
         if image_size < reduction or image_size % reduction:
             raise UserError(f"image_size {image_size} is no multiple of the VAE's {reduction}")
-        self.vae = loaded.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+        if loaded.dtype != torch.float32:
+            loaded = loaded.to(dtype=torch.float32)
+        self.vae = loaded.to(device=device).eval().requires_grad_(False)
         self.image_size = image_size
         self.device = torch.device(device)
         self.scaling_factor = float(loaded.config["scaling_factor"])

@@ -25,6 +25,7 @@ from diffusion.training.loop_config import LoopConfig, check_loop_config, learni
 from diffusion.training.order import MicroBatches
 from runtime.devices import select_device
 from runtime.errors import UserError
+from runtime.files import share
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
 from runtime.runs import RunFolder
@@ -280,6 +281,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     write(fresh)
+    share(fresh)
     if folder.exists():
         os.rename(folder, old)
     os.rename(fresh, folder)

@@ -170,7 +170,7 @@ def test_bad_portraits(chain, tmp_path, capsys):
     assert "--no_prepare" in refusal(arguments, capsys)
     assert not (tmp_path / "out" / "triplanes").exists()
     neither = arguments[:at] + arguments[at + 2 :]
-    assert "--portraits" in refusal(neither, capsys)
+    assert "PHOTO" in refusal(neither, capsys)
 
 
 def test_output_that_can_not_be_written(world, tmp_path, capsys):

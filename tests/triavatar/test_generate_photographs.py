@@ -7,13 +7,15 @@ import pytest
 from PIL import Image
 
 from captures.multiview import MultiViewSet
-from runtime.errors import UserError
-from triavatar.generate import GenerateConfig, read_portraits
+from photos.portraits import PortraitSettings
+from tests.scenes import constant_decoder
+from triavatar.generate import GenerateConfig, list_portraits, read_portraits
+from triavatar.pipeline import AvatarPipeline
 
 
-def _config(**changes):
-    here = Path()
-    return GenerateConfig("v", here, here, here, here, **changes)
+def _read(folder: Path, pipeline: AvatarPipeline, **changes):
+    config = GenerateConfig(portraits=(folder,), **changes)
+    return read_portraits(config, list_portraits(config), pipeline)
 
 
 def test_ready_portraits_are_taken_as_they_are(project, tmp_path):
@@ -25,9 +27,8 @@ def test_ready_portraits_are_taken_as_they_are(project, tmp_path):
     on_white = Image.new("RGB", portrait.size, "white")
     on_white.paste(portrait, (0, 0), portrait)
     on_white.save(tmp_path / "on_white.png")
-    files = [(name, tmp_path / f"{name}.png") for name in ("cut_out", "on_white")]
-    pictures, prepared = read_portraits(_config(portraits=(tmp_path,)), files)
-    assert not prepared
+    pictures, refused = _read(tmp_path, AvatarPipeline(constant_decoder(1.0)))
+    assert not refused
     assert np.array_equal(pictures["cut_out"], np.asarray(portrait))
     assert np.array_equal(pictures["on_white"], np.asarray(on_white))
 
@@ -37,16 +38,16 @@ def test_photographs_are_prepared_unless_told_not_to(tmp_path):
     data = pytest.importorskip("skimage.data", reason="scikit-image brings the photograph")
     photo = np.ascontiguousarray(data.astronaut()[:360, 60:400])
     Image.fromarray(photo).save(tmp_path / "me.png")
-    files = [("me", tmp_path / "me.png")]
-    config = _config(portraits=(tmp_path,))
-    config.portrait.size = 96
-    pictures, prepared = read_portraits(config, files)
-    assert prepared == {"me"} and pictures["me"].shape == (96, 96, 4)
+    pipeline = AvatarPipeline(constant_decoder(1.0), portrait=PortraitSettings(size=96))
+    pictures, refused = _read(tmp_path, pipeline)
+    assert not refused and pictures["me"].shape == (96, 96, 4)
     assert 0.3 < (pictures["me"][..., 3] > 127).mean() < 0.7
-    config.prepare = False
-    pictures, prepared = read_portraits(config, files)
-    assert not prepared and np.array_equal(pictures["me"], photo)
+    # As it is, it is no square; cropped, nobody is in it.
+    pictures, refused = _read(tmp_path, pipeline, prepare=False)
+    assert not pictures and "square" in refused[0]
     Image.fromarray(photo[200:]).save(tmp_path / "me.png")
-    config.prepare = True
-    with pytest.raises(UserError, match="no face.*me.png.*--no_prepare"):
-        read_portraits(config, files)
+    (tmp_path / "other.heic").write_bytes(b"no picture")
+    pictures, refused = _read(tmp_path, pipeline)
+    assert not pictures and len(refused) == 2
+    assert "no face" in refused[0] and "--no_prepare" in refused[0]
+    assert "other.heic" in refused[1] and "JPEG" in refused[1]

@@ -4,7 +4,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from triavatar.sheets import Cell, Row, draw_sheet, on_white
-from triavatar.video import write_video
+from triavatar.turntable import write_video
 
 
 def test_on_white():

@@ -20,10 +20,12 @@ from renderer.render import RenderSettings
 from renderer.triplane import save_triplane
 from runtime.errors import UserError
 from tests.scenes import constant_decoder
-from triavatar.turntable import write_turntable
+from triavatar.avatar import Avatar
+from triavatar.avatar_files import find_triplanes
+from triavatar.turntable import write_turn
 from triavatar.view import ViewerConfig, ViewerServer
-from triavatar.viewer_scene import DEPTH_COLORS, find_triplanes
-from triavatar.views import render_views, still_cameras
+from triavatar.viewer_scene import DEPTH_COLORS
+from triavatar.views import still_cameras
 
 MARCH = RenderSettings(steps=64, grid=8)
 
@@ -70,9 +72,9 @@ def test_page_and_description(server):
 
 
 def test_pictures_are_the_renderer_s(server, folder):
-    fitted = FittedSet.open(folder)
     camera = still_cameras((40.0,), 48, 10.0, 4.0)
-    expected = render_views(fitted.load("bert"), fitted.decoder(), camera, MARCH)[0]
+    avatar = Avatar.load(folder, name="bert", device="cpu")
+    expected = avatar.pictures(camera, settings=MARCH)[0]
     got = picture(server, "avatar=bert&azimuth=40&elevation=10&distance=4&size=48")
     assert np.abs(got.astype(int) - expected).mean() < 1.5  # what JPEG costs
     assert picture(server, "size=16&moving=1").shape == (16, 16, 3)
@@ -146,7 +148,8 @@ def test_turntable_files(tmp_path):
     frames = np.zeros((6, 20, 24, 3), np.uint8)
     for index in range(6):
         frames[index, :, : 4 * index] = (220, 60, 40)
-    write_turntable(tmp_path, frames, 10, ("html", "gif"), "<Anna & co>")
+    for kind in ("html", "gif"):
+        write_turn(tmp_path / f"turntable.{kind}", frames, 10, "<Anna & co>")
     page = (tmp_path / "turntable.html").read_text()
     assert "&lt;Anna &amp; co&gt;" in page and "__" not in page
     assert not re.search(r"https?://", page)  # it needs no network

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.progress import progress
+from triavatar.avatar import Avatar
+from triavatar.avatar_files import find_triplanes
 from triavatar.export.bake import photograph
 from triavatar.export.compare import mesh_agreement
 from triavatar.export.maker import DISTANCE, Maker
 from triavatar.export.settings import ExportSettings, Format
 from triavatar.export.surface import around
-from triavatar.viewer_scene import find_triplanes
-from triavatar.views import on_device, open_triplane
 
 CHECK_VIEWS = 24
 CHECK_SIZE = 192
@@ -67,15 +66,14 @@ def export(config: ExportConfig) -> None:
     avatars = list_avatars(config.avatars)
     if not avatars or not config.to:
         raise UserError("export needs at least one avatar and one format in --to.")
-    device = select_device(config.device)
     bar = progress(total=len(avatars) * len(config.to), desc="export", unit="file")
     lines = []
     with bar:
         for name, file in avatars.items():
-            planes, decoder = open_triplane(file, config.decoder)
+            avatar = Avatar.load(file, decoder=config.decoder, device=config.device)
             maker = Maker(
-                planes.to(device),
-                on_device(decoder, device),
+                avatar.planes,
+                avatar.decoder,
                 config.export,
                 lambda step, name=name: bar.set_postfix_str(f"{name}: {step}"),
             )

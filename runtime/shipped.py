@@ -1,0 +1,33 @@
+"""What comes with the project: configurations and the model, in a clone or an installed wheel."""
+
+from importlib.resources import files
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+# In a clone these lie where people look for them; a wheel has them inside the package.
+PLACES = {"configs": "configs", "bundle": "data/bundle"}
+
+
+def shipped(name: str) -> Path | None:
+    """Return the folder ``configs`` or ``bundle`` of this installation, or None without it."""
+    inside = Path(str(files("triavatar"))) / name
+    for folder in (inside, PROJECT / PLACES[name]):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def scales() -> list[str]:
+    """Names of the scales that configurations come in."""
+    folder = shipped("configs")
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder else []
+
+
+def find_configuration(path: Path) -> Path:
+    """Return a YAML file: as it is named, or else the shipped one, e.g. ``debug/base.yaml``."""
+    folder = shipped("configs")
+    if path.is_file() or path.is_absolute() or folder is None:
+        return path
+    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    found = folder.joinpath(*parts)
+    return found if found.is_file() else path

@@ -1,0 +1,1 @@
+"""Bundles: a model as one folder, opened, checked, fetched and written."""

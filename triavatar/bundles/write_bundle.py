@@ -1,0 +1,228 @@
+"""``triavatar bundle``: runs to one folder that generates avatars."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from captures.multiview import MultiViewSet
+from diffusion.conditioning.features import load_vae, vae_hash
+from photos.framing import Framing, measure_framing
+from renderer.decoder import decoder_hash
+from renderer.fitted_set import load_decoder
+from runtime.described import read_described
+from runtime.errors import UserError
+from runtime.files import (
+    file_hash,
+    load_tensors,
+    new_folder,
+    read_json,
+    save_tensors,
+    write_json,
+    write_text,
+)
+from runtime.version import VERSION
+from triavatar.bundles.bundle import (
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX,
+    PARTS,
+    SUFFIXES,
+    Bundle,
+    BundleIndex,
+    check_parts,
+)
+from triavatar.bundles.model_card import model_card
+
+
+@dataclass
+class BundleConfig:
+    """Settings of ``triavatar bundle``."""
+
+    decoder: Path
+    """Shared decoder: run folder of fit-decoder or fit-triplanes, or its decoder/."""
+    output_dir: Path
+    """The bundle to write; it must not exist."""
+    vae: str | None = None
+    """AutoencoderKL the base model was trained with: folder or hub id."""
+    base: Path | None = None
+    """Base model: run folder of train-base, or its snapshots/model."""
+    upsampler: Path | None = None
+    """Upsampler: run folder of train-upsampler, or its snapshots/model."""
+    likeness: Path | None = None
+    """Folder of the likeness model: config.json and safetensors."""
+    framing: Framing = field(default_factory=Framing)
+    """Where the face stands in the portraits the model knows."""
+    root: Path | None = None
+    """Multi-view set whose frontal pictures give the framing, in place of --framing."""
+    convention: str | None = None
+    """Camera convention of a set without dataset.json."""
+    name: str = "triavatar"
+    """What the model card calls the model."""
+    license: str = "MIT"
+    """SPDX identifier of the weights' licence."""
+    license_file: Path | None = None
+    """Text of the licence; the identifier alone without it."""
+    card: Path | None = None
+    """Model card (Markdown) to take instead of the short one made from the index."""
+    storage: Literal["float16", "float32"] = "float16"
+    """How the diffusion networks' weights are kept; float32 gives the very avatars of the runs."""
+
+
+def bundle(config: BundleConfig) -> None:
+    """Write the bundle, or nothing.
+
+    Raises:
+        UserError: the folder exists, a part is missing or damaged, or parts don't fit each other.
+    """
+    framing = config.framing
+    if config.root is not None:
+        from photos.portraits import PortraitMaker, PortraitSettings
+
+        detect = PortraitMaker(PortraitSettings()).detect
+        framing = measure_framing(MultiViewSet(config.root, config.convention), detect)
+    given: dict[str, Path | str | None] = {name: getattr(config, name) for name in PARTS}
+    written = write_bundle(
+        config.output_dir,
+        {name: place for name, place in given.items() if place is not None},
+        framing=framing,
+        name=config.name,
+        license=config.license,
+        license_text=_text(config.license_file),
+        card=_text(config.card),
+        storage=config.storage,
+    )
+    megabytes = sum(entry.bytes for entry in written.index.files.values()) / 1e6
+    print(f"{', '.join(written.parts)}: {megabytes:.1f} MB in {written.folder}")
+    print(f"next: triavatar generate PHOTO --model {written.folder}")
+
+
+def _text(path: Path | None) -> str | None:
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read as text ({error}).") from None
+
+
+def write_bundle(
+    folder: Path,
+    parts: Mapping[str, Path | str],
+    *,
+    framing: Framing,
+    name: str = "triavatar",
+    license: str = "MIT",
+    license_text: str | None = None,
+    card: str | None = None,
+    storage: str = "float16",
+) -> Bundle:
+    """Gather parts in a new folder, check that they fit, and index them.
+
+    Args:
+        folder: must not exist; appears whole or not at all.
+        parts: part → run folder, model folder or (VAE) hub id.
+        framing: see :class:`BundleConfig`, as the other arguments.
+
+    Raises:
+        UserError: see :func:`bundle`.
+    """
+    check_parts(parts, "the bundle")
+    if folder.exists():
+        raise UserError(f"{folder} is there already; choose another --output_dir or delete it.")
+    with new_folder(folder) as growing:
+        index: dict[str, Any] = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "code_version": VERSION,
+            "name": name,
+            "license": license,
+            "parts": _gather(growing, parts, storage),
+            "framing": asdict(framing),
+        }
+        notice = f"The weights in this folder are licensed under {license}.\n"
+        write_text(growing / "LICENSE", license_text or notice)
+        write_text(growing / "README.md", card or model_card(index))
+        files = [path for path in sorted(growing.rglob("*")) if path.is_file()]
+        index["files"] = {
+            path.relative_to(growing).as_posix(): {
+                "sha256": file_hash(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in files
+        }
+        write_json(growing / INDEX, index)
+    return Bundle(folder, read_described(BundleIndex, folder / INDEX))
+
+
+def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dict[str, Any]:
+    """Copy every part; what the index says of each."""
+    decoder = load_decoder(Path(parts["decoder"]))
+    decoder.save_pretrained(growing / "decoder")
+    described: dict[str, Any] = {"decoder": {"hash": decoder_hash(decoder)}}
+    if "vae" in parts:
+        vae = load_vae(str(parts["vae"]))
+        vae.save_pretrained(growing / "vae")
+        described["vae"] = {"hash": vae_hash(vae)}
+    for name in ("base", "upsampler"):
+        if name in parts:
+            source = _snapshot(Path(parts[name]), name)
+            trained = read_json(source / "training_data.json")
+            for key, part in (("decoder_hash", "decoder"), ("vae_hash", "vae")):
+                if trained.get(key) != described[part]["hash"]:
+                    raise UserError(
+                        f"{parts[name]} was trained with another {part} than {parts[part]}; "
+                        "give the parts of one chain."
+                    )
+            _copy(source, growing / name, storage)
+            described[name] = {key: trained[key] for key in ("image_size", "subjects", "step")}
+    if "likeness" in parts:
+        source = Path(parts["likeness"])
+        config = read_json(source / "config.json")
+        if config.get("decoder_hash") != described["decoder"]["hash"]:
+            raise UserError(
+                f"{source} was made for another decoder than {parts['decoder']}; give the decoder "
+                "of its triplanes."
+            )
+        _copy(source, growing / "likeness", "as they are")
+        described["likeness"] = {"people": config.get("people")}
+    for path in [*growing.rglob("config.json"), *growing.rglob("model_index.json")]:
+        # diffusers notes where it loaded a model from: a path of this machine.
+        config = read_json(path)
+        if config.pop("_name_or_path", None) is not None:
+            write_json(path, config)
+    return described
+
+
+def _snapshot(folder: Path, name: str) -> Path:
+    for place in (folder / "snapshots" / "model", folder):
+        if (place / "model_index.json").is_file():
+            return place
+    raise UserError(
+        f"{folder} holds no model (no model_index.json); give --{name} the run folder of the "
+        "training or its snapshots/model."
+    )
+
+
+def _copy(source: Path, target: Path, storage: str) -> None:
+    """Copy a folder; a network's (unet/) fp32 weights in half precision if that is asked for."""
+    for path in sorted(source.rglob("*")):
+        if not path.is_file():
+            continue
+        inner = path.relative_to(source)
+        if path.suffix not in SUFFIXES:
+            raise UserError(f"{path} is of a kind that no bundle holds; delete it.")
+        place = target / inner
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if storage == "float16" and inner.parts[0] == "unet" and path.suffix == ".safetensors":
+            tensors, metadata = load_tensors(path)
+            halved = {
+                key: value.half() if value.dtype == torch.float32 else value
+                for key, value in tensors.items()
+            }
+            save_tensors(place, halved, metadata)
+        else:
+            shutil.copyfile(path, place)

@@ -107,13 +107,15 @@ def attempt(
                 outcomes.append(Outcome(turn.name, "failed", reason))
             else:
                 ready.append(turn)
-        return outcomes + (_work(work, ready, show) if ready else [])
+        return outcomes + (_work(job, work, ready, show) if ready else [])
     finally:
         for turn in held:
             turn.give_back()
 
 
-def _work(work: Work, turns: list[Turn], show: Callable[[float], None] | None) -> list[Outcome]:
+def _work(
+    job: Job, work: Work, turns: list[Turn], show: Callable[[float], None] | None
+) -> list[Outcome]:
     names = [turn.name for turn in turns]
     try:
         work(names, Turns(turns, show))
@@ -122,7 +124,10 @@ def _work(work: Work, turns: list[Turn], show: Callable[[float], None] | None) -
         if is_disk_full(error):
             raise
         if len(turns) > 1:  # one by one, to find out whose fault it is
-            return [outcome for turn in turns for outcome in _work(work, [turn], show)]
+            done = [turn for turn in turns if job.finished(turn.name)]
+            left = [turn for turn in turns if turn not in done]
+            outcomes = [outcome for turn in left for outcome in _work(job, work, [turn], None)]
+            return [Outcome(turn.name, "done") for turn in done] + outcomes
         if isinstance(error, UserError):
             return [Outcome(names[0], "failed", str(error))]
         reason = f"{type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from captures.conventions import named_convention
 from captures.description import read_description, write_description
@@ -12,10 +12,8 @@ from runtime.described import Described, read_described
 from runtime.errors import UserError
 from runtime.ownership import RECORD, begin
 from runtime.version import VERSION
+from studio.sets.render_config import StudioRenderConfig
 from studio.sets.render_subject import CONVENTION
-
-if TYPE_CHECKING:
-    from studio.sets.render_set import StudioRenderConfig
 
 SUBJECT_FILE = "subject.json"
 POPULATION = 2  # counts changes of what subjects a seed gives
@@ -25,6 +23,12 @@ _LIST_EVERY = 60.0  # seconds between two lists of the finished subjects
 def subject_name(index: int, variant: int = 0) -> str:
     """Folder of a subject; variants after the first get a suffix."""
     return f"subject_{index:06d}" + (f"_v{variant:02d}" if variant else "")
+
+
+def subject_of(name: str) -> tuple[int, int]:
+    """(index, variant) of a subject's folder."""
+    index, _, variant = name.removeprefix("subject_").partition("_v")
+    return int(index), int(variant or 0)
 
 
 def held_out(config: StudioRenderConfig) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Rendering a set: what lies on disk, resuming, determinism, refusals."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,49 +9,14 @@ from captures.multiview import MultiViewSet
 from runtime.errors import UserError
 from studio.hair.combed import DRAPE_STYLES
 from studio.sets.records import held_out
-from studio.sets.render_set import StudioRenderConfig, parse_shard, render_set
+from studio.sets.render_config import StudioRenderConfig
+from studio.sets.render_set import render_set
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "example"
 
 
 def _bytes(root):
     return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
-
-def test_shard_is_checked():
-    assert parse_shard("2/5") == (2, 5)
-    for bad in ("5/5", "-1/2", "x", "1/2/3", "0/0"):
-        with pytest.raises(UserError, match="shard"):
-            parse_shard(bad)
-
-
-@pytest.mark.parametrize(
-    "variables, expected",
-    [
-        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, (3, 8)),
-        (
-            {
-                "SLURM_ARRAY_TASK_ID": "1",
-                "SLURM_ARRAY_TASK_COUNT": "8",
-                "SLURM_ARRAY_TASK_MIN": "1",
-                "SLURM_PROCID": "0",
-                "SLURM_NTASKS": "1",
-            },
-            (0, 8),
-        ),
-        ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (1, 2)),
-    ],
-)
-def test_shard_comes_from_the_launcher(monkeypatch, variables, expected):
-    for name in list(os.environ):
-        if name.startswith("SLURM_") or name in ("RANK", "WORLD_SIZE"):
-            monkeypatch.delenv(name)
-    with pytest.raises(UserError, match="launcher"):
-        parse_shard("auto")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert parse_shard("auto") == expected
 
 
 @pytest.mark.parametrize(
@@ -119,6 +83,15 @@ def test_same_seed_same_bytes_whatever_shard_threads_or_interruption(assets, tmp
     assert untouched.stat().st_mtime_ns == before
     with pytest.raises(UserError, match="begun with size = 32, now it is 48"):
         render_set(StudioRenderConfig(output_dir=other, **{**common, "size": 48}))
+
+
+@pytest.mark.slow
+@pytest.mark.assets
+def test_same_bytes_from_processes(assets, tmp_path):
+    common = {"assets": assets, "n_subjects": 3, "n_views": 2, "size": 16, "test_subjects": 1}
+    for folder, changes in (("here", {}), ("two", {"subjects_at_once": 2})):
+        render_set(StudioRenderConfig(output_dir=tmp_path / folder, **common, **changes))
+    assert _bytes(tmp_path / "here") == _bytes(tmp_path / "two")
 
 
 @pytest.mark.assets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +16,14 @@ from fitting.consolidation import Consolidation, accumulate, consolidate
 from fitting.decoder_config import FitDecoderConfig
 from fitting.lockstep import lockstep
 from fitting.subject_fit import SubjectFit, held_out_quality, new_planes
-from fitting.subject_store import SubjectStore
+from fitting.subject_store import CURE, SubjectStore
 from fitting.view_cache import ViewCache
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import write_json
+from runtime.formats.tensor_files import check_adam, check_like, on_cpu
 from runtime.processes import Processes
 from runtime.progress import progress
 from runtime.runs import RunFolder
@@ -147,7 +149,8 @@ class DecoderFit:
         for fit in fits if config.carry_optimizer else ():
             fit.set_moments(self.store.moments(fit.name))
         for fit in fits if self.within else ():
-            fit.restore(self.store.visit_state(fit.name, self.within))
+            state, file = self.store.visit_state(fit.name, self.within)
+            fit.restore(state, file, CURE)
         total = self.visits * config.inner_steps
         for step in range(self.step + self.within, self.step + config.inner_steps):
             for group in self.optimizer.param_groups:
@@ -260,13 +263,9 @@ class DecoderFit:
         self.processes.wait()
         state = self.folder.load_state()
         if state is not None:
-            if set(state["versions"]) != set(self.names):
-                raise UserError(
-                    f"{self.folder.path} was started with other subjects; choose a new output "
-                    "folder"
-                )
+            self._check_state(state)
             self.visit, self.store.versions = state["visit"], state["versions"]
-            self.within = state.get("within", 0)
+            self.within = state["within"]
             self.decoder.load_state_dict(state["decoder"])
             self.optimizer.load_state_dict(state["optimizer"])
             if state["running"] is not None:
@@ -276,6 +275,22 @@ class DecoderFit:
             self.store.remove_others()
             self.store.remove_visits(self.names, self.within)
         self.processes.wait()
+
+    def _check_state(self, state: dict[str, Any]) -> None:
+        """Refuse a damaged state, or one of other subjects."""
+        file, cure = self.folder.state_file, CURE
+        like = {"visit": 0, "within": 0, "versions": {}, "decoder": self.decoder.state_dict()}
+        check_like(state, on_cpu(like) | {"optimizer": {}, "running": None}, file, cure)
+        check_adam(state["optimizer"], self.optimizer, file, cure)
+        if state["running"] is not None:
+            count = sum(parameter.numel() for parameter in self.decoder.parameters())
+            check_like(state["running"], [torch.zeros(count)] * 2, file, cure, "running")
+        versions = state["versions"]
+        if set(versions) != set(self.names):
+            raise UserError(
+                f"{self.folder.path} was started with other subjects; choose a new output folder"
+            )
+        check_like(versions, dict.fromkeys(self.names, 0), file, cure, "versions")
 
     def _finish(self, views: ViewCache) -> None:
         config = self.config

@@ -6,6 +6,7 @@ Legend: R rays, C channels, H plane size.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from renderer.occupancy import OccupancyGrid
 from renderer.render import build_occupancy, render_image, render_rays
 from renderer.triplane import resize_planes
 from runtime.config import own_first, setting
+from runtime.errors import UserError
+from runtime.formats.tensor_files import check_adam, check_like, on_cpu
 from runtime.seeds import generator
 
 
@@ -261,8 +264,24 @@ class SubjectFit:
             state = self.optimizer.state_dict()
             self.optimizer.load_state_dict({**state, "state": {0: moments}})
 
-    def restore(self, state: dict) -> None:
-        """Go on from :meth:`state`."""
+    def restore(self, state: dict, file: Path, cure: str) -> None:
+        """Go on from :meth:`state`.
+
+        Args:
+            file: where it was read from; cure: what to do about a damaged one, for the message.
+
+        Raises:
+            UserError: it is damaged or of another fit.
+        """
+        own = on_cpu(self.state())
+        # The cells found dense are as many as there are.
+        check_like(state, own | {"optimizer": {}, "dense": None}, file, cure)
+        check_adam(state["optimizer"], self.optimizer, file, cure)
+        cells = state["dense"]
+        if self.free_space is not None:
+            check_like(cells, own["dense"].new_zeros(len(cells), 3), file, cure, "dense")
+            if len(cells) and not 0 <= int(cells.min()) <= int(cells.max()) < self.settings.grid:
+                raise UserError(f"{file} is damaged (dense); {cure}")
         with torch.no_grad():
             self.planes.copy_(state["planes"])
         self.optimizer.load_state_dict(state["optimizer"])

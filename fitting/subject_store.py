@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from fitting.consolidation import Consolidation
-from runtime.files import atomic_path, load_state, load_tensors, save_tensors
+from runtime.files import atomic_path
+from runtime.formats.tensor_files import load_state, load_tensors, save_tensors
 
+CURE = "start in a new output folder"
+"""What to do about a damaged state of stage 1."""
 # Of Adam's state.
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -47,13 +50,17 @@ class SubjectStore:
 
     def planes(self, name: str) -> Tensor:
         """The triplane [3, C, H, H] of a visited subject, on the CPU."""
-        return load_tensors(self.path(name, self.versions[name]))[0]["planes"]
+        return self._load(name)["planes"]
+
+    def _load(self, name: str) -> dict[str, Tensor]:
+        path = self.path(name, self.versions[name])
+        return load_tensors(path, {"planes": (3, None, None, None)})[0]
 
     def pair(self, name: str) -> Consolidation | None:
         """The consolidation pair of the subject's last visit, if that stored one."""
         if not self.versions[name]:
             return None
-        tensors, _ = load_tensors(self.path(name, self.versions[name]))
+        tensors = self._load(name)
         if "anchor" not in tensors:
             return None
         return Consolidation(
@@ -71,7 +78,7 @@ class SubjectStore:
         """The triplane's optimiser as :meth:`save` was given it; empty if it was not."""
         if not self.versions[name]:
             return {}
-        tensors, _ = load_tensors(self.path(name, self.versions[name]))
+        tensors = self._load(name)
         return {key: tensors[key] for key in MOMENTS if key in tensors}
 
     def save(
@@ -105,13 +112,14 @@ class SubjectStore:
         with atomic_path(self._visit_file(name, done)) as temporary:
             torch.save(state, temporary)
 
-    def visit_state(self, name: str, done: int) -> dict[str, Any]:
-        """What :meth:`save_visit` wrote.
+    def visit_state(self, name: str, done: int) -> tuple[dict[str, Any], Path]:
+        """What :meth:`save_visit` wrote, and the file.
 
         Raises:
             UserError: it is gone or can't be read.
         """
-        return load_state(self._visit_file(name, done), "start in a new output folder")
+        file = self._visit_file(name, done)
+        return load_state(file, CURE), file
 
     def remove_visits(self, names: Iterable[str], keep: int = 0) -> None:
         """Delete what :meth:`save_visit` wrote of ``names`` at other steps than ``keep``."""

@@ -17,7 +17,8 @@ from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import atomic_path, load_state, write_json
+from runtime.files import atomic_path, write_json
+from runtime.formats.tensor_files import check_like, load_state
 from runtime.spread import Turns
 
 CURVE_POINTS = 20
@@ -114,7 +115,7 @@ class TriplaneFit:
             reference=None if self.mean is None else _resized(self.mean, size),
         )
         if state is not None:
-            fit.restore(state)
+            fit.restore(state, self.files.state(name), _cure(name))
         curve: list[float] = [] if state is None else state["curve"]
         first = fit.step_index
         clock.lap("load")
@@ -157,7 +158,10 @@ class TriplaneFit:
         file = self.files.state(name)
         if not file.exists():
             return None
-        return load_state(file, f"delete it to fit {name} from the start")
+        state = load_state(file, _cure(name))
+        check_like(state, {"step": 0, "curve": None}, file, _cure(name))
+        check_like(state["curve"], [0.0] * len(state["curve"]), file, _cure(name), "curve")
+        return state
 
     def _check(self, name: str) -> dict[str, float]:
         """Held-out quality of what is on disk, rounded and clamped, not of what was in memory."""
@@ -171,6 +175,10 @@ class TriplaneFit:
         sheet = comparison_sheet(held_out, result.images)
         save_sheet(self.files.picture(name), sheet)
         return {"psnr": result.mean_psnr, "ssim": result.mean_ssim}
+
+
+def _cure(name: str) -> str:
+    return f"delete it to fit {name} from the start"
 
 
 class _Clock:

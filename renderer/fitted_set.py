@@ -11,20 +11,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from renderer.decoder import TriplaneDecoder, decoder_hash
-from renderer.triplane import AXIS_ORDER, PLANE_ORDER, load_triplane, save_triplane
+from renderer.triplane import (
+    AXIS_ORDER,
+    MOST_VALUES,
+    PLANE_ORDER,
+    load_triplane,
+    read_metadata,
+    save_triplane,
+)
+from runtime.described import Described, Name, Size, read_described
 from runtime.errors import UserError
-from runtime.files import load_tensors, read_json, share, write_json
+from runtime.files import share, write_json
+from runtime.formats.models import load_model
 from runtime.version import VERSION
 
-FORMAT = "triavatar-triplanes"
+FORMAT: Literal["triavatar-triplanes"] = "triavatar-triplanes"
 FORMAT_VERSIONS = {"float16": 1, "uint8": 2}
 """Version by dtype: programs that know fp16 alone shall not take codes for values."""
+
+
+class Manifest(Described):
+    """``manifest.json``."""
+
+    format: Literal["triavatar-triplanes"]
+    version: Literal[1, 2]
+    axis_order: Literal["P C H W"]
+    plane_order: list[Literal["xy", "xz", "yz"]]
+    shape: Annotated[list[Size], Field(min_length=4, max_length=4)]
+    dtype: Literal["float16", "uint8"]
+    decoder_hash: Name
+
+    @field_validator("plane_order")
+    @classmethod
+    def _known_order(cls, value: list[str]) -> list[str]:
+        if value != list(PLANE_ORDER):
+            raise ValueError(f"be {list(PLANE_ORDER)}")
+        return value
 
 
 class FittedSet:
@@ -96,23 +125,15 @@ class FittedSet:
                 f"{folder} is not a triplane folder (no manifest.json); give the output folder of "
                 "fit-decoder, fit-triplanes, sample-base or sample-upsampler"
             )
-        manifest = read_json(path)
-        known = list(FORMAT_VERSIONS.values())
-        if manifest.get("format") != FORMAT or manifest.get("version") not in known:
-            versions = " or ".join(map(str, known))
-            raise UserError(f"{path} is not a {FORMAT} manifest of version {versions}")
-        expected = {"axis_order": AXIS_ORDER, "plane_order": list(PLANE_ORDER)}
-        for key, value in expected.items():
-            if manifest.get(key) != value:
-                raise UserError(f"{path}: {key} is {manifest.get(key)}, this version reads {value}")
-        for key in ("shape", "decoder_hash", "dtype"):
-            if key not in manifest:
-                raise UserError(f"{path} lacks '{key}'")
-        if FORMAT_VERSIONS.get(manifest["dtype"]) != manifest["version"]:
+        manifest = read_described(Manifest, path)
+        if FORMAT_VERSIONS[manifest.dtype] != manifest.version:
             raise UserError(
-                f"{path}: dtype {manifest['dtype']} is none of version {manifest['version']}'s"
+                f"{path}: dtype {manifest.dtype} is none of version {manifest.version}'s"
             )
-        return cls(folder, manifest)
+        p, c, h, w = manifest.shape
+        if p != len(PLANE_ORDER) or h != w or p * c * h * w > MOST_VALUES:
+            raise UserError(f"{path}: shape is {manifest.shape} but must be [3, C, H, H]")
+        return cls(folder, manifest.model_dump(exclude_none=True))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -140,19 +161,12 @@ class FittedSet:
             UserError: if it is missing, damaged, of another shape or another decoder.
         """
         path = self.path(name)
-        _, metadata = load_tensors(path)
-        if metadata.get("decoder_hash") != self.manifest["decoder_hash"]:
+        if read_metadata(path).get("decoder_hash") != self.manifest["decoder_hash"]:
             raise UserError(
                 f"{path} was made for another decoder than {self.folder / 'decoder'}; fit or "
                 "sample it again with this one"
             )
-        planes = load_triplane(path)
-        if tuple(planes.shape) != self.shape:
-            raise UserError(
-                f"{path} holds shape {list(planes.shape)} but {self.folder / 'manifest.json'} "
-                f"states {list(self.shape)}"
-            )
-        return planes
+        return load_triplane(path, self.shape)
 
     def mean(self, without: str | None = None) -> Tensor:
         """Mean of the triplanes, [3, C, H, W], of all subjects but ``without``.
@@ -186,13 +200,8 @@ def load_decoder(folder: Path | str, expected_hash: str | None = None) -> Tripla
     folder = Path(folder)
     if not (folder / "config.json").exists() and (folder / "decoder").is_dir():
         folder = folder / "decoder"
-    if not (folder / "config.json").exists():
-        raise UserError(f"no decoder at {folder} (no config.json); fit one with fit-decoder")
-    try:
-        decoder = TriplaneDecoder.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"the decoder at {folder} cannot be read ({error})") from None
-    assert isinstance(decoder, TriplaneDecoder)
+    cure = "give the decoder folder of a run of fit-decoder, or fit it again"
+    decoder = load_model(TriplaneDecoder, folder, "decoder", cure)
     if expected_hash is not None and decoder_hash(decoder) != expected_hash:
         raise UserError(f"the decoder at {folder} is not the one the triplanes were made with")
-    return decoder.requires_grad_(False).eval()
+    return decoder

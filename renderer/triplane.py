@@ -18,12 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from runtime.errors import UserError
-from runtime.files import atomic_path, load_tensors, save_tensors
+from runtime.files import atomic_path, check_file
+from runtime.formats.tensor_files import load_metadata, load_tensors, save_tensors
 
 PLANE_ORDER = ("xy", "xz", "yz")
 AXIS_ORDER = "P C H W"
 DTYPES = ("float16", "uint8")
 """How a file may keep the values."""
+MOST_VALUES = 2**28
+"""Of one triplane: in fp32 that is 1 GiB."""
 # Coordinates (W, H) of each plane, as indices into (x, y, z).
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 
@@ -205,39 +208,60 @@ def save_triplane(
     save_tensors(path, tensors, metadata)
 
 
-def load_triplane(path: Path | str) -> Tensor:
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings that a triplane's file keeps beside it, such as ``decoder_hash``."""
+    return load_metadata(path)
+
+
+def load_triplane(path: Path | str, shape: tuple[int, int, int, int] | None = None) -> Tensor:
     """Read one triplane as fp32 [3, C, H, W] with values in [-1, 1].
 
     Reads safetensors (fp16, or 8 bits with a scale) and the published ``.npy`` layout
     [3, 1, C, H, W] (whose files may be unclamped: they are clamped as their renderer does).
+
+    Args:
+        shape: that it must have; of any otherwise.
 
     Raises:
         UserError: if the file is missing, unreadable, of another shape or holds NaN.
     """
     path = Path(path)
     if path.suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise UserError(f"no triplane at {path}") from None
-        except (ValueError, EOFError, OSError) as error:
-            raise UserError(f"{path} is not a readable .npy triplane ({error})") from None
-        planes = torch.from_numpy(np.array(array, dtype=np.float32))
-        if planes.ndim == 5 and planes.shape[1] == 1:
-            planes = planes[:, 0]
+        planes = torch.from_numpy(_read_npy(path))
     else:
-        tensors, _ = load_tensors(path)
-        if "planes" not in tensors:
-            raise UserError(f"{path} holds no tensor named 'planes'; it is not a triplane file")
+        tensors, _ = load_tensors(path, {"planes": shape or (3, None, None, None)})
         planes = tensors["planes"]
         if planes.dtype == torch.uint8:
             planes = _dequantized(tensors, path)
+        elif not planes.is_floating_point():
+            raise UserError(f"{path} holds planes of {planes.dtype}; fit or sample it again")
         planes = planes.float()
-    if planes.ndim != 4 or planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2]:
+    if planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2] or planes.numel() == 0:
         raise UserError(f"{path} holds shape {list(planes.shape)}, expected [3, C, H, H]")
+    if shape is not None and tuple(planes.shape) != shape:
+        raise UserError(f"{path} holds shape {list(planes.shape)}, expected {list(shape)}")
     if not torch.isfinite(planes).all():
         raise UserError(f"{path} holds NaN or infinite values; fit or sample it again")
     return planes.clamp(-1, 1)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    """The published layout, fp32 [3, C, H, W]; nothing is read before its header is known."""
+    check_file(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:
+        raise UserError(f"{path} is not a readable .npy triplane; export it again") from None
+    if array.ndim == 5 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 4 or array.dtype.kind != "f" or array.size > MOST_VALUES:
+        raise UserError(
+            f"{path} holds {array.dtype.name} of shape {list(array.shape)}, expected numbers of "
+            "shape [3, 1, C, H, H]"
+        )
+    return np.array(array, dtype=np.float32)
 
 
 def _dequantized(tensors: dict[str, Tensor], path: Path) -> Tensor:

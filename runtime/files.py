@@ -3,18 +3,14 @@
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from runtime.errors import UserError
 
@@ -226,59 +222,6 @@ def read_json(path: str | Path, most: int = MOST_TEXT) -> Any:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(name)
-
-
-def save_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Save tensors as one safetensors file, atomically.
-
-    Args:
-        path: file to write, usually with suffix ``.safetensors``.
-        tensors: name → tensor of any dtype and device (made contiguous and copied to CPU).
-        metadata: strings stored in the header.
-    """
-    from safetensors.torch import save_file
-
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(ready, temporary, metadata=dict(metadata) if metadata else None)
-
-
-def load_state(path: Path, cure: str) -> Any:
-    """What ``torch.save`` wrote of tensors and plain values, tensors on the CPU.
-
-    Args:
-        cure: what to do about a damaged file, for the message.
-
-    Raises:
-        UserError: the file is gone or can't be read.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} can't be read ({reason}); {cure}") from None
-
-
-def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Load a safetensors file: (name → CPU tensor, metadata).
-
-    Raises:
-        UserError: the file is missing, truncated or not a safetensors file.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist; check the folder it should be in.")
-    try:
-        with safe_open(str(path), framework="pt") as handle:
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
-            return tensors, dict(handle.metadata() or {})
-    except SafetensorError as error:
-        raise UserError(
-            f"{path} is truncated or no safetensors file ({error}); delete it and make it again."
-        ) from None
 
 
 def file_hash(path: str | Path) -> str:

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from runtime.config import changed_fields, check_settings, to_yaml
 from runtime.described import Count, Described, parse_described
 from runtime.errors import UserError
-from runtime.files import atomic_path, load_state, read_text, remove_stale, write_text
+from runtime.files import atomic_path, read_text, remove_stale, write_text
+from runtime.formats.tensor_files import check_like, load_state
 from runtime.ownership import lock_folder
 
 _MOST_ROWS = 2**29  # bytes of a log
@@ -161,10 +162,15 @@ class RunFolder:
             with atomic_path(file if file.suffix else file.with_suffix(".png")) as temporary:
                 Image.fromarray(image).save(temporary)
 
+    @property
+    def state_file(self) -> Path:
+        """Where :meth:`save_state` writes."""
+        return self.state / "latest.pt"
+
     def save_state(self, step: int, state: dict[str, Any]) -> None:
         """Replace ``state/latest.pt`` by ``state`` (tensors and plain values) at ``step``."""
         if self.is_main:
-            with atomic_path(self.state / "latest.pt") as temporary:
+            with atomic_path(self.state_file) as temporary:
                 torch.save({"step": int(step), **state}, temporary)
 
     def load_state(self) -> dict[str, Any] | None:
@@ -173,10 +179,13 @@ class RunFolder:
         Raises:
             UserError: the file can't be read.
         """
-        file = self.state / "latest.pt"
-        if not file.is_file():
+        file = self.state_file
+        if not file.exists():
             return None
-        return load_state(file, "delete it to start the stage afresh")
+        cure = "delete it to start the stage afresh"
+        state = load_state(file, cure)
+        check_like(state, {"step": 0}, file, cure)
+        return state
 
     def new_state_dir(self, step: int) -> Path:
         """A temporary folder for a state made of several files; see ``commit_state_dir``."""

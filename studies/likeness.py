@@ -21,7 +21,8 @@ from likeness.settings import LikenessSettings
 from renderer.fitted_set import FittedSet
 from renderer.metrics import psnr, ssim
 from renderer.render import RenderSettings, render_images
-from runtime.files import load_tensors, read_json, save_tensors, write_json, write_text
+from runtime.files import read_json, write_json, write_text
+from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
 from runtime.runs import RunFolder
 from studies.likeness_methods import METHODS, settings_of

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from diffusion.conditioning.features import PortraitFeatures
+from pydantic import Field
+
+from diffusion.conditioning.features import N_LEVELS, PortraitFeatures
+from runtime.described import Described, Name, Number, Size, read_described
 from runtime.errors import UserError
-from runtime.files import read_json, write_json
+from runtime.files import write_json
 
 FORMAT = "triavatar-portrait-features"
 VERSION = 1
+
+
+Shape = Annotated[list[Size], Field(min_length=3, max_length=3)]
+
+
+class FeatureManifest(Described):
+    """``manifest.json``."""
+
+    format: Literal["triavatar-portrait-features"]
+    version: Literal[1]
+    vae_hash: Name
+    image_size: Size
+    scaling_factor: Number
+    latent_shape: Shape
+    level_shapes: Annotated[list[Shape], Field(min_length=N_LEVELS, max_length=N_LEVELS)]
 
 
 class FeatureSet:
@@ -40,12 +58,7 @@ class FeatureSet:
                 f"{folder} holds no portrait features (no manifest.json): make them with "
                 f"`triavatar encode-features`"
             )
-        manifest = read_json(path)
-        keys = ("vae_hash", "image_size", "latent_shape", "level_shapes")
-        found = manifest.get("format"), manifest.get("version")
-        if found != (FORMAT, VERSION) or any(key not in manifest for key in keys):
-            raise UserError(f"{path} is no portrait feature manifest of version {VERSION}")
-        return FeatureSet(folder, manifest)
+        return FeatureSet(folder, read_described(FeatureManifest, path).model_dump())
 
     @staticmethod
     def create(folder: Path, manifest: dict[str, Any]) -> FeatureSet:
@@ -58,7 +71,7 @@ class FeatureSet:
         manifest = {"format": FORMAT, "version": VERSION, **manifest}
         if (folder / "manifest.json").exists():
             existing = FeatureSet.open(folder)
-            for key in ("vae_hash", "image_size", "latent_shape", "level_shapes"):
+            for key in FeatureManifest.model_fields:
                 if existing.manifest[key] != manifest[key]:
                     raise UserError(
                         f"{folder} already holds features with another {key} "

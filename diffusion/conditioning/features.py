@@ -6,6 +6,7 @@ Letters: B batch, S image size in pixels, h, w size of a map.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.errors import UserError
-from runtime.files import load_tensors, save_tensors
+from runtime.formats.models import load_model
+from runtime.formats.tensor_files import load_tensors, save_tensors
 
 N_LEVELS = 3
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass
@@ -110,18 +113,14 @@ class PortraitFeatures:
 
     @staticmethod
     def load(path: Path) -> PortraitFeatures:
-        """Reads what `save` wrote, as float32 with B = 1."""
-        tensors, _ = load_tensors(path)
+        """Reads what `save` wrote, as float32 with B = 1.
+
+        Raises:
+            UserError: the file is missing, damaged or holds other tensors.
+        """
         keys = ["latent"] + [f"level_{i}" for i in range(N_LEVELS)]
-        missing = [key for key in keys if key not in tensors]
-        if missing or any(tensors[key].ndim != 3 for key in keys):
-            raise UserError(
-                f"{path} holds no portrait features (missing {missing or 'axes'}): write it again "
-                f"with `triavatar encode-features`"
-            )
+        tensors, _ = load_tensors(path, dict.fromkeys(keys, (None, None, None)))
         values = [tensors[key].float()[None] for key in keys]
-        if not all(torch.isfinite(value).all() for value in values):
-            raise UserError(f"{path} holds NaN or infinite features: delete it and encode again")
         return PortraitFeatures(values[0], (values[1], values[2], values[3]))
 
 
@@ -132,33 +131,26 @@ def load_vae(path_or_id: str) -> AutoencoderKL:
         UserError: says what to fetch and where to put it when the weights can't be had.
     """
     folder = Path(path_or_id)
-    try:
-        if folder.exists():
-            # A diffusers pipeline folder keeps its VAE one level down.
-            if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
-                folder = folder / "vae"
-            vae: Any = AutoencoderKL.from_pretrained(folder, local_files_only=True)
-        elif path_or_id.count("/") == 1 and not path_or_id.startswith((".", "~", "/")):
-            vae = AutoencoderKL.from_pretrained(path_or_id)
-        else:
-            raise UserError(
-                f"there is no VAE folder {path_or_id}: give a folder with config.json and "
-                f"diffusion_pytorch_model.safetensors (see `triavatar train-vae`), or a hub id"
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if folder.exists():
-            raise UserError(
-                f"{folder} can't be read as a diffusers AutoencoderKL ({reason}): it needs "
-                f"config.json and diffusion_pytorch_model.safetensors"
-            ) from error
+    if folder.exists():
+        # A diffusers pipeline folder keeps its VAE one level down.
+        if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
+            folder = folder / "vae"
+        return load_model(AutoencoderKL, folder, "VAE", "train it again or give another folder")
+    # Names such as runs/vae are folders that are not there, not repositories on the hub.
+    if path_or_id.count("/") != 1 or not _HUB_ID.fullmatch(path_or_id) or folder.parent.exists():
         raise UserError(
-            f"the VAE {path_or_id} can't be fetched from the hub ({reason}): download its "
+            f"there is no VAE folder {path_or_id}: give a folder with config.json and "
+            f"diffusion_pytorch_model.safetensors (see `triavatar train-vae`), or a hub id"
+        )
+    try:
+        vae: Any = AutoencoderKL.from_pretrained(path_or_id, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError):
+        raise UserError(
+            f"the VAE {path_or_id} can't be fetched from the hub: download its "
             f"config.json and diffusion_pytorch_model.safetensors on a machine with network, put "
             f"both into one folder and give that folder as vae"
-        ) from error
-    vae.eval().requires_grad_(False)
-    return vae
+        ) from None
+    return vae.eval().requires_grad_(False)
 
 
 def vae_hash(vae: AutoencoderKL) -> str:
@@ -236,6 +228,8 @@ class PortraitEncoder:
         self.image_size = image_size
         self.device = torch.device(device)
         self.scaling_factor = float(loaded.config["scaling_factor"])
+        if not self.scaling_factor > 0:
+            raise UserError(f"the VAE's scaling_factor {self.scaling_factor} is not positive")
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> PortraitFeatures:

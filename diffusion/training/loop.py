@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -26,20 +25,10 @@ from diffusion.training.order import MicroBatches
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import share
+from runtime.formats.tensor_files import check_adam, check_like, load_state, on_cpu
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
 from runtime.runs import RunFolder
-
-STATE_ERRORS = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    SafetensorError,
-    pickle.UnpicklingError,
-)
-"""What reading a damaged or foreign state raises."""
 
 
 class TrainingLoop:
@@ -110,17 +99,24 @@ class TrainingLoop:
             self.run.rewind(0)
             return 0
         step, folder = latest
+        cure = f"delete {folder} to start again from the first step"
+        fresh = {name: value.cpu() for name, value in self.bare_model.state_dict().items()}
         try:
             self.accelerator.load_state(str(folder))
-            if self.ema is not None:
-                state = torch.load(folder / "ema.pt", map_location="cpu", weights_only=True)
-                self.ema.load_state_dict(state)
-                self.ema.to(self.device)
-        except STATE_ERRORS as error:
-            raise UserError(
-                f"the training state {folder} can't be read ({str(error).splitlines()[0]}): delete "
-                f"{self.run.path} to start again"
-            ) from error
+        except (MemoryError, PermissionError):
+            raise
+        except Exception:
+            # accelerate reads several kinds of files, each of which fails in its own ways.
+            raise UserError(f"the training state {folder} is damaged; {cure}") from None
+        loaded = {name: value.cpu() for name, value in self.bare_model.state_dict().items()}
+        check_like(loaded, fresh, folder, cure, "model")
+        if self.accelerator.distributed_type == DistributedType.NO:
+            check_adam(self.optimizer.optimizer.state_dict(), self.optimizer, folder, cure)
+        if self.ema is not None:
+            state = load_state(folder / "ema.pt", cure)
+            check_like(state, on_cpu(self.ema.state_dict()), folder / "ema.pt", cure, "ema")
+            self.ema.load_state_dict(state)
+            self.ema.to(self.device)
         self.run.rewind(step)
         self.run.log(f"resumed at step {step}")
         return step

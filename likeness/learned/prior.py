@@ -21,7 +21,8 @@ from torch import Tensor
 from likeness.learned.mirror import mirror, split, unfold
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
-from runtime.files import load_tensors, read_json, save_tensors, write_json
+from runtime.files import read_json, write_json
+from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
 
 Parts = tuple[Tensor, Tensor]

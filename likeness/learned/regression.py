@@ -17,7 +17,7 @@ from torch import Tensor
 
 from likeness.portrait.portrait import Portrait
 from runtime.errors import UserError
-from runtime.files import load_tensors, save_tensors
+from runtime.formats.tensor_files import load_tensors, save_tensors
 
 SIDE = 32
 """Side in pixels of the small portraits."""

@@ -68,7 +68,7 @@ def test_foreign_triplanes_are_noticed(folder):
         fitted.load("stray")
     own = {"decoder_hash": fitted.manifest["decoder_hash"]}
     save_triplane(fitted.path("small"), torch.zeros(3, 6, 4, 4), own)
-    with pytest.raises(UserError, match="holds shape"):
+    with pytest.raises(UserError, match="holds planes of shape"):
         fitted.load("small")
     with pytest.raises(UserError, match="does not exist"):
         fitted.load("nobody")
@@ -77,11 +77,11 @@ def test_foreign_triplanes_are_noticed(folder):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", "other", "is not a"),
-        ("version", 99, "is not a"),
+        ("format", "other", "format is 'other' but must be"),
+        ("version", 99, "version is 99 but must be"),
         ("plane_order", ["xz", "xy", "yz"], "plane_order is"),
         ("axis_order", "C P H W", "axis_order is"),
-        ("decoder_hash", None, "lacks 'decoder_hash'"),
+        ("decoder_hash", None, "decoder_hash is missing"),
     ],
 )
 def test_manifests_of_other_meaning_are_refused(folder, key, value, message):

@@ -13,7 +13,7 @@ from renderer.triplane import (
     unroll,
 )
 from runtime.errors import UserError
-from runtime.files import save_tensors
+from runtime.formats.tensor_files import save_tensors
 
 
 def test_rollout_puts_planes_side_by_side_and_unroll_undoes_it():
@@ -103,7 +103,7 @@ def test_other_shapes_are_refused(tmp_path, shape):
 
 
 def test_unreadable_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no triplane at"):
+    with pytest.raises(UserError, match="does not exist"):
         load_triplane(tmp_path / "missing.npy")
     with pytest.raises(UserError, match="does not exist"):
         load_triplane(tmp_path / "missing.safetensors")

@@ -10,17 +10,8 @@ import pytest
 import torch
 
 from runtime.errors import UserError
-from runtime.files import (
-    atomic_path,
-    file_hash,
-    load_state,
-    load_tensors,
-    read_json,
-    remove_stale,
-    save_tensors,
-    write_json,
-    write_text,
-)
+from runtime.files import atomic_path, file_hash, read_json, remove_stale, write_json, write_text
+from runtime.formats.tensor_files import load_state, load_tensors, save_tensors
 
 
 def test_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
@@ -103,7 +94,7 @@ def test_damaged_states_are_refused_in_one_sentence(tmp_path, damage):
         file.unlink()
     else:
         file.write_bytes(b"" if damage == "empty" else b"no state at all")
-    with pytest.raises(UserError, match=r"state\.pt can't be read \(.+\); start again"):
+    with pytest.raises(UserError, match=r"state\.pt (is damaged .*; start again|does not exist)"):
         load_state(file, "start again")
 
 

@@ -17,15 +17,8 @@ from renderer.decoder import decoder_hash
 from renderer.fitted_set import load_decoder
 from runtime.described import read_described
 from runtime.errors import UserError
-from runtime.files import (
-    file_hash,
-    load_tensors,
-    new_folder,
-    read_json,
-    save_tensors,
-    write_json,
-    write_text,
-)
+from runtime.files import file_hash, new_folder, read_json, write_json, write_text
+from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.version import VERSION
 from triavatar.bundles.bundle import (
     FORMAT,

@@ -172,7 +172,7 @@ def test_damaged_features_are_refused(tiny_features: FeatureSet, tmp_path: Path)
 def test_missing_vae_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no VAE folder"):
         load_vae(str(tmp_path / "nothing"))
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     with pytest.raises(UserError, match="diffusion_pytorch_model.safetensors"):
         load_vae(str(tmp_path))
 

@@ -18,7 +18,7 @@ from diffusion.training.loop_config import LoopConfig, learning_rate_at
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
-from runtime.files import load_tensors
+from runtime.formats.tensor_files import load_tensors
 
 STEPS = 6
 
@@ -246,5 +246,5 @@ def test_a_damaged_state_is_named(settings: dict, tmp_path: Path) -> None:
     train(settings, tmp_path, steps=2)
     state = tmp_path / "state" / "step_00000002" / "model.safetensors"
     state.write_bytes(state.read_bytes()[:50])
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="step_00000002 is damaged; delete"):
         train(settings, tmp_path)

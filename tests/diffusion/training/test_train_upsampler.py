@@ -19,7 +19,7 @@ from diffusion.training.upsampling_pairs import AugmentConfig, UpsamplingBatch, 
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes, rollout
 from runtime.errors import UserError
-from runtime.files import load_tensors
+from runtime.formats.tensor_files import load_tensors
 
 MODEL = UpsamplerModelConfig(
     width=8,

@@ -1,0 +1,1 @@
+"""What files hold, checked where they are read."""

@@ -1,0 +1,177 @@
+"""Files of tensors: safetensors, and what ``torch.save`` writes of a training's state.
+
+Names, shapes, kinds of numbers and finiteness are checked here, before anyone computes with them,
+and sizes before any memory is taken.
+"""
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runtime.errors import UserError
+from runtime.files import atomic_path, check_file
+
+MOST_BYTES = 2**31
+"""Of one subject's tensors: triplane, features, what fitting keeps of it."""
+Shape = Sequence[int | None]
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Save tensors as one safetensors file, atomically.
+
+    Args:
+        path: file to write, usually with suffix ``.safetensors``.
+        tensors: name → tensor of any dtype and device (made contiguous and copied to CPU).
+        metadata: strings stored in the header.
+    """
+    from safetensors.torch import save_file
+
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(ready, temporary, metadata=dict(metadata) if metadata else None)
+
+
+def load_tensors(
+    path: str | Path, expected: Mapping[str, Shape] | None = None, most: int = MOST_BYTES
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Load a safetensors file: (name → CPU tensor, metadata). All values are finite.
+
+    Args:
+        expected: tensors that must be there, with their shapes; None stands for any size.
+        most: bytes that the file may have.
+
+    Raises:
+        UserError: the file is missing, truncated, no safetensors file, or holds something else.
+    """
+
+    def read(handle: Any) -> dict[str, Tensor]:
+        for name, shape in (expected or {}).items():
+            _check_shape(path, handle, name, shape)
+        return {name: handle.get_tensor(name) for name in handle.keys()}
+
+    tensors, metadata = _open_tensors(path, most, read)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{path} holds NaN or infinite values ({name}); make it again.")
+    return tensors, metadata
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """The strings in a safetensors file's header; see :func:`load_tensors` for errors."""
+    return _open_tensors(path, MOST_BYTES, lambda handle: {})[1]
+
+
+def _open_tensors(
+    path: str | Path, most: int, read: Callable[[Any], dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import safe_open
+
+    check_file(path, most)
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            return read(handle), dict(handle.metadata() or {})
+    except (UserError, MemoryError, PermissionError):
+        raise
+    except Exception:
+        raise UserError(
+            f"{path} is truncated or no safetensors file; delete it and make it again."
+        ) from None
+
+
+def _check_shape(path: str | Path, handle: Any, name: str, shape: Shape) -> None:
+    if name not in handle.keys():
+        raise UserError(f"{path} holds no tensor named '{name}'; it is another kind of file.")
+    found = handle.get_slice(name).get_shape()
+    fits = len(found) == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(found, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise UserError(f"{path} holds {name} of shape {found} but [{wanted}] is expected.")
+
+
+def load_state(path: Path, cure: str) -> Any:
+    """What ``torch.save`` wrote of tensors and plain values, tensors on the CPU.
+
+    Args:
+        cure: what to do about a damaged file, for the message.
+
+    Raises:
+        UserError: the file is gone or can't be read.
+    """
+    size = check_file(path)
+    damaged = UserError(f"{path} is damaged or was not written by this program; {cure}")
+    try:
+        # Packed contents could unpack to any size, and the format before zip states sizes freely.
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > size:
+                raise damaged
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UserError, MemoryError, PermissionError):
+        raise
+    except Exception:
+        raise damaged from None
+
+
+def on_cpu(value: Any) -> Any:
+    """A state with its tensors on the CPU, as :func:`load_state` gives it."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {name: on_cpu(item) for name, item in value.items()}
+    return [on_cpu(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def check_like(value: Any, like: Any, path: Path, cure: str, key: str = "state") -> None:
+    """Refuse a state whose keys, shapes or kinds of values are not those of another.
+
+    Args:
+        value: what was loaded.
+        like: the same of a run that has just begun; None stands for anything.
+
+    Raises:
+        UserError: names the first difference, or a value that is not finite.
+    """
+    wrong = UserError(f"{path} is damaged or of another run ({key}); {cure}")
+    if like is None:
+        return
+    if isinstance(like, Tensor):
+        if not isinstance(value, Tensor) or value.shape != like.shape:
+            raise wrong
+        if value.dtype != like.dtype or not torch.isfinite(value).all():
+            raise wrong
+    elif isinstance(like, Mapping):
+        if not isinstance(value, Mapping) or not like.keys() <= value.keys():
+            raise wrong
+        for name, part in like.items():
+            check_like(value[name], part, path, cure, f"{key}.{name}")
+    elif isinstance(like, list | tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(like):
+            raise wrong
+        for index, (item, part) in enumerate(zip(value, like, strict=True)):
+            check_like(item, part, path, cure, f"{key}[{index}]")
+    elif type(value) is not type(like):
+        raise wrong
+
+
+def check_adam(state: Any, optimizer: torch.optim.Optimizer, path: Path, cure: str) -> None:
+    """Refuse the state of an Adam whose parameters are not those of ``optimizer``.
+
+    Raises:
+        UserError: a moment is missing, of another shape or not finite.
+    """
+    fresh = optimizer.state_dict()
+    groups = [{"params": group["params"]} for group in fresh["param_groups"]]
+    check_like(state, {"state": {}, "param_groups": groups}, path, cure, "optimizer")
+    parameters = [on_cpu(p) for group in optimizer.param_groups for p in group["params"]]
+    for index, entry in state["state"].items():
+        if not isinstance(index, int) or not 0 <= index < len(parameters):
+            raise UserError(f"{path} is damaged or of another run (optimizer); {cure}")
+        like = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameters[index])
+        check_like(on_cpu(entry), {"step": None, **like}, path, cure, f"optimizer.state[{index}]")

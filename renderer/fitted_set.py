@@ -28,11 +28,7 @@ from renderer.triplane import (
 )
 from runtime.described import Described, Name, Size, read_described
 from runtime.errors import UserError
-<<<<<<< HEAD
 from runtime.files import share, write_json
-=======
-from runtime.files import write_json
->>>>>>> bb8e24a (Import order)
 from runtime.formats.models import load_model
 from runtime.version import VERSION
 

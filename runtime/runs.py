@@ -14,11 +14,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-<<<<<<< HEAD
 from runtime.config import changed_fields, check_settings, to_yaml
-=======
-from runtime.config import changed_fields, to_yaml
->>>>>>> bb8e24a (Import order)
 from runtime.described import Count, Described, parse_described
 from runtime.errors import UserError
 from runtime.files import atomic_path, read_text, remove_stale, write_text

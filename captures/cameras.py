@@ -77,6 +77,15 @@ class Cameras:
             height=height,
         )
 
+    def mirrored(self) -> Cameras:
+        """The cameras of the world mirrored in x: their pictures are these' flipped left to right.
+
+        World and camera are both mirrored in x, so that the transforms stay rotations.
+        """
+        flip = torch.tensor([-1.0, 1.0, 1.0, 1.0]).to(self.c2w)
+        c2w = flip[:, None] * self.c2w * flip
+        return replace(self, c2w=c2w, cx=self.width - self.cx)
+
     def rays(self, view: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Rays through image points.
 

@@ -112,6 +112,12 @@ class MultiViewSet:
                 f"{METADATA_NAME.format(0)}"
             )
 
+    @property
+    def identity_splits(self) -> dict[str, list[str]] | None:
+        """Subjects by split as ``dataset.json`` states them; None where it does not."""
+        splits = self._description.get("splits", {}).get("identities")
+        return None if splits is None else {key: list(names) for key, names in splits.items()}
+
     def split(self, identities: str = "all") -> list[str]:
         """Names of the subjects of one split ("train", "validation", "test" or "all").
 
@@ -200,6 +206,10 @@ class MultiViewSet:
             cameras[0].height,
         )
         return Views(np.stack(images), merged, frames)
+
+    def portrait_camera(self, name: str) -> Cameras:
+        """Camera of the frontal portrait (N = 1)."""
+        return self.load(name, [self.pictures.portrait_frame]).cameras
 
     def portrait(self, name: str, size: int | None = None) -> np.ndarray:
         """The frontal portrait, frame 0 unless stated: RGBA uint8 [H, W, 4]."""

@@ -299,6 +299,7 @@ class DecoderFit:
             self.folder.path,
             self.decoder,
             (3, config.channels, config.plane_size, config.plane_size),
+            identities=self.data.identity_splits,
         )
         quality = {}
         for name in progress(self.names, desc="held-out views", unit="subject"):

@@ -38,7 +38,7 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
     folder = RunFolder(
         config.output_dir, config, "fit-triplanes", is_main=is_main_process(), shared=True
     )
-    open_fitted(config, stage1)  # once, before several processes do
+    open_fitted(config, stage1, data)  # once, before several processes do
     files = FitFiles(folder.path)
     job = Job(
         "fit-triplanes",

@@ -56,8 +56,10 @@ class FitFiles:
         return self.record(name).exists() and self.triplane(name).exists()
 
 
-def open_fitted(config: FitTriplanesConfig, stage1: FittedSet) -> FittedSet:
-    """The run's triplane folder; made when it is not there.
+def open_fitted(
+    config: FitTriplanesConfig, stage1: FittedSet, data: MultiViewSet | None = None
+) -> FittedSet:
+    """The run's triplane folder; made when it is not there, and told the set's split if given.
 
     Raises:
         UserError: it belongs to another decoder, shape or storage.
@@ -65,7 +67,11 @@ def open_fitted(config: FitTriplanesConfig, stage1: FittedSet) -> FittedSet:
     planes, channels, size, _ = stage1.shape
     size = config.plane_size or size
     return FittedSet.create(
-        config.output_dir, stage1.decoder(), (planes, channels, size, size), config.storage
+        config.output_dir,
+        stage1.decoder(),
+        (planes, channels, size, size),
+        config.storage,
+        data.identity_splits if data is not None else None,
     )
 
 

@@ -75,6 +75,7 @@ class FittedSet:
         decoder: TriplaneDecoder,
         shape: tuple[int, int, int, int],
         dtype: str = "float16",
+        identities: dict[str, list[str]] | None = None,
     ) -> FittedSet:
         """Make the folder, or open it again if decoder, shape and dtype are the same.
 
@@ -82,6 +83,8 @@ class FittedSet:
             decoder: saved beside the triplanes.
             shape: of each triplane, (3, C, H, W).
             dtype: of its files, see :func:`renderer.triplane.save_triplane`.
+            identities: subjects by split, as the multi-view set states them; kept in the manifest,
+                so that what learns from the triplanes knows whom it may not see.
 
         Raises:
             UserError: if the folder already holds triplanes of another decoder, shape or dtype.
@@ -107,7 +110,12 @@ class FittedSet:
                         f"{folder} already holds triplanes of another "
                         f"{key.replace('_', ' ')}; choose a new output folder"
                     )
+            if identities is not None and known.identities != identities:
+                known.manifest["identities"] = identities
+                write_json(folder / "manifest.json", known.manifest)
             return known
+        if identities is not None:
+            manifest["identities"] = identities
         decoder.save_pretrained(folder / "decoder")
         share(folder / "decoder")
         write_json(folder / "manifest.json", manifest)
@@ -140,6 +148,11 @@ class FittedSet:
         """(3, C, H, W) of every triplane."""
         p, c, h, w = self.manifest["shape"]
         return p, c, h, w
+
+    @property
+    def identities(self) -> dict[str, list[str]] | None:
+        """Subjects by split ("train", "validation", "test"); None where the folder does not say."""
+        return self.manifest.get("identities")
 
     @property
     def names(self) -> list[str]:

@@ -54,6 +54,20 @@ def unroll(image: Tensor) -> Tensor:
     return image.reshape(b, c, h, 3, w // 3).permute(0, 3, 1, 2, 4)
 
 
+def mirror_planes(planes: Tensor) -> Tensor:
+    """The triplane [..., 3, C, H, W] of the mirrored world, x → −x; its own inverse.
+
+    Exact for a decoder that does not look at the view's direction.
+    """
+    return torch.stack(
+        [
+            plane.flip(-1) if axes[0] == 0 else plane
+            for plane, axes in zip(planes.unbind(-4), PLANE_AXES, strict=True)
+        ],
+        dim=-4,
+    )
+
+
 def resize_planes(planes: Tensor, size: int) -> Tensor:
     """Resize [B, 3, C, H, W] to ``size`` × ``size``, antialiased when it shrinks.
 

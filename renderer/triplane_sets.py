@@ -46,7 +46,9 @@ def downsample(config: DownsampleConfig) -> None:
     if not source.names:
         raise UserError(f"{source.folder} holds no triplanes")
     shape = (source.shape[0], source.shape[1], size, size)
-    target = FittedSet.create(config.output_dir, source.decoder(), shape, config.storage)
+    target = FittedSet.create(
+        config.output_dir, source.decoder(), shape, config.storage, source.identities
+    )
     there = set(target.names)
     for name in progress(source.names, desc="downsample", unit="subject"):
         if name not in there:

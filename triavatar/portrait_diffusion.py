@@ -12,8 +12,9 @@ of a portrait.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, vae_hash
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from diffusion.sampling.sample_set import SamplerConfig, check_sampler_config, load_pipeline
+from diffusion.sampling.sample_set import check_steps, load_pipeline
+from diffusion.sampling.solvers import SamplerConfig
 from runtime.errors import UserError
 from runtime.seeds import seed_of
 
@@ -30,31 +32,18 @@ from runtime.seeds import seed_of
 class SamplingConfig:
     """How the two diffusion models are sampled."""
 
-    guidance_scale: float = 1.3
-    """Classifier-free guidance of the base model; 1 is none."""
-    base_steps: int = 10
-    """DDIM steps of the base model."""
-    base_eta: float = 1.0
-    """Noise of the base model's steps: 0 deterministic, 1 as much as DDPM."""
-    upsampler_steps: int = 10
-    """DDIM steps of the upsampler."""
-    upsampler_eta: float = 1.0
-    """Noise of the upsampler's steps: 0 deterministic, 1 as much as DDPM."""
+    removed_settings: ClassVar[dict[str, str]] = {
+        "guidance_scale": "write base.guidance_scale",
+        "base_steps": "write base.steps",
+        "base_eta": "write base.eta",
+        "upsampler_steps": "write upsampler.steps",
+        "upsampler_eta": "write upsampler.eta",
+    }
 
-    def of_base(self, model: Path) -> SamplerConfig:
-        """As the stage sample-base takes it."""
-        return _sampler(model, self.base_steps, self.base_eta)
-
-    def of_upsampler(self, model: Path) -> SamplerConfig:
-        """As the stage sample-upsampler takes it."""
-        return _sampler(model, self.upsampler_steps, self.upsampler_eta)
-
-
-def _sampler(model: Path, steps: int, eta: float) -> SamplerConfig:
-    # Only the model and the sampler's settings are read; nothing goes through folders here.
-    config = SamplerConfig(model=model, features=model, output_dir=model, steps=steps, eta=eta)
-    check_sampler_config(config)
-    return config
+    base: SamplerConfig = field(default_factory=SamplerConfig)
+    """Of the base model."""
+    upsampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """Of the upsampler."""
 
 
 class PortraitDiffusion:
@@ -99,14 +88,13 @@ class PortraitDiffusion:
         Raises:
             UserError: a part is missing or damaged, or was trained with another decoder or VAE.
         """
-        base, trained = load_pipeline(
-            BaseTriplanePipeline, sampling.of_base(Path(parts["base"])), device
-        )
+        base, trained = load_pipeline(BaseTriplanePipeline, Path(parts["base"]), device)
+        check_steps(sampling.base, base)
         upsampler = None
         if "upsampler" in parts:
-            upsampler, other = load_pipeline(
-                UpsampleTriplanePipeline, sampling.of_upsampler(Path(parts["upsampler"])), device
-            )
+            folder = Path(parts["upsampler"])
+            upsampler, other = load_pipeline(UpsampleTriplanePipeline, folder, device)
+            check_steps(sampling.upsampler, upsampler)
             for key, meaning in (("decoder_hash", "decoder"), ("vae_hash", "VAE")):
                 if trained[key] != other[key]:
                     raise UserError(
@@ -156,9 +144,7 @@ class PortraitDiffusion:
         features = features.to(dtype=torch.float16).to(dtype=torch.float32)
         low_res = self.base(
             features,
-            guidance_scale=sampling.guidance_scale,
-            num_inference_steps=sampling.base_steps,
-            eta=sampling.base_eta,
+            sampler=sampling.base,
             seed=[seed_of(seed, "base", name) for name in names],
         )
         low_res = low_res.half().float()
@@ -167,7 +153,6 @@ class PortraitDiffusion:
         return self.upsampler(
             low_res,
             features,
-            num_inference_steps=sampling.upsampler_steps,
-            eta=sampling.upsampler_eta,
+            sampler=sampling.upsampler,
             seed=[seed_of(seed, "upsampler", name) for name in names],
         )

@@ -16,6 +16,7 @@ from diffusion.conditioning.features import (
     portrait_tensor,
     vae_hash,
 )
+from diffusion.conditioning.portrait_window import portrait_window
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.picture_files import name_pictures, read_picture
@@ -75,7 +76,7 @@ def encode_features(config: EncodeFeaturesConfig) -> None:
     sources = _sources(config)
     encoder = PortraitEncoder(config.vae, config.image_size, select_device(config.device))
     blank = torch.ones(1, 3, config.image_size, config.image_size)
-    manifest = feature_manifest(encoder, encoder.encode(blank))
+    manifest = feature_manifest(encoder, encoder.encode(blank)) | sources.describe_subjects()
     store = FeatureSet.create(config.output_dir, manifest)
     waiting = [name for name in sources.names if name not in store]
     done = len(sources.names) - len(waiting)
@@ -100,6 +101,15 @@ class _Sources:
 
     def __init__(self, names: list[str], views: MultiViewSet | None, files: dict[str, Path]):
         self.names, self.views, self.files = names, views, files
+
+    def describe_subjects(self) -> dict[str, object]:
+        """What the manifest keeps of the subjects, for training."""
+        if self.views is None:
+            return {}
+        described: dict[str, object] = {"portrait_window": portrait_window(self.views, self.names)}
+        if self.views.identity_splits is not None:
+            described["identities"] = self.views.identity_splits
+        return described
 
     def read(self, name: str) -> np.ndarray:
         return (

@@ -14,6 +14,19 @@ from runtime.files import write_json
 
 FORMAT = "triavatar-portrait-features"
 VERSION = 1
+OF_THE_SUBJECTS = ("identities", "portrait_window")
+"""What a manifest says of the portraits, which may be more by the next time."""
+
+
+def feature_shapes(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Channels and sizes of latent and levels, as the models' constructors name them."""
+    latent, levels = manifest["latent_shape"], manifest["level_shapes"]
+    return {
+        "latent_channels": int(latent[0]),
+        "latent_size": int(latent[-1]),
+        "feature_channels": tuple(int(shape[0]) for shape in levels),
+        "feature_sizes": tuple(int(shape[-1]) for shape in levels),
+    }
 
 
 Shape = Annotated[list[Size], Field(min_length=3, max_length=3)]
@@ -37,7 +50,9 @@ class FeatureSet:
     Args:
         folder: holds manifest.json and features/.
         manifest: what the features have in common: vae_hash, image_size, latent_shape,
-            level_shapes, dtype, code_version.
+            level_shapes, dtype, code_version; where they come from a multi-view set also
+            identities (its subjects by split) and portrait_window (what a portrait shows of the
+            plane z = 0: left, bottom, right, top).
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -78,6 +93,10 @@ class FeatureSet:
                         f"({existing.manifest[key]}, now {manifest[key]}): choose another "
                         f"output_dir or delete that folder"
                     )
+            fresh = {key: manifest[key] for key in OF_THE_SUBJECTS if key in manifest}
+            if fresh != {key: existing.manifest.get(key) for key in fresh}:
+                existing.manifest |= fresh
+                write_json(folder / "manifest.json", existing.manifest)
             return existing
         write_json(folder / "manifest.json", manifest)
         return FeatureSet(folder, manifest)
@@ -89,13 +108,18 @@ class FeatureSet:
 
     def shapes(self) -> dict[str, Any]:
         """Channels and sizes of latent and levels, as the models' constructors name them."""
-        latent, levels = self.manifest["latent_shape"], self.manifest["level_shapes"]
-        return {
-            "latent_channels": int(latent[0]),
-            "latent_size": int(latent[-1]),
-            "feature_channels": tuple(int(shape[0]) for shape in levels),
-            "feature_sizes": tuple(int(shape[-1]) for shape in levels),
-        }
+        return feature_shapes(self.manifest)
+
+    @property
+    def identities(self) -> dict[str, list[str]] | None:
+        """Subjects by split ("train", "validation", "test"); None where the folder does not say."""
+        return self.manifest.get("identities")
+
+    @property
+    def portrait_window(self) -> tuple[float, ...] | None:
+        """What a portrait shows of the plane z = 0: left, bottom, right, top; None if unknown."""
+        window = self.manifest.get("portrait_window")
+        return None if window is None else tuple(window)
 
     @property
     def names(self) -> list[str]:

@@ -231,6 +231,12 @@ class PortraitEncoder:
         if not self.scaling_factor > 0:
             raise UserError(f"the VAE's scaling_factor {self.scaling_factor} is not positive")
 
+    def to(self, device: torch.device | str) -> PortraitEncoder:
+        """Move the VAE."""
+        torch.nn.Module.to(self.vae, device)
+        self.device = torch.device(device)
+        return self
+
     @torch.no_grad()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> PortraitFeatures:
         """Encodes portraits.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.networks.blocks import GroupNorm, zero_init
+from diffusion.networks.positions import POSITION_FEATURES, texel_positions
 
 
 def head_count(channels: int, head_channels: int) -> int:
@@ -29,10 +30,16 @@ class TexelAttention(nn.Module):
         token_width: D.
         head_channels: width of a head (about: see `head_count`).
         self_attention: texels attend to texels too.
+        positions: texels know their plane and place.
     """
 
     def __init__(
-        self, channels: int, token_width: int, head_channels: int, self_attention: bool
+        self,
+        channels: int,
+        token_width: int,
+        head_channels: int,
+        self_attention: bool,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -42,11 +49,18 @@ class TexelAttention(nn.Module):
         self.texels = nn.Linear(channels, channels * (3 if self_attention else 1))
         self.tokens = nn.Linear(token_width, 2 * channels)
         self.output = zero_init(nn.Linear(channels, channels))
+        # From zero: attention starts as that of texels which don't know where they are.
+        self.positions = (
+            zero_init(nn.Linear(POSITION_FEATURES, channels, bias=False)) if positions else None
+        )
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Maps [B, C, H, 3·H] and tokens [B, K, D] → [B, C, H, 3·H]."""
         b, c, h, w = x.shape
         normed = self.norm(x).flatten(2).transpose(1, 2)
+        if self.positions is not None:
+            places = texel_positions(h, x.device).to(x.dtype).flatten(2).transpose(1, 2)
+            normed = normed + self.positions(places)
         query, *own = self._heads(self.texels(normed))
         key, value = self._heads(self.tokens(tokens))
         if own:

@@ -7,7 +7,7 @@ along W, second along H.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -50,40 +50,69 @@ class TriplaneConv(nn.Module):
     averaged along the coordinate it does not share and expanded back, so that features of the same
     3D place meet. In words: concatenate [own; mean that depends on the W coordinate; mean that
     depends on the H coordinate] to 3C channels, and convolve every plane by itself (zero padding
-    at its borders) with one weight [O, 3C, 3, 3].
+    at its borders), with one weight [O, 3C, 3, 3] for all planes or with one for each.
 
     An expanded mean is constant along one axis, so its convolution is a one-dimensional one; the
     module computes it that way, at about a third of the cost of the concatenation and equal to it
     up to rounding. The memory format (channels last or not) is kept.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        separate: a weight for each plane, as released, where planes otherwise share one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, separate: bool = False) -> None:
         super().__init__()
-        reference = nn.Conv2d(3 * in_channels, out_channels, 3, padding=1)
-        self.weight = reference.weight
-        self.bias = reference.bias
+        layers = [
+            nn.Conv2d(3 * in_channels, out_channels, 3, padding=1)
+            for _ in range(3 if separate else 1)
+        ]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        self.weight = nn.Parameter(torch.stack(weights)) if separate else weights[0]
+        self.bias = nn.Parameter(torch.stack(biases)) if separate else biases[0]
+        self.separate = separate
         self.in_channels = in_channels
         self.out_channels = out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, 3·H] → [B, O, H, 3·H]."""
         planes = unroll(x)
-        b, p, c, h, w = planes.shape
+        b, h, w = planes.shape[0], *planes.shape[-2:]
         if h != w or h < 2:
             raise ValueError(f"the 3D-aware convolution needs square planes, got {h} x {w}")
-        own_weight, along_w_weight, along_h_weight = self.weight.split(c, dim=1)
         last = channels_last(x)
-        out = F.conv2d(fold_planes(planes, last), own_weight, self.bias, padding=1)
+        along = shared_means(planes)
+        if not self.separate:
+            return unfold_planes(_aware(planes, along, self.weight, self.bias, last), b, last)
+        outputs = [
+            _aware(
+                planes[:, plane : plane + 1],
+                (along[0][:, plane : plane + 1], along[1][:, plane : plane + 1]),
+                self.weight[plane],
+                self.bias[plane],
+                last,
+            )
+            for plane in range(3)
+        ]
+        return torch.cat(outputs, dim=3)
 
-        along_w, along_h = shared_means(planes)
-        # The maps constant along H, then those constant along W. Their first and last row (column)
-        # differ from the others: there one row (column) of the kernel lies on the zero padding.
-        columns, column_edges = _expanded_conv(along_w, along_w_weight)
-        rows, row_edges = _expanded_conv(along_h, along_h_weight.transpose(2, 3))
-        out = out + columns[:, :, None, :] + rows[:, :, :, None]
-        out[:, :, :: h - 1] -= column_edges.transpose(1, 2)
-        out[:, :, :, :: w - 1] -= row_edges.permute(0, 2, 3, 1)
-        return unfold_planes(out, b, last)
+
+def _aware(
+    planes: Tensor, along: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor, last: bool
+) -> Tensor:
+    """3D-aware convolution of planes [B, P', C, H, H] and their means, → [B·P', O, H, H]."""
+    own_weight, along_w_weight, along_h_weight = weight.split(planes.shape[2], dim=1)
+    out = F.conv2d(fold_planes(planes, last), own_weight, bias, padding=1)
+    # The maps constant along H, then those constant along W. Their first and last row (column)
+    # differ from the others: there one row (column) of the kernel lies on the zero padding.
+    columns, column_edges = _expanded_conv(along[0], along_w_weight)
+    rows, row_edges = _expanded_conv(along[1], along_h_weight.transpose(2, 3))
+    out = out + columns[:, :, None, :] + rows[:, :, :, None]
+    end = out.shape[-1] - 1
+    out[:, :, ::end] -= column_edges.transpose(1, 2)
+    out[:, :, :, ::end] -= row_edges.permute(0, 2, 3, 1)
+    return out
 
 
 def shared_means(planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,10 +173,23 @@ def unfold_planes(maps: Tensor, batch: int, last: bool) -> Tensor:
     return rollout(planes)
 
 
-def conv3x3(in_channels: int, out_channels: int, plane_aware: bool) -> nn.Module:
-    """A 3×3 convolution of a roll-out: 3D-aware, or plain over the three planes side by side."""
-    if plane_aware:
-        return TriplaneConv(in_channels, out_channels)
+PlaneConvs = Literal["shared", "released"]
+"""Which convolutions of a 3D-aware level are 3D-aware: all of them, with one weight for the three
+planes, or, as in the released model, the second of each residual block, with a weight for each."""
+
+
+def conv3x3(
+    in_channels: int, out_channels: int, aware: PlaneConvs | None, second: bool = False
+) -> nn.Module:
+    """A 3×3 convolution of a roll-out: 3D-aware, or plain over the three planes side by side.
+
+    Args:
+        in_channels, out_channels: of the roll-out.
+        aware: how the level is 3D-aware; None where it is not.
+        second: it is the second convolution of a residual block.
+    """
+    if aware == "shared" or (aware == "released" and second):
+        return TriplaneConv(in_channels, out_channels, separate=aware == "released")
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
@@ -168,7 +210,7 @@ class ResBlock(nn.Module):
         in_channels: C.
         out_channels: O.
         embedding_width: E.
-        plane_aware: 3D-aware convolutions.
+        aware: how its convolutions are 3D-aware; None: not at all.
         resample: `down` and `up` change the resolution of both branches by two.
         dropout: probability before the last convolution.
     """
@@ -179,18 +221,18 @@ class ResBlock(nn.Module):
         out_channels: int,
         embedding_width: int,
         *,
-        plane_aware: bool = False,
+        aware: PlaneConvs | None = None,
         resample: str | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.resize = {None: nn.Identity(), "down": halve, "up": double}[resample]
         self.norm1 = GroupNorm(in_channels)
-        self.conv1 = conv3x3(in_channels, out_channels, plane_aware)
+        self.conv1 = conv3x3(in_channels, out_channels, aware)
         self.embedding = nn.Linear(embedding_width, 2 * out_channels)
         self.norm2 = GroupNorm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zero_init(conv3x3(out_channels, out_channels, plane_aware))
+        self.conv2 = zero_init(conv3x3(out_channels, out_channels, aware, second=True))
         self.skip = (
             nn.Identity()
             if in_channels == out_channels

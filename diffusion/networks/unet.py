@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.networks.attention import TexelAttention
-from diffusion.networks.blocks import GroupNorm, Resample, ResBlock, conv3x3, zero_init
+from diffusion.networks.blocks import GroupNorm, PlaneConvs, Resample, ResBlock, conv3x3, zero_init
 
 
 class TimestepEmbedding(nn.Module):
@@ -61,12 +61,14 @@ class UNet(nn.Module):
         token_width: D.
         plane_aware_levels: levels whose convolutions are 3D-aware; the first and last convolution
             belong to level 0.
+        plane_convs: how they are.
         attention_levels: levels whose blocks attend to tokens.
         self_attention: texels attend to each other as well.
         middle_attention: attention between the two middle blocks.
         resample: change resolution by `resnet` (residual blocks) or `conv` (one convolution).
         head_channels: width of an attention head.
         dropout: in residual blocks.
+        positions: attention knows plane and place of a texel.
     """
 
     gradient_checkpointing = False
@@ -84,12 +86,14 @@ class UNet(nn.Module):
         embedding_width: int,
         token_width: int,
         plane_aware_levels: Sequence[int],
+        plane_convs: PlaneConvs,
         attention_levels: Sequence[int],
         self_attention: bool,
         middle_attention: bool,
         resample: Literal["resnet", "conv"],
         head_channels: int,
         dropout: float,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         if len(blocks) != len(multipliers):
@@ -98,20 +102,22 @@ class UNet(nn.Module):
                 "each level"
             )
         levels = len(multipliers)
-        aware = set(plane_aware_levels)
+
+        def aware(level: int) -> PlaneConvs | None:
+            return plane_convs if level in plane_aware_levels else None
 
         def block(level: int, in_width: int, out_width: int) -> UNetBlock:
             resnet = ResBlock(
                 in_width,
                 out_width,
                 embedding_width,
-                plane_aware=level in aware,
+                aware=aware(level),
                 dropout=dropout,
             )
             return UNetBlock(resnet, attention(out_width) if level in attention_levels else None)
 
         def attention(channels: int) -> TexelAttention:
-            return TexelAttention(channels, token_width, head_channels, self_attention)
+            return TexelAttention(channels, token_width, head_channels, self_attention, positions)
 
         def change(level: int, channels: int, direction: str) -> nn.Module:
             if resample == "conv":
@@ -120,13 +126,14 @@ class UNet(nn.Module):
                 channels,
                 channels,
                 embedding_width,
-                plane_aware=level in aware,
+                # As released, blocks that change the resolution are plain.
+                aware=aware(level) if plane_convs == "shared" else None,
                 resample=direction,
                 dropout=dropout,
             )
 
         channels = width * multipliers[0]
-        self.input = conv3x3(in_channels, channels, 0 in aware)
+        self.input = conv3x3(in_channels, channels, aware(0))
         skips = [channels]
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
@@ -143,9 +150,10 @@ class UNet(nn.Module):
                 skips.append(channels)
 
         last = levels - 1
-        self.middle1 = block_plain(last, channels, embedding_width, aware, dropout)
+        middle = {"aware": aware(last), "dropout": dropout}
+        self.middle1 = ResBlock(channels, channels, embedding_width, **middle)
         self.middle_attention = attention(channels) if middle_attention else None
-        self.middle2 = block_plain(last, channels, embedding_width, aware, dropout)
+        self.middle2 = ResBlock(channels, channels, embedding_width, **middle)
 
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
@@ -159,7 +167,7 @@ class UNet(nn.Module):
                 self.grow.append(change(level - 1, channels, "up"))
 
         self.output_norm = GroupNorm(channels)
-        self.output = zero_init(conv3x3(channels, out_channels, 0 in aware))
+        self.output = zero_init(conv3x3(channels, out_channels, aware(0)))
 
     def forward(self, x: Tensor, embedding: Tensor, tokens: Sequence[Tensor | None]) -> Tensor:
         """Denoises.
@@ -198,12 +206,3 @@ class UNet(nn.Module):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
         return block(*inputs)
-
-
-def block_plain(
-    level: int, channels: int, embedding_width: int, aware: set[int], dropout: float
-) -> ResBlock:
-    """A middle block: keeps channels and resolution."""
-    return ResBlock(
-        channels, channels, embedding_width, plane_aware=level in aware, dropout=dropout
-    )

@@ -7,29 +7,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion.networks.blocks import PlaneConvs
+from diffusion.networks.denoiser import TriplaneDenoiser
 from diffusion.networks.inputs import (
-    attention_levels,
-    batched_timestep,
-    check_attention,
     check_rollout,
-    drop_mask,
-    tokens_by_level,
 )
-from diffusion.networks.portrait_encoder import PortraitConditioning
-from diffusion.networks.unet import TimestepEmbedding, UNet
+from diffusion.networks.pixel_aligned import WHOLE_BOX
 from renderer.triplane import rollout, unroll
 
 if TYPE_CHECKING:
     from diffusion.conditioning.features import PortraitFeatures
 
 
-class TriplaneUpsampler(ModelMixin, ConfigMixin):
+class TriplaneUpsampler(TriplaneDenoiser, ModelMixin, ConfigMixin):
     """U-Net that predicts clean high-resolution planes (RodinHD, arXiv 2407.06938).
 
     3D-aware convolutions at all levels, no self-attention; at the lower resolutions, texels attend
@@ -54,13 +49,12 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
             finest of them, the coarsest reads all maps left over.
         head_channels: width of an attention head.
         dropout: in residual blocks.
-        residual: the network's output is added to the resized low-resolution planes, so that an
-            untrained model resizes; as published the planes are predicted whole.
+        residual: the model was trained on what the enlarged small planes lack (scaled, see
+            `PlaneNormalization`); as published it makes planes whole.
+        plane_convs, positions, pixel_aligned, portrait_window: as in `TriplaneUNet`.
         latent_channels, latent_size, latent_patch, latent_width, feature_channels, feature_sizes,
         feature_patches, token_width: as in `TriplaneUNet`.
     """
-
-    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -75,6 +69,10 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         head_channels: int = 64,
         dropout: float = 0.0,
         residual: bool = False,
+        plane_convs: PlaneConvs = "shared",
+        positions: bool = False,
+        pixel_aligned: int = 0,
+        portrait_window: tuple[float, ...] = WHOLE_BOX,
         latent_channels: int = 4,
         latent_size: int = 32,
         latent_patch: int = 16,
@@ -85,15 +83,27 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         token_width: int = 512,
     ) -> None:
         super().__init__()
-        embedding_width = 4 * width
-        self.attention_levels = attention_levels(plane_size, attention_sizes, len(multipliers))
-        check_attention(self.attention_levels, len(feature_channels))
-        self.plane_channels = plane_channels
-        self.plane_size = plane_size
         self.low_res_size = low_res_size
-        self.residual = residual
-        self.time = TimestepEmbedding(width, embedding_width)
-        self.portrait = PortraitConditioning(
+        self._build(
+            plane_channels=plane_channels,
+            plane_size=plane_size,
+            guide_channels=plane_channels,
+            out_channels=plane_channels,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention_sizes=attention_sizes,
+            plane_aware_levels=range(len(multipliers)),
+            plane_convs=plane_convs,
+            self_attention=False,
+            middle_attention=False,
+            resample="conv",
+            head_channels=head_channels,
+            dropout=dropout,
+            positions=positions,
+            pixel_aligned=pixel_aligned,
+            portrait_window=portrait_window,
+            token_width=token_width,
             latent_channels=latent_channels,
             latent_size=latent_size,
             latent_patch=latent_patch,
@@ -101,24 +111,6 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
             feature_channels=feature_channels,
             feature_sizes=feature_sizes,
             feature_patches=feature_patches,
-            token_width=token_width,
-            embedding_width=embedding_width,
-        )
-        self.unet = UNet(
-            in_channels=2 * plane_channels,
-            out_channels=plane_channels,
-            width=width,
-            multipliers=multipliers,
-            blocks=blocks,
-            embedding_width=embedding_width,
-            token_width=token_width,
-            plane_aware_levels=range(len(multipliers)),
-            attention_levels=self.attention_levels,
-            self_attention=False,
-            middle_attention=False,
-            resample="conv",
-            head_channels=head_channels,
-            dropout=dropout,
         )
 
     def forward(
@@ -129,12 +121,12 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         features: PortraitFeatures | None = None,
         drop: Tensor | None = None,
     ) -> Tensor:
-        """Predicts the clean planes.
+        """Predict noise, x₀ or v, as the model was trained to.
 
         Args:
             x: noisy planes [B, C, H, 3·H].
             timestep: index into the schedule, one for all or [B].
-            low_res: low-resolution planes [B, C, h, 3·h] in [-1, 1].
+            low_res: values of low-resolution planes [B, C, h, 3·h].
             features: of B portraits; None for no portrait at all.
             drop: [B] bool, samples to denoise without their portrait.
 
@@ -144,15 +136,9 @@ class TriplaneUpsampler(ModelMixin, ConfigMixin):
         Raises:
             ValueError: planes or features the model was not made for.
         """
-        check_rollout(x, self.plane_channels, self.plane_size, "x")
         check_rollout(low_res, self.plane_channels, self.low_res_size, "low_res")
-        steps = batched_timestep(timestep, x.shape[0], x.device)
-        mask = drop_mask(drop, features is None, x.shape[0], x.device)
-        pooled, tokens = self.portrait(features, mask)
-        levels = tokens_by_level(tokens, self.attention_levels, len(self.unet.down))
-        guide = upsample_rollout(low_res, self.plane_size).to(x.dtype)
-        predicted = self.unet(torch.cat((x, guide), dim=1), self.time(steps) + pooled, levels)
-        return predicted + guide if self.residual else predicted
+        guide = upsample_rollout(low_res, self.plane_size)
+        return self._denoise(x, timestep, features, drop, guide)
 
 
 def upsample_rollout(low_res: Tensor, size: int) -> Tensor:

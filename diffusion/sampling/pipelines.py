@@ -2,6 +2,10 @@
 
 Letters: B batch, P = 3 planes, C channels, H plane size, h size of low-resolution planes.
 
+The networks work on normalised values (`PlaneNormalization`), or on what those differ by from a
+start: the portrait's expected triplane for the base model, the enlarged small planes for the
+upsampler. A pipeline without a scheduler holds a regression: one pass gives what is to be expected.
+
 Every sample draws its noise from its own generator, so a sample does not depend on which others
 share its batch. The noise is drawn on the CPU: the same seed means the same noise on any device.
 """
@@ -14,16 +18,17 @@ from typing import Any
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 from diffusion.conditioning.features import PortraitFeatures
-from diffusion.networks import MeanTriplane, TriplaneUNet, TriplaneUpsampler
-from diffusion.sampling.schedules import check_inference_steps
+from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
+from diffusion.networks.upsampler import upsample_rollout
+from diffusion.sampling.solvers import SamplerConfig, Solver, draw_noise
 from renderer.triplane import rollout, unroll
 from runtime.seeds import generator
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[[Tensor, Tensor, PortraitFeatures | None], Tensor]
+"""(x_t [B, C, H, 3·H], timestep, portraits or None) → prediction [B, C or 2·C, H, 3·H]."""
 
 
 def item_generators(seed: int | Sequence[int], batch: int) -> list[torch.Generator]:
@@ -35,51 +40,6 @@ def item_generators(seed: int | Sequence[int], batch: int) -> list[torch.Generat
     return [generator(item, "sample") for item in seed]
 
 
-def sample_rollouts(
-    denoise: Denoiser,
-    scheduler: DDIMScheduler | DDPMScheduler,
-    shape: Sequence[int],
-    generators: list[torch.Generator],
-    num_inference_steps: int,
-    eta: float,
-    device: torch.device,
-    progress_bar: Callable = iter,
-) -> Tensor:
-    """Runs a scheduler from noise to samples, in float32.
-
-    Args:
-        denoise: (x [B, C, H, W], timestep) → prediction with C channels, or 2C when the scheduler
-            learns the variance.
-        scheduler: DDIM or DDPM.
-        shape: [B, C, H, W] of the samples.
-        generators: one for each sample.
-        num_inference_steps: divides the number of training timesteps.
-        eta: of DDIM, 0 (deterministic) to 1 (as noisy as DDPM); DDPM ignores it.
-        device: where it runs.
-        progress_bar: wraps the timesteps.
-
-    Returns:
-        [B, C, H, W] float32 in [-1, 1].
-    """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta is {eta}: it must lie in 0..1")
-    check_inference_steps(scheduler.config["num_train_timesteps"], num_inference_steps)
-    scheduler.set_timesteps(num_inference_steps)
-    x = torch.stack([torch.randn(tuple(shape[1:]), generator=g) for g in generators]).to(device)
-    noise: Any = generators  # diffusers takes one for each sample, though it says otherwise
-    ddim = isinstance(scheduler, DDIMScheduler)
-    # The noise that DDIM keeps must belong to x₀ after clipping, or large predictions would leave
-    # the trajectory.
-    extra: dict[str, Any] = {"eta": eta, "use_clipped_model_output": True} if ddim else {}
-    for timestep in progress_bar(scheduler.timesteps):
-        prediction = denoise(x, timestep.to(device)).float()
-        if ddim:
-            prediction = prediction[:, : shape[1]]
-        step: Any = scheduler.step(prediction, timestep, x, generator=noise, **extra)
-        x = step.prev_sample
-    return x.clamp(-1, 1)
-
-
 def guided(conditional: Tensor, unconditional: Tensor, scale: float, channels: int) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598) of the first C channels.
 
@@ -89,117 +49,191 @@ def guided(conditional: Tensor, unconditional: Tensor, scale: float, channels: i
     return torch.cat((base + scale * (mean - base), conditional[:, channels:]), dim=1)
 
 
+def predicted_start(scheduler: DDIMScheduler, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """x₀ that a prediction at x_t stands for, clipped to the range that the scheduler states."""
+    bar = scheduler.alphas_cumprod[t].double()
+    signal, noise = float(bar.sqrt()), float((1 - bar).sqrt())
+    kind, limit = scheduler.config["prediction_type"], scheduler.config["clip_sample_range"]
+    if kind == "epsilon":
+        start = (x - noise * prediction) / signal
+    elif kind == "v_prediction":
+        start = signal * x - noise * prediction
+    else:
+        start = prediction
+    return start.clamp(-limit, limit)
+
+
 class _TriplanePipeline(DiffusionPipeline):
-    """What both pipelines share: a model called `unet`, a scheduler and, where the model was
-    trained on differences from it, the mean triplane."""
+    """What both pipelines share: a model called `unet`, its normalisation, and a scheduler unless
+    the model is a regression."""
 
-    _optional_components = ["mean"]
-    mean: MeanTriplane | None
+    _optional_components = ["scheduler", "expectation"]
     unet: TriplaneUNet | TriplaneUpsampler
-    scheduler: DDIMScheduler | DDPMScheduler
+    scheduler: DDIMScheduler | None
+    normalization: PlaneNormalization
     progress_bar: Callable[..., Any]
-
-    def __init__(
-        self,
-        unet: TriplaneUNet | TriplaneUpsampler,
-        scheduler: DDIMScheduler | DDPMScheduler,
-        mean: MeanTriplane | None = None,
-    ) -> None:
-        super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler, mean=mean)
 
     def _batch(self, features: PortraitFeatures | None, seed: int | Sequence[int]) -> int:
         if features is not None:
             return len(features)
         return 1 if isinstance(seed, int) else len(seed)
 
+    def _portraits(self, features: PortraitFeatures | None) -> PortraitFeatures | None:
+        return features.to(self.unet.device, self.unet.dtype) if features is not None else None
+
     def _sample(
         self,
-        model: Callable[..., Tensor],
+        network: Network,
         features: PortraitFeatures | None,
         batch: int,
         seed: int | Sequence[int],
-        guidance_scale: float,
-        num_inference_steps: int,
-        eta: float,
+        sampler: SamplerConfig,
     ) -> Tensor:
-        """Guided sampling: [B, P, C, H, H]."""
+        """What the network was trained to make, rolled out [B, C, H, 3·H] float32."""
         channels, size = self.unet.plane_channels, self.unet.plane_size
-        device, dtype = self.unet.device, self.unet.dtype
-        features = features.to(device, dtype) if features is not None else None
+        shape = (batch, channels, size, 3 * size)
+        device, dtype, scale = self.unet.device, self.unet.dtype, sampler.guidance_scale
+        scheduler = self.scheduler
+        if scheduler is None:
+            nothing = torch.zeros(shape, device=device, dtype=dtype)
+            output = network(nothing, torch.tensor(0, device=device), features)
+            return output[:, :channels].float()
+        total = len(scheduler.alphas_cumprod)
 
-        def denoise(x: Tensor, timestep: Tensor) -> Tensor:
-            x = x.to(dtype)
-            if features is None or guidance_scale == 0:
-                return model(x, timestep, None)
-            conditional = model(x, timestep, features)
-            if guidance_scale == 1:
-                return conditional
-            return guided(conditional, model(x, timestep, None), guidance_scale, channels)
+        def denoise(x: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
+            cast, at = x.to(dtype), timestep.to(device)
+            if features is None or scale == 0:
+                output = network(cast, at, None)
+            else:
+                output = network(cast, at, features)
+                if scale != 1 and sampler.guides(int(timestep), total):
+                    output = guided(output, network(cast, at, None), scale, channels)
+            output = output.float()
+            start = predicted_start(scheduler, output[:, :channels], x, timestep.cpu())
+            return start, output[:, channels:] if output.shape[1] > channels else None
 
-        image = sample_rollouts(
-            denoise,
-            self.scheduler,
-            (batch, channels, size, 3 * size),
-            item_generators(seed, batch),
-            num_inference_steps,
-            eta,
-            device,
-            self.progress_bar,
-        )
-        planes = unroll(image).contiguous()
-        return planes if self.mean is None else self.mean.planes(planes)
+        learned = bool(self.unet.config.get("learned_variance", False))
+        solver = Solver(scheduler.alphas_cumprod, sampler, learned)
+        generators = item_generators(seed, batch)
+        noise = draw_noise(shape, generators).to(device)
+        return solver.sample(denoise, noise, generators, self.progress_bar)
 
 
 class BaseTriplanePipeline(_TriplanePipeline):
     """Portrait features → low-resolution triplanes.
 
+    Args:
+        unet: the denoiser, or the regression.
+        scheduler: noise levels of the training; None for a regression.
+        normalization: of the planes.
+        expectation: a trained regression; the model makes what its triplane lacks.
+
     Example:
         >>> pipeline = BaseTriplanePipeline.from_pretrained("runs/base/snapshots/model")
-        >>> planes = pipeline(features, guidance_scale=1.3, seed=0)
+        >>> planes = pipeline(features, sampler=SamplerConfig(steps=16), seed=0)
     """
 
     unet: TriplaneUNet
+    expectation: TriplaneUNet | None
+
+    def __init__(
+        self,
+        unet: TriplaneUNet,
+        scheduler: DDIMScheduler | None,
+        normalization: PlaneNormalization,
+        expectation: TriplaneUNet | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            unet=unet, scheduler=scheduler, normalization=normalization, expectation=expectation
+        )
+
+    @torch.no_grad()
+    def expected_values(self, features: PortraitFeatures | None, batch: int) -> Tensor | None:
+        """The start: values rolled out [B, C, H, 3·H] to expect of portraits; None without one."""
+        if self.expectation is None:
+            return None
+        return expected_values(self.expectation, self.normalization, features, batch)
 
     @torch.no_grad()
     def __call__(
         self,
         features: PortraitFeatures | None,
         *,
-        guidance_scale: float = 1.3,
-        num_inference_steps: int = 10,
-        eta: float = 1.0,
+        sampler: SamplerConfig | None = None,
         seed: int | Sequence[int] = 0,
     ) -> Tensor:
-        """Samples one triplane for each portrait.
+        """Sample one triplane for each portrait; of a regression, give the one to expect.
 
         Args:
             features: of B portraits; None samples without one, as many as there are seeds.
-            guidance_scale: classifier-free guidance; 1 asks the conditional model alone, 0 the
-                unconditional one.
-            num_inference_steps: sampler steps; divides the training timesteps.
-            eta: noise of DDIM's steps, 0 to 1.
+            sampler: steps, solver, guidance; the defaults without.
             seed: one for the whole batch (each sample adds its index) or one for each sample.
 
         Returns:
             Planes [B, P, C, H, H] float32 in [-1, 1], on the model's device.
 
         Raises:
-            ValueError: features of another VAE or image size, or settings out of range.
+            ValueError: features of another VAE or image size.
+            UserError: sampler settings out of range.
         """
         batch = self._batch(features, seed)
-        guide = self.mean.guide() if self.mean is not None and self.unet.mean_guide else None
+        features = self._portraits(features)
+        start = self.expected_values(features, batch)
+        guide = base_guide(self.unet, self.normalization, start)
 
-        def model(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:
+        def network(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:
             return self.unet(x, timestep, portraits, guide=guide)
 
-        return self._sample(model, features, batch, seed, guidance_scale, num_inference_steps, eta)
+        values = self._sample(network, features, batch, seed, sampler or SamplerConfig())
+        if start is not None:
+            values = self.normalization.completed(values, start)
+        return self.normalization.planes(unroll(values).contiguous())
+
+
+def base_guide(
+    unet: TriplaneUNet, normalization: PlaneNormalization, start: Tensor | None
+) -> Tensor | None:
+    """Planes that a guided base model sees beside the noisy ones: its start, or the mean."""
+    if not unet.config["guided"]:
+        return None
+    return start if start is not None else normalization.guide().to(unet.device)
+
+
+def expected_values(
+    unet: TriplaneUNet,
+    normalization: PlaneNormalization,
+    features: PortraitFeatures | None,
+    batch: int,
+) -> Tensor:
+    """Values [B, C, H, 3·H] float32 that a trained regression expects of B portraits."""
+    size = unet.plane_size
+    nothing = torch.zeros(
+        batch, unet.plane_channels, size, 3 * size, device=unet.device, dtype=unet.dtype
+    )
+    guide = base_guide(unet, normalization, None)
+    return unet(nothing, 0, features, guide=guide).float()
 
 
 class UpsampleTriplanePipeline(_TriplanePipeline):
-    """Low-resolution triplanes and portrait features → full-resolution triplanes."""
+    """Low-resolution triplanes and portrait features → full-resolution triplanes.
+
+    Args:
+        unet: the denoiser, or the regression.
+        scheduler: noise levels of the training; None for a regression.
+        normalization: of the planes.
+    """
 
     unet: TriplaneUpsampler
+
+    def __init__(
+        self,
+        unet: TriplaneUpsampler,
+        scheduler: DDIMScheduler | None,
+        normalization: PlaneNormalization,
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler, normalization=normalization)
 
     @torch.no_grad()
     def __call__(
@@ -207,34 +241,36 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
         low_res: Tensor,
         features: PortraitFeatures | None,
         *,
-        guidance_scale: float = 1.0,
-        num_inference_steps: int = 10,
-        eta: float = 1.0,
+        sampler: SamplerConfig | None = None,
         seed: int | Sequence[int] = 0,
     ) -> Tensor:
-        """Samples one triplane for each low-resolution one.
+        """Sample one triplane for each low-resolution one.
 
         Args:
             low_res: planes [B, P, C, h, h] in [-1, 1].
             features: of the same B portraits; None samples without them.
-            guidance_scale, num_inference_steps, eta, seed: as in `BaseTriplanePipeline`; guidance
-                other than 1 needs a model trained with condition drop.
+            sampler, seed: as in `BaseTriplanePipeline`; guidance other than 1 needs a model trained
+                with condition drop.
 
         Returns:
             Planes [B, P, C, H, H] float32 in [-1, 1], on the model's device.
 
         Raises:
-            ValueError: planes or features of another size, or settings out of range.
+            ValueError: planes or features of another size.
+            UserError: sampler settings out of range.
         """
         batch = low_res.shape[0]
         if features is not None and len(features) != batch:
             raise ValueError(f"{batch} low-resolution triplanes but {len(features)} portraits")
-        low_res = low_res.to(self.unet.device)
-        if self.mean is not None:
-            low_res = self.mean.differences(low_res)
-        guide = rollout(low_res).to(self.unet.dtype)
+        small = rollout(self.normalization.normalized(low_res.to(self.unet.device)))
+        guide = small.to(self.unet.dtype)
 
-        def model(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:
+        def network(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:
             return self.unet(x, timestep, guide, portraits)
 
-        return self._sample(model, features, batch, seed, guidance_scale, num_inference_steps, eta)
+        sampler = sampler or SamplerConfig()
+        values = self._sample(network, self._portraits(features), batch, seed, sampler)
+        if self.unet.config["residual"]:
+            start = upsample_rollout(small, self.unet.plane_size)
+            values = self.normalization.completed(values, start)
+        return self.normalization.planes(unroll(values).contiguous())

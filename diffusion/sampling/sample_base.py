@@ -12,10 +12,10 @@ from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.sampling.pipelines import BaseTriplanePipeline
 from diffusion.sampling.sample_set import (
-    SamplerConfig,
+    SampleSetConfig,
     check_decoder,
     check_features,
-    check_sampler_config,
+    check_steps,
     load_pipeline,
     sample_all,
 )
@@ -24,13 +24,11 @@ from runtime.devices import select_device
 
 
 @dataclass(kw_only=True)
-class SampleBaseConfig(SamplerConfig):
+class SampleBaseConfig(SampleSetConfig):
     """Samples a low-resolution triplane for each portrait."""
 
     triplanes: Path
     """Fitted set the model was trained on; its decoder is copied beside the samples."""
-    guidance_scale: float = 1.3
-    """Classifier-free guidance: 1 is none, 0 samples without the portrait."""
 
 
 def sample_base(config: SampleBaseConfig) -> None:
@@ -39,20 +37,19 @@ def sample_base(config: SampleBaseConfig) -> None:
     Raises:
         UserError: on inputs that are missing, damaged or don't belong together; what is done stays.
     """
-    check_sampler_config(config)
+    config.check()
     device = select_device(config.device)
     store, fitted = FeatureSet.open(config.features), FittedSet.open(config.triplanes)
     names = select_names(store.names, config.txt_file, config.start_idx, config.end_idx)
-    pipeline, trained = load_pipeline(BaseTriplanePipeline, config, device)
+    pipeline, trained = load_pipeline(BaseTriplanePipeline, config.model, device)
+    check_steps(config, pipeline)
     check_decoder(fitted, trained)
     check_features(store, names, pipeline, trained)
 
     def draw(batch: list[str], features: PortraitFeatures, seeds: list[int]) -> Tensor:
         return pipeline(
             features,
-            guidance_scale=config.guidance_scale,
-            num_inference_steps=config.steps,
-            eta=config.eta,
+            sampler=config,
             seed=seeds,
         )
 

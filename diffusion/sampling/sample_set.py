@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from diffusion.sampling.schedules import check_inference_steps
+from diffusion.sampling.solvers import SamplerConfig, chosen_timesteps
 from renderer.fitted_set import FittedSet
+from runtime.config import setting
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json, write_json
 from runtime.launch import process_count, process_index
@@ -28,11 +29,11 @@ Pipeline = TypeVar("Pipeline", BaseTriplanePipeline, UpsampleTriplanePipeline)
 
 
 @dataclass(kw_only=True)
-class SamplerConfig:
+class SampleSetConfig(SamplerConfig):
     """Settings that both sampling stages have."""
 
     model: Path
-    """Run folder of the training, or its snapshots/model."""
+    """Run folder of the training, or a model's folder in its snapshots."""
     features: Path
     """Portrait features (output of encode-features)."""
     output_dir: Path
@@ -43,13 +44,7 @@ class SamplerConfig:
     """First name of the list to sample."""
     end_idx: int | None = field(default=None, metadata=RESUMABLE)
     """Name of the list to stop before; the end without it."""
-    steps: int = 10
-    """Sampler steps; they divide the timesteps the model was trained with."""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    """ddim, or ddpm (ancestral, with the learned variance where the model has one)."""
-    eta: float = 1.0
-    """Noise of ddim's steps: 0 deterministic, 1 as much as ddpm."""
-    batch_size: int = field(default=1, metadata=RESUMABLE)
+    batch_size: int = setting(1, resumable=True, at_least=1)
     """Triplanes sampled at once; it changes the speed, not the samples."""
     seed: int = 0
     """Seed of the noise; each name has its own."""
@@ -57,60 +52,67 @@ class SamplerConfig:
     """Device: auto, cpu, cuda or cuda:N."""
 
 
-def check_sampler_config(config: SamplerConfig) -> None:
-    """Refuses settings that can't be sampled with, by name."""
-    for name in ("batch_size", "steps"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}: it must be at least 1")
-    if not 0 <= config.eta <= 1:
-        raise UserError(f"eta is {config.eta}: it must lie in 0..1")
+def open_model(path: Path, kind: type[DiffusionPipeline]) -> tuple[Path, dict[str, object]]:
+    """Find a trained model: its folder, and what it says it was trained on.
 
-
-def load_pipeline(
-    kind: type[Pipeline], config: SamplerConfig, device: torch.device
-) -> tuple[Pipeline, dict[str, object]]:
-    """The trained pipeline with the wanted sampler, and what it says it was trained on.
+    Args:
+        path: a run folder (its best snapshot if there is one, else its last), or a model's folder.
+        kind: the pipeline it must hold.
 
     Raises:
-        UserError: the folder is missing, damaged or holds another model; the steps don't divide the
-            model's timesteps.
+        UserError: there is none, or another one.
     """
-    folder = config.model
-    if (folder / "snapshots" / "model").is_dir():
-        folder = folder / "snapshots" / "model"
+    snapshots = [path / "snapshots" / name for name in ("best", "model")]
+    folder = next((each for each in snapshots if each.is_dir()), path)
     index = folder / "model_index.json"
     if not index.is_file():
         raise UserError(
-            f"{config.model} holds no model (no model_index.json): give the run folder of the "
-            f"training or its snapshots/model"
+            f"{path} holds no model (no model_index.json): give the run folder of the training or "
+            f"its snapshots/model"
         )
-    found = read_json(index).get("_class_name")
-    if found != kind.__name__:
-        raise UserError(f"{folder} holds a {found}, this stage needs a {kind.__name__}")
+    parts = read_json(index)
+    if parts.get("_class_name") != kind.__name__:
+        raise UserError(
+            f"{folder} holds a {parts.get('_class_name')}, this stage needs a {kind.__name__}"
+        )
+    if "normalization" not in parts:
+        raise UserError(
+            f"{folder} was trained by an earlier version, whose models this one can't read: train "
+            f"it again"
+        )
+    return folder, read_json(folder / "training_data.json")
+
+
+def load_pipeline(
+    kind: type[Pipeline], path: Path, device: torch.device
+) -> tuple[Pipeline, dict[str, object]]:
+    """The trained pipeline, and what it says it was trained on.
+
+    Raises:
+        UserError: the folder is missing, damaged or holds another model.
+    """
+    folder, trained = open_model(path, kind)
     try:
         pipeline = kind.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the model in {folder} can't be read ({reason}): train it again") from None
     assert isinstance(pipeline, kind)
     pipeline.set_progress_bar_config(disable=True)
-    if config.sampler == "ddpm":
-        learned = bool(pipeline.unet.config.get("learned_variance", False))
-        ancestral = DDPMScheduler.from_config(
-            pipeline.scheduler.config,
-            variance_type="learned_range" if learned else "fixed_small",
-        )
-        assert isinstance(ancestral, DDPMScheduler)
-        pipeline.scheduler = ancestral
-    try:
-        check_inference_steps(pipeline.scheduler.config["num_train_timesteps"], config.steps)
-    except ValueError as error:
-        raise UserError(f"steps: {error}") from None
     pipeline.unet.eval()
-    trained = read_json(folder / "training_data.json")
     weights = sorted((folder / "unet").glob("*.safetensors"))
-    trained["model_hash"] = "-".join(file_hash(path)[:16] for path in weights)
+    trained["model_hash"] = "-".join(file_hash(each)[:16] for each in weights)
     return pipeline.to(device), trained
+
+
+def check_steps(config: SamplerConfig, pipeline: Pipeline) -> None:
+    """Refuse more sampling steps than the model has timesteps.
+
+    Raises:
+        UserError: names both numbers.
+    """
+    if pipeline.scheduler is not None:
+        chosen_timesteps(pipeline.scheduler.alphas_cumprod, config.steps, config.spacing)
 
 
 def check_features(
@@ -152,7 +154,7 @@ def check_decoder(fitted: FittedSet, trained: dict[str, object]) -> None:
 
 
 def sample_all(
-    config: SamplerConfig,
+    config: SampleSetConfig,
     stage: str,
     names: Sequence[str],
     store: FeatureSet,
@@ -178,7 +180,8 @@ def sample_all(
     rank, world = process_index(), process_count()
     run = RunFolder(config.output_dir, config, stage, is_main=rank == 0)
     channels, size = pipeline.unet.plane_channels, pipeline.unet.plane_size
-    out = FittedSet.create(config.output_dir, decoder_set.decoder(), (3, channels, size, size))
+    shape, split = (3, channels, size, size), decoder_set.identities
+    out = FittedSet.create(config.output_dir, decoder_set.decoder(), shape, identities=split)
     _keep_model(run, trained)
     finished = set(out.names)
     mine = list(names)[rank::world]

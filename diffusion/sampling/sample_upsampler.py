@@ -13,10 +13,10 @@ from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.sampling.pipelines import UpsampleTriplanePipeline
 from diffusion.sampling.sample_set import (
-    SamplerConfig,
+    SampleSetConfig,
     check_decoder,
     check_features,
-    check_sampler_config,
+    check_steps,
     load_pipeline,
     sample_all,
 )
@@ -26,13 +26,11 @@ from runtime.errors import UserError
 
 
 @dataclass(kw_only=True)
-class SampleUpsamplerConfig(SamplerConfig):
+class SampleUpsamplerConfig(SampleSetConfig):
     """Samples a full-resolution triplane for each low-resolution one."""
 
     triplanes: Path
     """Low-resolution triplanes (output of sample-base)."""
-    guidance_scale: float = 1.0
-    """Classifier-free guidance: 1 is none; others need a model trained with condition drop."""
 
 
 def sample_upsampler(config: SampleUpsamplerConfig) -> None:
@@ -41,11 +39,12 @@ def sample_upsampler(config: SampleUpsamplerConfig) -> None:
     Raises:
         UserError: on inputs that are missing, damaged or don't belong together; what is done stays.
     """
-    check_sampler_config(config)
+    config.check()
     device = select_device(config.device)
     store, low_res = FeatureSet.open(config.features), FittedSet.open(config.triplanes)
     names = select_names(low_res.names, config.txt_file, config.start_idx, config.end_idx)
-    pipeline, trained = load_pipeline(UpsampleTriplanePipeline, config, device)
+    pipeline, trained = load_pipeline(UpsampleTriplanePipeline, config.model, device)
+    check_steps(config, pipeline)
     check_decoder(low_res, trained)
     size = pipeline.unet.low_res_size
     expected = (3, pipeline.unet.plane_channels, size, size)
@@ -61,9 +60,7 @@ def sample_upsampler(config: SampleUpsamplerConfig) -> None:
         return pipeline(
             planes,
             features,
-            guidance_scale=config.guidance_scale,
-            num_inference_steps=config.steps,
-            eta=config.eta,
+            sampler=config,
             seed=seeds,
         )
 

@@ -17,13 +17,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 ScheduleName = Literal["cosine_light", "sigmoid"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
-SamplerName = Literal["ddim", "ddpm"]
-TimestepSpacing = Literal["leading", "trailing"]
 
 SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
 
@@ -84,57 +81,23 @@ def make_scheduler(
     name: ScheduleName,
     num_train_timesteps: int,
     prediction_type: PredictionType,
-    *,
-    sampler: SamplerName = "ddim",
-    learned_variance: bool = False,
-    timestep_spacing: TimestepSpacing = "leading",
-) -> DDIMScheduler | DDPMScheduler:
-    """A diffusers scheduler with one of this project's schedules.
+    clip_range: float = 1.0,
+) -> DDIMScheduler:
+    """The diffusers scheduler that a model's folder keeps: its noise levels and prediction type.
+
+    How the levels are walked when sampling is chosen later (`diffusion.sampling.solvers`).
 
     Args:
         name: noise schedule.
         num_train_timesteps: T.
         prediction_type: what the model predicts: `epsilon`, `sample` (x₀) or `v_prediction`.
-        sampler: `ddim` (its η is given at each step) or `ddpm` (ancestral).
-        learned_variance: for `ddpm`: the model gives 2C channels, the second half interpolates the
-            log-variance between the posterior's and β (learned range). `ddim` has its own variance.
-        timestep_spacing: `leading` samples at 0, T/N, 2T/N … and so ends with a nearly clean step;
-            `trailing` starts at T−1.
-
-    Returns:
-        The scheduler. It predicts x₀ within ±1, and knows the training noise (`add_noise`,
-        `get_velocity`) as well as the sampling steps.
+        clip_range: estimates of x₀ are clipped to ±this.
     """
-    shared = {
-        "num_train_timesteps": num_train_timesteps,
-        "trained_betas": betas(name, num_train_timesteps).tolist(),
-        "prediction_type": prediction_type,
-        "clip_sample": True,
-        "clip_sample_range": 1.0,
-        "timestep_spacing": timestep_spacing,
-    }
-    if sampler == "ddim":
-        return DDIMScheduler(**shared, set_alpha_to_one=True)
-    if sampler == "ddpm":
-        variance_type = "learned_range" if learned_variance else "fixed_small"
-        return DDPMScheduler(**shared, variance_type=variance_type)
-    raise ValueError(f"unknown sampler '{sampler}': choose ddim or ddpm")
-
-
-def check_inference_steps(num_train_timesteps: int, num_inference_steps: int) -> None:
-    """Refuses a number of sampling steps that does not divide T.
-
-    diffusers rounds the stride down and then pairs noise levels that are not those it visits (or,
-    with leading spacing, starts far below full noise).
-
-    Raises:
-        ValueError: names the nearest numbers of steps that work.
-    """
-    if num_inference_steps >= 1 and num_train_timesteps % num_inference_steps == 0:
-        return
-    good = [n for n in range(1, num_train_timesteps + 1) if num_train_timesteps % n == 0]
-    near = sorted(sorted(good, key=lambda n: abs(n - num_inference_steps))[:4])
-    raise ValueError(
-        f"{num_inference_steps} sampling steps do not divide the {num_train_timesteps} training "
-        f"timesteps; use for example {', '.join(map(str, near))}"
+    return DDIMScheduler(
+        num_train_timesteps=num_train_timesteps,
+        trained_betas=betas(name, num_train_timesteps).tolist(),
+        prediction_type=prediction_type,
+        clip_sample=True,
+        clip_sample_range=clip_range,
+        timestep_spacing="trailing",
     )

@@ -1,7 +1,7 @@
 """The loop that the VAE, the base model and the upsampler share.
 
 Nothing drawn at random depends on how often a run was interrupted or on the number of processes:
-`diffusion.training.order` says which samples a step takes, and each draws from its own
+`diffusion.data.order` says which samples a step takes, and each draws from its own
 counter-based stream.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from diffusion.training.loop_config import LoopConfig, check_loop_config, learning_rate_at
-from diffusion.training.order import MicroBatches
+from diffusion.data.order import MicroBatches
+from diffusion.training.loop_config import LoopConfig, learning_rate_at
+from diffusion.training.validation import Validator, best_so_far, out_of_patience
+from runtime.config import check_settings
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import share
+from runtime.files import replace_folder, write_json
 from runtime.formats.tensor_files import check_adam, check_like, load_state, on_cpu
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
@@ -47,7 +48,7 @@ class TrainingLoop:
     """
 
     def __init__(self, config: LoopConfig, stage: str, model: nn.Module) -> None:
-        check_loop_config(config)
+        check_settings(config)
         device = select_device(config.device)
         if device.type == "cuda" and device.index is not None and "LOCAL_RANK" not in os.environ:
             torch.cuda.set_device(device)
@@ -128,6 +129,7 @@ class TrainingLoop:
         losses: Callable[[Any], dict[str, Tensor]],
         save_model: Callable[[Path], None],
         draw_samples: Callable[[int], None] | None = None,
+        validator: Validator | None = None,
     ) -> None:
         """Runs to `config.steps`; saves, logs and draws on the way.
 
@@ -138,12 +140,14 @@ class TrainingLoop:
             save_model: writes what inference loads into an empty folder (averaged weights are in
                 place while it runs).
             draw_samples: draws pictures for a step (averaged weights likewise).
+            validator: measures held-out people; the best model is kept as snapshots/best.
 
         Raises:
             UserError: when the loss is no longer finite (the last save is untouched).
         """
         config, accelerator = self.config, self.accelerator
-        if self.step >= config.steps:
+        stopped = validator is not None and self._out_of_patience(validator)
+        if self.step >= config.steps or stopped:
             self.run.log(f"already finished at step {self.step}")
             if not (self.run.snapshots / "model").exists():
                 self._save_model(save_model)
@@ -176,7 +180,7 @@ class TrainingLoop:
             unit="step",
         )
         with bar:
-            while self.step < config.steps:
+            while self.step < config.steps and not stopped:
                 rate = learning_rate_at(config, self.step)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
@@ -194,7 +198,10 @@ class TrainingLoop:
                 if config.sample_every and draw_samples is not None:
                     if last or self.step % config.sample_every == 0:
                         self._with_average(lambda: draw_samples(self.step))
-                if save:
+                if validator is not None and (last or self.step % validator.config.every == 0):
+                    self._validate(validator, save_model)
+                    stopped = self._out_of_patience(validator)
+                if save or stopped:
                     self._save_model(save_model)
                     self._save_state()
         accelerator.end_training()
@@ -240,6 +247,37 @@ class TrainingLoop:
         self.run.scalars(self.step, values)
         self.accelerator.log(values, step=self.step)
 
+    def _validate(self, validator: Validator, save_model: Callable[[Path], None]) -> None:
+        """Measure held-out people on the main process; keep the model if it is the best so far.
+
+        Losses are those of the averaged weights, and of the weights themselves beside them.
+        """
+        values: dict[str, float] = {}
+        if self.accelerator.is_main_process and self.ema is not None:
+            self.bare_model.eval()
+            with torch.no_grad():
+                values["validation_loss_raw"] = validator.losses()["validation_loss"]
+            self.bare_model.train()
+
+        def measure() -> None:
+            values.update(validator.losses() | validator.samples())
+            self._report(values)
+            best = best_so_far(self.run.snapshots / "best")
+            if best is None or values[validator.best_by] < best[validator.best_by]:
+                replace_folder(
+                    self.run.snapshots / "best",
+                    lambda folder: (
+                        save_model(folder),
+                        write_json(folder / "validation.json", values | {"step": self.step}),
+                    ),
+                )
+
+        self._with_average(measure)
+
+    def _out_of_patience(self, validator: Validator) -> bool:
+        best = best_so_far(self.run.snapshots / "best")
+        return out_of_patience(validator.config, best, self.step)
+
     def _with_average(self, action: Callable[[], None]) -> None:
         """Runs an action on the main process with the averaged weights in place."""
         if self.accelerator.is_main_process:
@@ -268,17 +306,3 @@ class TrainingLoop:
         self.accelerator.wait_for_everyone()
         self.run.commit_state_dir(folder, self.step)
         self.accelerator.wait_for_everyone()
-
-
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder beside its place and swaps it in whole."""
-    fresh, old = folder.with_name(f".new_{folder.name}"), folder.with_name(f".old_{folder.name}")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    write(fresh)
-    share(fresh)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from runtime.errors import UserError
+from runtime.config import setting
 
 RESUMABLE = {"resumable": True}
 
@@ -22,37 +22,37 @@ class LoopConfig:
     """Device: auto, cpu, cuda or cuda:N."""
     seed: int = 0
     """Seed of all randomness."""
-    steps: int = field(default=100_000, metadata=RESUMABLE)
+    steps: int = setting(100_000, resumable=True, at_least=1)
     """Optimiser steps in all; a finished run goes on when this is raised."""
-    batch_size: int = 8
+    batch_size: int = setting(8, at_least=1)
     """Samples per optimiser step, over all processes and micro-batches."""
-    gradient_accumulation: int = 1
+    gradient_accumulation: int = setting(1, at_least=1)
     """Micro-batches that one process runs per optimiser step."""
-    learning_rate: float = 1e-4
+    learning_rate: float = setting(1e-4, above=0)
     """Learning rate of AdamW after warm-up."""
-    warmup_steps: int = 0
+    warmup_steps: int = setting(0, at_least=0)
     """Steps over which the learning rate rises from 0."""
     decay: Literal["constant", "cosine"] = "constant"
     """Learning rate after warm-up: constant, or a cosine down to 0 at the last step."""
-    weight_decay: float = 0.0
+    weight_decay: float = setting(0.0, at_least=0)
     """Weight decay of AdamW."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
     """Momentum and second-moment decay of AdamW."""
-    clip_gradient: float = 1.0
+    clip_gradient: float = setting(1.0, at_least=0)
     """Largest norm of the gradient; 0 leaves it as it is."""
-    ema_decay: float = 0.9999
+    ema_decay: float = setting(0.9999, at_least=0, below=1)
     """Decay per step of the averaged weights that are saved; 0 saves the weights themselves."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass (accelerate)."""
     trackers: tuple[str, ...] = field(default=(), metadata=RESUMABLE)
     """Any of tensorboard, wandb; stats.jsonl is always written."""
-    workers: int = field(default=0, metadata=RESUMABLE)
+    workers: int = setting(0, resumable=True, at_least=0)
     """Processes per process that load data; 0 loads in the loop."""
-    log_every: int = field(default=50, metadata=RESUMABLE)
+    log_every: int = setting(50, resumable=True, at_least=1)
     """Steps between two lines of stats.jsonl (each is the mean since the last)."""
-    save_every: int = field(default=1000, metadata=RESUMABLE)
+    save_every: int = setting(1000, resumable=True, at_least=1)
     """Steps between two saves of the training state and the model."""
-    sample_every: int = field(default=1000, metadata=RESUMABLE)
+    sample_every: int = setting(1000, resumable=True, at_least=0)
     """Steps between two sample pictures; 0 draws none."""
 
 
@@ -65,16 +65,3 @@ def learning_rate_at(config: LoopConfig, step: int) -> float:
         return rate
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def check_loop_config(config: LoopConfig) -> None:
-    """Refuses settings that can't be trained with, by name."""
-    positive = ("batch_size", "gradient_accumulation", "learning_rate", "log_every", "save_every")
-    for name in (*positive, "steps"):
-        if not getattr(config, name) > 0:
-            raise UserError(f"{name} is {getattr(config, name)}: it must be more than 0")
-    for name in ("warmup_steps", "weight_decay", "clip_gradient", "workers", "sample_every"):
-        if getattr(config, name) < 0:
-            raise UserError(f"{name} is {getattr(config, name)}: it can't be negative")
-    if not 0 <= config.ema_decay < 1:
-        raise UserError(f"ema_decay is {config.ema_decay}: it must lie in 0..1, below 1")

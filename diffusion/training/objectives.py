@@ -33,6 +33,7 @@ class DenoisingObjective:
         vlb_weight: weight of the variational bound (bits per dimension). None: T / 1000, which
             keeps it from disturbing the MSE, as Improved DDPM does.
         device: where the tables lie.
+        clip_range: estimates of x_0 are clipped to ±this in the variational bound.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class DenoisingObjective:
         snr_gamma: float | None = None,
         vlb_weight: float | None = None,
         device: torch.device | str = "cpu",
+        clip_range: float = 1.0,
     ) -> None:
         if prediction_type not in ("epsilon", "sample", "v_prediction"):
             raise ValueError(f"unknown prediction_type {prediction_type!r}")
@@ -54,6 +56,7 @@ class DenoisingObjective:
         if len(bar) > 1:
             posterior[0] = posterior[1]
         self.num_timesteps = len(bar)
+        self.clip_range = clip_range
         self.prediction_type = prediction_type
         self.learned_variance = learned_variance
         self.snr_gamma = snr_gamma
@@ -111,7 +114,7 @@ class DenoisingObjective:
 
         Args:
             output: [B, C or 2C, H, W], the network's output at (noisy, timesteps).
-            start: x_0 [B, C, H, W] in -1..1.
+            start: x_0 [B, C, H, W].
             noise: ε [B, C, H, W].
             noisy: x_t [B, C, H, W].
             timesteps: [B] long in 0..T-1.
@@ -148,7 +151,8 @@ class DenoisingObjective:
         KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) for t > 0 and -log p(x_0 | x_1) at t = 0.
         Planes are continuous: the last is the Gaussian's density, not that of 8-bit bins.
         """
-        guess = self.predicted_start(prediction, noisy, timesteps).clamp(-1, 1)
+        guess = self.predicted_start(prediction, noisy, timesteps)
+        guess = guess.clamp(-self.clip_range, self.clip_range)
         coefficient = self._at("from_start", timesteps), self._at("from_noisy", timesteps)
         true_mean = coefficient[0] * start + coefficient[1] * noisy
         mean = coefficient[0] * guess + coefficient[1] * noisy
@@ -164,3 +168,24 @@ class DenoisingObjective:
         )
         first = (timesteps == 0).view(-1, 1, 1, 1)
         return _per_sample(torch.where(first, density, kl)) / math.log(2)
+
+
+class RegressionObjective:
+    """The same interface for a model that predicts x_0 in one pass, from a portrait alone."""
+
+    num_timesteps = 1
+
+    def noisy(self, start: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Nothing to be seen of x_0: zeros [B, C, H, W]."""
+        return torch.zeros_like(start)
+
+    def predicted_start(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The prediction itself."""
+        return prediction
+
+    def losses(
+        self, output: Tensor, start: Tensor, noise: Tensor, noisy: Tensor, timesteps: Tensor
+    ) -> dict[str, Tensor]:
+        """Mean squared error per sample, "mse" and "loss" [B]."""
+        mse = _per_sample((output.float() - start) ** 2)
+        return {"mse": mse, "loss": mse}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captures.multiview import MultiViewSet, Views
-from diffusion.training.pairs import Cache
+from diffusion.data.cache import Cache
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_rays
 from runtime.errors import UserError
@@ -39,6 +39,11 @@ class RayPatch:
 
     def to(self, device: torch.device | str) -> RayPatch:
         return RayPatch(self.origins.to(device), self.directions.to(device), self.colors.to(device))
+
+    def mirrored(self) -> RayPatch:
+        """The same pictures of the world mirrored in x."""
+        flip = torch.tensor([-1.0, 1.0, 1.0])
+        return RayPatch(self.origins * flip, self.directions * flip, self.colors)
 
     @staticmethod
     def join(items: Sequence[RayPatch]) -> RayPatch:

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captures.multiview import MultiViewSet
-from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitFeatures
+from diffusion.data.pairs import DenoisingBatch, DenoisingDataset
 from diffusion.networks import TriplaneUNet
-from diffusion.sampling.pipelines import BaseTriplanePipeline
-from diffusion.sampling.schedules import ScheduleName, alphas_cumprod, make_scheduler
-from diffusion.training.loop import TrainingLoop
-from diffusion.training.loop_config import LoopConfig
-from diffusion.training.objectives import DenoisingObjective, PredictionType
-from diffusion.training.pairs import (
-    DenoisingBatch,
-    DenoisingDataset,
-    PairedSet,
-    describe_data,
-    training_names,
-)
-from diffusion.training.snapshot_pictures import PICTURES, comparison_sheet
-from renderer.fitted_set import FittedSet
+from diffusion.sampling.pipelines import BaseTriplanePipeline, base_guide, expected_values
+from diffusion.sampling.sample_set import open_model
+from diffusion.training.diffusion_config import DiffusionConfig, NetworkConfig
+from diffusion.training.diffusion_training import DiffusionTraining
 from runtime.errors import UserError
-from runtime.files import write_json
+
+MEASURED = 64
+"""People whose residuals are measured, at most."""
 
 
-@dataclass
-class BaseModelConfig:
-    """Architecture of the base model; the defaults are the paper's."""
+@dataclass(kw_only=True)
+class BaseModelConfig(NetworkConfig):
+    """Architecture of the base model; the defaults are the paper's sizes."""
 
     width: int = 192
     """Channels at full resolution."""
@@ -44,88 +37,103 @@ class BaseModelConfig:
     """Plane sizes with attention; the finest reads the finest feature map."""
     plane_aware_levels: tuple[int, ...] = (0,)
     """Resolutions with 3D-aware convolutions; 0 is the full one."""
-    head_channels: int = 64
-    """Width of an attention head."""
-    dropout: float = 0.0
-    """Dropout in residual blocks."""
-    latent_patch: int = 16
-    """Side of the latent's patches, in texels of the latent."""
-    latent_width: int = 64
-    """Width of the latent's attention pooling."""
-    feature_patches: tuple[int, int, int] = (16, 8, 4)
-    """Side of a token's patch in each feature map, finest first."""
-    token_width: int = 512
-    """Width of the portrait tokens."""
 
 
 @dataclass(kw_only=True)
-class TrainBaseConfig(LoopConfig):
-    """Trains the base triplane diffusion model on a fitted set and its portraits' features."""
+class TrainBaseConfig(DiffusionConfig):
+    """Trains the base triplane diffusion model on a fitted set and its people's portraits."""
 
-    triplanes: Path
-    """Fitted set (output of fit-triplanes)."""
-    features: Path
-    """Portrait features (output of encode-features)."""
-    root: Path | None = None
-    """Multi-view set whose training identities are used; all triplanes without it."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
-    txt_file: Path | None = None
-    """Text file with one subject per line; all training identities without it."""
-    start_idx: int = 0
-    """First subject of the list."""
-    end_idx: int | None = None
-    """Subject of the list to stop before; the end without it."""
-    plane_size: int = 128
-    """Side of the planes the model makes; fitted planes are shrunk to it."""
-    subtract_mean: bool = False
-    """Learn scaled differences from the mean triplane, not planes as published: needs fewer
-    subjects and steps where triplanes were fitted from a common start."""
+    start: Path | None = None
+    """Run folder of a regression (train-base --objective regression): its expected triplane is
+    where the model starts, and what is learnt is what that lacks."""
     model: BaseModelConfig = field(default_factory=BaseModelConfig)
     """Architecture."""
-    schedule: ScheduleName = "cosine_light"
-    """Noise schedule."""
-    num_timesteps: int = 1000
-    """Timesteps of the noise schedule."""
-    prediction_type: PredictionType = "epsilon"
-    """What the network predicts."""
-    learned_variance: bool = True
-    """Learn the variance between its bounds (adds the variational bound to the loss)."""
+    learned_variance: bool = False
+    """Learn the variance between its bounds, for ddpm (adds the variational bound to the loss)."""
     vlb_weight: float | None = None
     """Weight of the variational bound; num_timesteps / 1000 without it."""
-    snr_gamma: float | None = None
-    """Gamma of min-SNR loss weighting; plain squared error without it."""
-    condition_drop: float = 0.2
-    """Share of samples whose portrait is withheld, for guidance."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: about a seventh of the memory, slower."""
-    cache_gib: float = 4.0
-    """Memory for triplanes and features, GiB each process."""
-    sample_steps: int = 10
-    """Sampler steps of the sample pictures."""
-    sample_guidance: float = 1.3
-    """Guidance scale of the sample pictures."""
-    sample_pixels: int = 128
-    """Side of a rendered view in the sample pictures, in pixels."""
+
+    def check(self) -> None:
+        """As `DiffusionConfig.check`."""
+        super().check()
+        if self.objective == "regression" and (self.learned_variance or self.start is not None):
+            raise UserError("a regression takes neither learned_variance nor start")
+        if self.start is not None and self.normalization == "none":
+            raise UserError("start needs normalization channel or mean: residuals are small")
 
 
-def build_base_model(config: TrainBaseConfig, channels: int, features: FeatureSet) -> TriplaneUNet:
-    """The untrained model for planes of C channels and these features.
+class BaseTraining(DiffusionTraining):
+    """The training of the base model."""
 
-    Raises:
-        UserError: when the settings make no model, with the model's own reason.
-    """
-    try:
+    kind = BaseTriplanePipeline
+    config: TrainBaseConfig
+    expectation: TriplaneUNet | None = None
+
+    def __init__(self, config: TrainBaseConfig) -> None:
+        super().__init__(config, "train-base", (config.plane_size,))
+        if self.expectation is not None:
+            torch.nn.Module.to(self.expectation, self.loop.device)
+
+    def prepare(self) -> None:
+        """Open the regression that the model starts from; its normalisation is taken over."""
+        if self.config.start is None:
+            return
+        folder, trained = open_model(self.config.start, BaseTriplanePipeline)
+        found = BaseTriplanePipeline.from_pretrained(folder, local_files_only=True)
+        if found.scheduler is not None:
+            raise UserError(f"{folder} is no regression: train it with --objective regression")
+        if trained.get("decoder_hash") != self.fitted.manifest["decoder_hash"]:
+            raise UserError(f"{folder} was trained on triplanes of another decoder")
+        if trained.get("vae_hash") != self.portraits.manifest["vae_hash"]:
+            raise UserError(f"{folder} was trained with another VAE")
+        self.expectation = found.unet.eval().requires_grad_(False)
+        self.pairs.normalization = found.normalization
+        # The regression knows its own training people better than any others.
+        people = self.subjects.validation or self.subjects.train
+        self.pairs.normalization.measure_residuals(map(self._residual, people[:MEASURED]))
+
+    @torch.no_grad()
+    def _residual(self, name: str) -> Tensor:
+        assert self.expectation is not None
+        drawn = self.portraits.draw(name, torch.Generator().manual_seed(0))
+        features = self.portraits.features(drawn)
+        values = self.pairs.values(name)[-1]
+        return values - expected_values(self.expectation, self.pairs.normalization, features, 1)
+
+    def build_model(self) -> TriplaneUNet:
+        config = self.config
         return TriplaneUNet(
-            plane_channels=channels,
             plane_size=config.plane_size,
             learned_variance=config.learned_variance,
-            mean_guide=config.subtract_mean,
-            **features.shapes(),
+            guided=config.start is not None or config.normalization == "mean",
+            **self.model_shapes,
             **asdict(config.model),
         )
-    except ValueError as error:
-        raise UserError(f"the settings under model don't fit the data: {error}") from error
+
+    def make_dataset(self) -> DenoisingDataset:
+        config = self.config
+        timesteps = 1 if self.regression else config.num_timesteps
+        return DenoisingDataset(
+            self.pairs, timesteps, config.condition_drop, config.seed, "base", config.mirror
+        )
+
+    @torch.no_grad()
+    def start_of(self, batch: DenoisingBatch, features: PortraitFeatures) -> Tensor | None:
+        if self.expectation is None:
+            return None
+        return expected_values(self.expectation, self.on_device, features, len(features))
+
+    def predict(
+        self, batch: DenoisingBatch, noisy: Tensor, features: PortraitFeatures, start: Tensor | None
+    ) -> Tensor:
+        guide = base_guide(self.loop.bare_model, self.on_device, start)
+        return self.loop.model(noisy, batch.timesteps, features, batch.drop, guide)
+
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | {"expectation": self.expectation}
+
+    def sample(self, names: Sequence[str], features: PortraitFeatures) -> Tensor:
+        return self.pipeline()(features, sampler=self.config.sampler, seed=self.config.seed)
 
 
 def train_base(config: TrainBaseConfig) -> None:
@@ -134,60 +142,4 @@ def train_base(config: TrainBaseConfig) -> None:
     Raises:
         UserError: on settings or data that can't be trained with.
     """
-    fitted, features = FittedSet.open(config.triplanes), FeatureSet.open(config.features)
-    views = MultiViewSet(config.root, config.convention) if config.root is not None else None
-    names = training_names(fitted, views, config.txt_file, config.start_idx, config.end_idx)
-    pairs = PairedSet(
-        fitted, features, names, (config.plane_size,), config.cache_gib, config.subtract_mean
-    )
-    dataset = DenoisingDataset(
-        pairs, config.num_timesteps, config.condition_drop, config.seed, "base"
-    )
-    torch.manual_seed(config.seed)
-    model = build_base_model(config, fitted.shape[1], features)
-    if config.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    loop = TrainingLoop(config, "train-base", model)
-    objective = DenoisingObjective(
-        alphas_cumprod(config.schedule, config.num_timesteps),
-        config.prediction_type,
-        config.learned_variance,
-        config.snr_gamma,
-        config.vlb_weight,
-        loop.device,
-    )
-    scheduler = make_scheduler(config.schedule, config.num_timesteps, config.prediction_type)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    loop.run.log(f"{len(names)} subjects, {parameters / 1e6:.2f}M parameters")
-
-    guide = pairs.mean.guide().to(loop.device) if pairs.mean is not None else None
-
-    def losses(batch: DenoisingBatch) -> dict[str, Tensor]:
-        noisy = objective.noisy(batch.start, batch.noise, batch.timesteps)
-        output = loop.model(noisy, batch.timesteps, batch.features, batch.drop, guide)
-        return objective.losses(output, batch.start, batch.noise, noisy, batch.timesteps)
-
-    def pipeline() -> BaseTriplanePipeline:
-        return BaseTriplanePipeline(unet=loop.bare_model, scheduler=scheduler, mean=pairs.mean)
-
-    def save_model(folder: Path) -> None:
-        pipeline().save_pretrained(folder)
-        write_json(folder / "training_data.json", describe_data(pairs) | {"step": loop.step})
-
-    def draw_samples(step: int) -> None:
-        shown = names[:PICTURES]
-        portraits = PortraitFeatures.stack([pairs.portrait(name) for name in shown])
-        planes = pipeline()(
-            portraits.to(loop.device),
-            guidance_scale=config.sample_guidance,
-            num_inference_steps=config.sample_steps,
-            seed=config.seed,
-        )
-        sheet = comparison_sheet(
-            [(pairs.true_planes(name), plane) for name, plane in zip(shown, planes, strict=True)],
-            fitted.decoder(),
-            config.sample_pixels,
-        )
-        loop.run.save_image(f"samples_{step:08d}.png", sheet)
-
-    loop.train(dataset, DenoisingBatch.join, losses, save_model, draw_samples)
+    BaseTraining(config).run()

@@ -6,7 +6,7 @@ Letters: B batch, S image size in pixels, s latent size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from captures.multiview import MultiViewSet, select_names
+from captures.multiview import MultiViewSet
 from diffusion.conditioning.features import N_LEVELS, portrait_tensor
+from diffusion.data.cache import Cache
+from diffusion.data.order import ShuffledOrder
+from diffusion.data.subjects import SubjectsConfig, chosen_subjects
 from diffusion.training.loop import TrainingLoop
 from diffusion.training.loop_config import LoopConfig
-from diffusion.training.order import ShuffledOrder
-from diffusion.training.pairs import Cache
 from renderer.metrics import Lpips
 from runtime.errors import UserError
 from runtime.seeds import generator
@@ -31,19 +32,11 @@ PICTURES = 8
 
 
 @dataclass(kw_only=True)
-class TrainVaeConfig(LoopConfig):
+class TrainVaeConfig(SubjectsConfig, LoopConfig):
     """Trains a small AutoencoderKL on the training views of a set's training identities."""
 
-    root: Path
+    root: Path = field()
     """Multi-view set."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
-    txt_file: Path | None = None
-    """Text file with one subject per line; all training identities without it."""
-    start_idx: int = 0
-    """First subject of the list."""
-    end_idx: int | None = None
-    """Subject of the list to stop before; the end without it."""
     image_size: int = 256
     """Side of the pictures in pixels."""
     block_out_channels: tuple[int, ...] = (64, 128, 256, 256)
@@ -166,10 +159,8 @@ def train_vae(config: TrainVaeConfig) -> None:
     if not 0 <= config.portrait_share <= 1:
         raise UserError(f"portrait_share is {config.portrait_share}: it must lie in 0..1")
     views = MultiViewSet(config.root, config.convention)
-    training = views.split("train")
-    if not training:
-        raise UserError(f"{config.root} has no training identities")
-    names = select_names(training, config.txt_file, config.start_idx, config.end_idx)
+    splits = views.identity_splits
+    names = chosen_subjects(config, views.names, views.root, splits).train
     dataset = PictureDataset(views, names, config)
     torch.manual_seed(config.seed)
     loop = TrainingLoop(config, "train-vae", VaePass(build_vae(config)))

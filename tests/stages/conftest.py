@@ -82,10 +82,10 @@ SETTINGS = {
     | {"rounds": 2, "inner_steps": 4, "fisher_batches": 2, "fit": FIT, "device": "cpu"},
     "fit-triplanes": {"iterations": 6, "save_every": 2, "fit": FIT, "device": "cpu"},
     "train-base": LOOP
-    | {"plane_size": 8, "steps": 6, "sample_every": 6, "sample_steps": 2, "sample_pixels": 16}
+    | {"plane_size": 8, "steps": 6, "sample_every": 6, "sampler": {"steps": 2}, "sample_pixels": 16}
     | {"model": PATCHES | {"width": 16, "multipliers": [1, 2], "blocks": 1}},
     "train-upsampler": LOOP
-    | {"low_res_size": 8, "plane_size": 16, "steps": 6, "sample_every": 6, "sample_steps": 2}
+    | {"low_res_size": 8, "plane_size": 16, "steps": 6, "sample_every": 6, "sampler": {"steps": 2}}
     | {"model": PATCHES | {"width": 16, "multipliers": [1, 2], "blocks": [1, 1]}}
     | {
         "render": MARCH | {"patch_size": 8, "downscales": [2], "downscale_probabilities": [1]},
@@ -93,7 +93,7 @@ SETTINGS = {
     },
     "sample-base": {"steps": 2, "device": "cpu"},
     "sample-upsampler": {"steps": 2, "device": "cpu"},
-    "generate": {"sampling": {"base_steps": 2, "upsampler_steps": 2}, "device": "cpu"}
+    "generate": {"sampling": {"base": {"steps": 2}, "upsampler": {"steps": 2}}, "device": "cpu"}
     | {"views": {"size": 16, "azimuths": [0, 90], "frames": 4, "march": MARCH}},
     "evaluate": {"march": MARCH, "lpips": "off", "device": "cpu"},
 }

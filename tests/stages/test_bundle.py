@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from diffusion.sampling.solvers import SamplerConfig
 from renderer.fitted_set import FittedSet
 from renderer.render import RenderSettings
 from runtime.errors import UserError
 from triavatar import Avatar, AvatarPipeline, Bundle, SamplingConfig, cli
 
-FEW_STEPS = SamplingConfig(base_steps=2, upsampler_steps=2)
+FEW_STEPS = SamplingConfig(SamplerConfig(steps=2), SamplerConfig(steps=2))
 MARCH = RenderSettings(steps=48, grid=16)
 
 

@@ -191,7 +191,7 @@ def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dic
 
 
 def _snapshot(folder: Path, name: str) -> Path:
-    for place in (folder / "snapshots" / "model", folder):
+    for place in (folder / "snapshots" / "best", folder / "snapshots" / "model", folder):
         if (place / "model_index.json").is_file():
             return place
     raise UserError(

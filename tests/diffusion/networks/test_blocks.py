@@ -64,11 +64,12 @@ def test_the_convolution_expands_what_arrives_along_the_other_axis(slot):
     assert torch.allclose(out, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_aware_convolution_equals_the_concatenation(size):
+def test_aware_convolution_equals_the_concatenation(size, separate):
     """Against pool, expand, concatenate, convolve each plane, in float64, with gradients."""
     torch.manual_seed(0)
-    conv = TriplaneConv(3, 5).double()
+    conv = TriplaneConv(3, 5, separate).double()
     x = torch.randn(2, 3, size, 3 * size, dtype=torch.float64, requires_grad=True)
 
     def reference(values):
@@ -85,7 +86,12 @@ def test_aware_convolution_equals_the_concatenation(size):
             (xz, columns(xy.mean(2)), rows(yz.mean(3))),  # x of xy, z of yz
             (yz, columns(xy.mean(3)), rows(xz.mean(3))),  # y of xy, z of xz
         ]
-        outs = [F.conv2d(torch.cat(s, dim=1), conv.weight, conv.bias, padding=1) for s in stacks]
+        weights = conv.weight if separate else [conv.weight] * 3
+        biases = conv.bias if separate else [conv.bias] * 3
+        outs = [
+            F.conv2d(torch.cat(stack, dim=1), weight, bias, padding=1)
+            for stack, weight, bias in zip(stacks, weights, biases, strict=True)
+        ]
         return torch.cat(outs, dim=3)
 
     out, expected = conv(x), reference(x)
@@ -100,9 +106,10 @@ def test_aware_convolution_equals_the_concatenation(size):
         assert torch.allclose(ours, theirs, atol=1e-11)
 
 
-def test_aware_convolution_keeps_the_memory_format():
+@pytest.mark.parametrize("separate", [False, True])
+def test_aware_convolution_keeps_the_memory_format(separate):
     torch.manual_seed(0)
-    conv = TriplaneConv(3, 5)
+    conv = TriplaneConv(3, 5, separate)
     x = torch.randn(2, 3, 8, 24)
     out = conv(x)
     last = conv(x.contiguous(memory_format=torch.channels_last))

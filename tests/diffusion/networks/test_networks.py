@@ -5,6 +5,11 @@ import torch
 
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.networks import TriplaneUNet, TriplaneUpsampler
+from diffusion.networks.blocks import TriplaneConv
+from diffusion.networks.positions import texel_positions
+from renderer.triplane import unroll
+from runtime.config import load_yaml
+from tests.conftest import PROJECT
 
 CONDITION = {
     "latent_channels": 4,
@@ -58,6 +63,17 @@ def upsampler_model(**changes) -> TriplaneUpsampler:
     return TriplaneUpsampler(**(settings | changes))
 
 
+EXTRAS = {"plane_convs": "released", "positions": True, "pixel_aligned": 6}
+
+
+def full_base(**changes) -> TriplaneUNet:
+    return base_model(**EXTRAS, **changes)
+
+
+def full_upsampler(**changes) -> TriplaneUpsampler:
+    return upsampler_model(**EXTRAS, **changes)
+
+
 def perturbed(model):
     """Moves every parameter off its (maybe zero) start."""
     random = torch.Generator().manual_seed(1)
@@ -75,7 +91,7 @@ def call(model, x, timestep, features, drop=None):
     return model(x, timestep, features, drop)
 
 
-both = pytest.mark.parametrize("make", [base_model, upsampler_model])
+both = pytest.mark.parametrize("make", [base_model, upsampler_model, full_base, full_upsampler])
 
 
 def count(module) -> float:
@@ -83,10 +99,48 @@ def count(module) -> float:
 
 
 def test_paper_base_has_the_published_parameter_count():
+    """The model of configs/paper, counted without making it; with one shared weight it is less."""
+    settings = load_yaml(PROJECT / "configs" / "paper" / "base.yaml")["model"]
     with torch.device("meta"):
-        model = TriplaneUNet()
-    assert count(model) == pytest.approx(366.8, rel=0.02)
+        model, shared = TriplaneUNet(**settings), TriplaneUNet()
+    assert count(model) == pytest.approx(366.83, rel=0.001)
+    assert count(shared) == pytest.approx(361.85, rel=0.001)
     assert model.unet.output.weight.shape[0] == 64  # mean and variance of 32 channels
+    dropouts = [layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)]
+    assert set(dropouts) == {0.1}
+    aware = [layer for layer in model.modules() if isinstance(layer, TriplaneConv)]
+    assert len(aware) == 7  # three blocks down, four up
+    assert all(layer.weight.shape[:2] == (3, 192) for layer in aware)
+
+
+def test_released_convolutions_start_as_zero():
+    aware = [layer for layer in full_base().modules() if isinstance(layer, TriplaneConv)]
+    assert aware and not any(layer.weight.any() for layer in aware)
+
+
+def test_positions_tell_planes_and_texels_apart():
+    """Without them a constant roll-out looks alike in all planes, away from their borders."""
+    x = torch.ones(1, 4, 16, 48)
+    for model, differs in ((base_model(), False), (base_model(positions=True), True)):
+        planes = unroll(model.unet.input(x_with_positions(model, x)))
+        middle = planes[..., 4:12, 4:12]
+        spread = (middle - middle.mean(dim=(1, 3, 4), keepdim=True)).abs().max()
+        assert (float(spread) > 1e-3) == differs
+
+
+def x_with_positions(model, x):
+    return torch.cat((x, texel_positions(16)), dim=1) if model.positions else x
+
+
+def test_texel_positions_are_distinct_and_shared_coordinates_agree():
+    planes = unroll(texel_positions(8))[0]
+    texels = planes.permute(0, 2, 3, 1).reshape(3 * 64, -1)
+    distance = torch.cdist(texels, texels) + 10 * torch.eye(len(texels))
+    assert float(distance.min()) > 0.1
+    xy, xz, yz = planes
+    assert torch.equal(xy[3:9, 0, :], xz[3:9, 0, :])  # x runs along W in both
+    assert torch.equal(xy[9:15, :, 0], yz[9:15, 0, :])  # y along H, then along W
+    assert torch.equal(xz[15:21, :, 0], yz[15:21, :, 0])  # z along H in both
 
 
 @pytest.mark.parametrize(("width", "released"), [(128, 320.6), (64, 80.4)])

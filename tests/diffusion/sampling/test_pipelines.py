@@ -1,19 +1,23 @@
 """Pipelines: guidance, seeds, batches, saving."""
 
+import copy
+
 import pytest
 import torch
 
 from diffusion.conditioning.features import PortraitFeatures
-from diffusion.networks import TriplaneUNet, TriplaneUpsampler
+from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
 from diffusion.sampling.pipelines import (
     BaseTriplanePipeline,
     UpsampleTriplanePipeline,
     guided,
     item_generators,
-    sample_rollouts,
+    predicted_start,
 )
 from diffusion.sampling.schedules import make_scheduler
+from diffusion.sampling.solvers import SamplerConfig, draw_noise
 from renderer.triplane import rollout
+from runtime.errors import UserError
 
 CONDITION = {
     "latent_size": 8,
@@ -55,7 +59,11 @@ def base() -> BaseTriplanePipeline:
         attention_sizes=(8, 4),
         **CONDITION,
     )
-    pipeline = BaseTriplanePipeline(perturb(model), make_scheduler("cosine_light", 1000, "epsilon"))
+    pipeline = BaseTriplanePipeline(
+        perturb(model),
+        make_scheduler("cosine_light", 1000, "epsilon"),
+        PlaneNormalization.identity(4),
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -73,7 +81,9 @@ def upsampler() -> UpsampleTriplanePipeline:
         attention_sizes=(8,),
         **CONDITION,
     )
-    pipeline = UpsampleTriplanePipeline(perturb(model), make_scheduler("sigmoid", 100, "sample"))
+    pipeline = UpsampleTriplanePipeline(
+        perturb(model), make_scheduler("sigmoid", 100, "sample"), PlaneNormalization.identity(4)
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -89,7 +99,7 @@ def test_planes_have_the_house_layout_and_range(base):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1.3])
 def test_samples_do_not_depend_on_the_batch(base, eta, scale):
     features = portraits(3)
-    settings = {"guidance_scale": scale, "eta": eta, "num_inference_steps": 4}
+    settings = {"sampler": SamplerConfig(4, "ddim", eta=eta, guidance_scale=scale)}
     together = base(features, seed=[7, 8, 9], **settings)
     for i, seed in enumerate((7, 8, 9)):
         alone = base(features[i], seed=[seed], **settings)
@@ -99,10 +109,10 @@ def test_samples_do_not_depend_on_the_batch(base, eta, scale):
 
 def test_one_seed_gives_every_sample_its_own_noise_and_repeats(base):
     same = PortraitFeatures.stack([portraits(1)] * 2)
-    first = base(same, seed=3, num_inference_steps=2)
+    first = base(same, seed=3, sampler=SamplerConfig(2))
     assert (first[0] - first[1]).abs().max() > 0.01
-    assert torch.equal(first, base(same, seed=3, num_inference_steps=2))
-    assert not torch.equal(first, base(same, seed=4, num_inference_steps=2))
+    assert torch.equal(first, base(same, seed=3, sampler=SamplerConfig(2)))
+    assert not torch.equal(first, base(same, seed=4, sampler=SamplerConfig(2)))
     with pytest.raises(ValueError, match="2 seeds for a batch of 3"):
         base(portraits(3), seed=[1, 2])
 
@@ -125,25 +135,28 @@ def calls_to(model, monkeypatch) -> list[bool]:
 )
 def test_guidance_runs_only_the_passes_it_needs(base, monkeypatch, scale, expected):
     seen = calls_to(base.unet, monkeypatch)
-    base(portraits(2), guidance_scale=scale, num_inference_steps=1)
+    base(portraits(2), sampler=SamplerConfig(1, guidance_scale=scale))
     assert seen == expected
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_guidance_equals_its_formula(base, scale):
-    """Two passes combined by hand give the same samples, at 1 the conditional model's own."""
+    """One step from pure noise: two passes combined by hand give the same planes."""
     features, unet = portraits(2), base.unet
-
-    def denoise(x, timestep):
-        seen, unseen = unet(x, timestep, features)[:, :4], unet(x, timestep, None)[:, :4]
-        return seen * scale + unseen * (1 - scale)
-
     with torch.no_grad():
-        expected = sample_rollouts(
-            denoise, base.scheduler, (2, 4, 8, 24), item_generators(0, 2), 5, 1.0, base.device
-        )
-    planes = base(features, guidance_scale=scale, num_inference_steps=5)
+        noise = draw_noise((2, 4, 8, 24), item_generators(0, 2))
+        seen, unseen = (unet(noise, 999, each)[:, :4] for each in (features, None))
+        mixed = seen * scale + unseen * (1 - scale)
+        expected = predicted_start(base.scheduler, mixed, noise, torch.tensor(999))
+    planes = base(features, sampler=SamplerConfig(1, "ddim", guidance_scale=scale))
     assert torch.allclose(rollout(planes), expected, atol=1e-4)
+
+
+def test_guidance_acts_in_its_interval_only(base, monkeypatch):
+    seen = calls_to(base.unet, monkeypatch)
+    sampler = SamplerConfig(4, "ddim", "trailing", guidance_scale=2.0, guidance_interval=(0.3, 0.8))
+    base(portraits(1), sampler=sampler)  # timesteps 999, 749, 499, 249
+    assert seen == [True, True, False, True, False, True]
 
 
 def test_guidance_keeps_the_conditional_variance():
@@ -153,19 +166,21 @@ def test_guidance_keeps_the_conditional_variance():
 
 
 def test_ancestral_sampling_uses_the_learned_variance(base):
-    features = portraits(1)
-    ancestral = BaseTriplanePipeline(
-        base.unet,
-        make_scheduler("cosine_light", 1000, "epsilon", sampler="ddpm", learned_variance=True),
-    )
-    ancestral.set_progress_bar_config(disable=True)
-    planes = ancestral(features)
-    assert planes.shape == (1, 3, 4, 8, 8) and torch.isfinite(planes).all()
-    assert not torch.allclose(planes, base(features))
+    """With the variance's place pinned to either end the samples differ."""
+    samples = []
+    for place in (-1.0, 1.0):
+        unet = copy.deepcopy(base.unet)
+        torch.nn.init.zeros_(unet.unet.output.weight[4:])
+        unet.unet.output.bias.data[4:] = place
+        pipeline = BaseTriplanePipeline(unet, base.scheduler, base.normalization)
+        pipeline.set_progress_bar_config(disable=True)
+        samples.append(pipeline(portraits(1), sampler=SamplerConfig(10, "ddpm", "leading")))
+    assert all(torch.isfinite(each).all() for each in samples)
+    assert (samples[0] - samples[1]).abs().max() > 1e-3
 
 
 def test_without_a_portrait_there_are_as_many_samples_as_seeds(base):
-    assert base(None, seed=[1, 2, 3], num_inference_steps=1).shape[0] == 3
+    assert base(None, seed=[1, 2, 3], sampler=SamplerConfig(1)).shape[0] == 3
 
 
 def test_saved_pipelines_load_and_repeat(base, upsampler, tmp_path):
@@ -203,8 +218,20 @@ def test_upsampler_visits_its_own_timesteps(upsampler, monkeypatch):
         "forward",
         lambda x, t, *rest: steps.append(int(t)) or original(x, t, *rest),
     )
-    upsampler(torch.zeros(1, 3, 4, 8, 8), portraits(1))
+    sampler = SamplerConfig(10, "ddim", "leading")
+    upsampler(torch.zeros(1, 3, 4, 8, 8), portraits(1), sampler=sampler)
     assert steps == list(range(90, -1, -10))
+
+
+def test_a_regression_takes_one_pass(base, monkeypatch):
+    pipeline = BaseTriplanePipeline(base.unet, None, base.normalization)
+    seen = calls_to(base.unet, monkeypatch)
+    with torch.no_grad():
+        expected = base.unet(torch.zeros(2, 4, 8, 24), 0, portraits(2))[:, :4]
+    seen.clear()
+    planes = pipeline(portraits(2), seed=5)
+    assert seen == [True]
+    assert torch.allclose(rollout(planes), expected.clamp(-1, 1), atol=1e-6)
 
 
 def test_wrong_inputs_are_refused(base):
@@ -212,7 +239,7 @@ def test_wrong_inputs_are_refused(base):
     large = PortraitFeatures(torch.zeros(1, 4, 16, 16), features.levels)
     with pytest.raises(ValueError, match="image size the model was trained with"):
         base(large)
-    with pytest.raises(ValueError, match="7 sampling steps do not divide"):
-        base(features, num_inference_steps=7)
-    with pytest.raises(ValueError, match="eta is -1"):
-        base(features, eta=-1)
+    with pytest.raises(UserError, match="steps is 2000: this model has 1000"):
+        base(features, sampler=SamplerConfig(2000))
+    with pytest.raises(UserError, match="eta is -1"):
+        base(features, sampler=SamplerConfig(eta=-1))

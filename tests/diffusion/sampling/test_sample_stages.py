@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffusion.conditioning.feature_set import FeatureSet
-from diffusion.networks import TriplaneUNet, TriplaneUpsampler
+from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
 from diffusion.sampling.sample_base import SampleBaseConfig, sample_base
 from diffusion.sampling.sample_upsampler import SampleUpsamplerConfig, sample_upsampler
@@ -54,7 +54,12 @@ def make_base(folder: Path, fitted: FittedSet, features: FeatureSet, **changes) 
     }
     scheduler = make_scheduler("cosine_light", 1000, "epsilon")
     model = TriplaneUNet(**(settings | changes))
-    return save(BaseTriplanePipeline(model, scheduler), folder, fitted, features)
+    return save(
+        BaseTriplanePipeline(model, scheduler, PlaneNormalization.identity(CHANNELS)),
+        folder,
+        fitted,
+        features,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,9 @@ def upsampler_run(tmp_path_factory, tiny_fitted, tiny_features) -> Path:
         token_width=16,
         **tiny_features.shapes(),
     )
-    pipeline = UpsampleTriplanePipeline(model, make_scheduler("sigmoid", 100, "sample"))
+    pipeline = UpsampleTriplanePipeline(
+        model, make_scheduler("sigmoid", 100, "sample"), PlaneNormalization.identity(CHANNELS)
+    )
     folder = tmp_path_factory.mktemp("upsampler")
     return save(pipeline, folder, tiny_fitted, tiny_features)
 
@@ -161,7 +168,9 @@ def refuses(action, config, *words):
 def test_settings_out_of_range_are_refused(config):
     refuses(sample_base, replace(config, eta=2.0), "eta is 2.0")
     refuses(sample_base, replace(config, batch_size=0), "batch_size is 0")
-    refuses(sample_base, replace(config, steps=7), "7 sampling steps do not divide the 1000")
+    refuses(
+        sample_base, replace(config, steps=2000), "steps is 2000: this model has 1000 timesteps"
+    )
 
 
 def test_models_that_are_missing_or_damaged_are_refused(config, tmp_path, upsampler_run):
@@ -179,6 +188,11 @@ def test_models_that_are_missing_or_damaged_are_refused(config, tmp_path, upsamp
             target = broken / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
+    index = broken / "model_index.json"
+    parts = index.read_text()
+    index.write_text(parts.replace('"normalization"', '"mean"'))
+    refuses(sample_base, replace(config, model=broken), "by an earlier version", "train it again")
+    index.write_text(parts)
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     refuses(sample_base, replace(config, model=broken), str(broken), "can't be read")

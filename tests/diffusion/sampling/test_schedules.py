@@ -10,7 +10,6 @@ from diffusion.sampling.schedules import (
     alpha_bar,
     alphas_cumprod,
     betas,
-    check_inference_steps,
     log_snr,
     make_scheduler,
 )
@@ -62,38 +61,17 @@ def test_last_timestep_is_noise_and_yet_finite(name, steps):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="cosine_light"):
         betas("cosine", 10)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="ddim or ddpm"):
-        make_scheduler("sigmoid", 10, "sample", sampler="euler")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one"):
         betas("sigmoid", 0)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize(("total", "steps"), [(100, 10), (1000, 10), (1000, 250), (100, 100)])
-def test_sampling_visits_training_timesteps(sampler, spacing, total, steps):
-    """The upsampler's 10 steps lie in 0..99, not in 0..999: one meaning on both sides."""
-    scheduler = make_scheduler(
-        "sigmoid", total, "sample", sampler=sampler, timestep_spacing=spacing
-    )
-    scheduler.set_timesteps(steps)
-    visited = scheduler.timesteps.tolist()
-    stride = total // steps
-    offset = stride - 1 if spacing == "trailing" else 0
-    assert visited == [offset + stride * i for i in reversed(range(steps))]
-    # The sampler's noise level at a timestep is the one that training adds there.
+@pytest.mark.parametrize("total", [100, 1000])
+def test_a_model_keeps_the_noise_levels_it_was_trained_with(total):
+    """One meaning of a timestep on both sides."""
+    scheduler = make_scheduler("sigmoid", total, "sample")
     clean, noise = torch.full((1, 1, 2, 6), 0.5), torch.ones(1, 1, 2, 6)
     kept = alphas_cumprod("sigmoid", total)
-    for timestep in (visited[0], visited[-1]):
+    for timestep in (total - 1, total // 2, 0):
         noisy = scheduler.add_noise(clean, noise, torch.tensor([timestep]))
         expected = kept[timestep].sqrt() * 0.5 + (1 - kept[timestep]).sqrt()
         assert torch.allclose(noisy.double(), expected.expand_as(noisy), atol=1e-6)
-
-
-def test_step_counts_that_do_not_divide_are_refused():
-    check_inference_steps(1000, 10)
-    with pytest.raises(ValueError, match="25, 40"):
-        check_inference_steps(1000, 30)
-    for steps in (0, -1, 2000):
-        with pytest.raises(ValueError, match="divide"):
-            check_inference_steps(1000, steps)

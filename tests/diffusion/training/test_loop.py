@@ -14,6 +14,7 @@ import torch
 from captures.multiview import MultiViewSet
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.sampling.pipelines import BaseTriplanePipeline
+from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.loop_config import LoopConfig, learning_rate_at
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
 from renderer.fitted_set import FittedSet
@@ -79,6 +80,8 @@ def settings(tiny_fitted: FittedSet, tiny_features: FeatureSet, tiny_views: Mult
         "root": tiny_views.root,
         "plane_size": 8,
         "num_timesteps": 20,
+        "learned_variance": True,
+        "condition_drop": 0.2,
         "steps": STEPS,
         "batch_size": 4,
         "learning_rate": 1e-3,
@@ -184,7 +187,7 @@ def test_micro_batches_train_like_one(settings: dict, whole: Path, tmp_path: Pat
 def test_losses_fall_and_the_pipeline_loads_the_model(whole: Path, settings: dict) -> None:
     pipeline = BaseTriplanePipeline.from_pretrained(whole / "snapshots" / "model")
     features = FeatureSet.open(settings["features"])
-    planes = pipeline(features.load("s0"), num_inference_steps=5)
+    planes = pipeline(features.load("s0"), sampler=SamplerConfig(5))
     assert planes.shape == (1, 3, 8, 8, 8) and float(planes.abs().max()) <= 1
     data = json.loads((whole / "snapshots" / "model" / "training_data.json").read_text())
     assert data["subjects"] == 4 and data["vae_hash"] == features.manifest["vae_hash"]

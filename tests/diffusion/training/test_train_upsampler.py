@@ -6,8 +6,11 @@ import torch
 
 from captures.multiview import MultiViewSet
 from diffusion.conditioning.feature_set import FeatureSet
+from diffusion.data.pairs import PairedSet
+from diffusion.data.portraits import StoredPortraits
+from diffusion.data.upsampling_pairs import AugmentConfig, UpsamplingBatch, UpsamplingDataset
 from diffusion.sampling.pipelines import UpsampleTriplanePipeline
-from diffusion.training.pairs import PairedSet
+from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.render_loss import PatchSource
 from diffusion.training.train_upsampler import (
     RenderLossConfig,
@@ -15,7 +18,6 @@ from diffusion.training.train_upsampler import (
     UpsamplerModelConfig,
     train_upsampler,
 )
-from diffusion.training.upsampling_pairs import AugmentConfig, UpsamplingBatch, UpsamplingDataset
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes, rollout
 from runtime.errors import UserError
@@ -77,7 +79,7 @@ def test_stage_trains_resumes_and_its_pipeline_loads(settings: dict, tmp_path: P
         assert row["loss"] == pytest.approx(row["mse"] + row["render_l1"], rel=1e-5)
     pipeline = UpsampleTriplanePipeline.from_pretrained(whole / "snapshots" / "model")
     portrait = FeatureSet.open(settings["features"]).load("s0")
-    planes = pipeline(torch.zeros(1, 3, 8, 8, 8), portrait, num_inference_steps=2)
+    planes = pipeline(torch.zeros(1, 3, 8, 8, 8), portrait, sampler=SamplerConfig(2))
     assert planes.shape == (1, 3, 8, 16, 16)
 
 
@@ -96,7 +98,7 @@ def test_the_render_loss_reaches_the_weights(settings: dict, tmp_path: Path) -> 
 def test_problems_pair_damaged_low_with_true_high(
     tiny_fitted: FittedSet, tiny_features: FeatureSet, tiny_views: MultiViewSet
 ) -> None:
-    pairs = PairedSet(tiny_fitted, tiny_features, ["s0", "s2"], (8, 16))
+    pairs = PairedSet(tiny_fitted, StoredPortraits(tiny_features, 1.0), ["s0", "s2"], (8, 16))
     source = PatchSource(tiny_views, 4, (2,), (1.0,))
     clean = UpsamplingDataset(pairs, 20, 0.0, 1, AugmentConfig(probability=0.0), source)
     damaged = UpsamplingDataset(pairs, 20, 0.0, 1, AugmentConfig(probability=1.0), None)

@@ -4,16 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from captures.multiview import MultiViewSet
 from diffusion.conditioning.feature_set import FeatureSet
-from diffusion.training.order import MicroBatches, ShuffledOrder
-from diffusion.training.pairs import (
-    Cache,
-    DenoisingBatch,
-    DenoisingDataset,
-    PairedSet,
-    training_names,
-)
+from diffusion.data.cache import Cache
+from diffusion.data.order import MicroBatches, ShuffledOrder
+from diffusion.data.pairs import DenoisingBatch, DenoisingDataset, PairedSet
+from diffusion.data.portraits import StoredPortraits
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes, rollout
 from renderer.triplane_sets import DownsampleConfig, downsample
@@ -54,7 +49,7 @@ def test_problems_depend_on_the_position_alone(
     tiny_fitted: FittedSet, tiny_features: FeatureSet
 ) -> None:
     names = ["s0", "s1", "s2", "s3"]
-    pairs = PairedSet(tiny_fitted, tiny_features, names, (8,))
+    pairs = PairedSet(tiny_fitted, StoredPortraits(tiny_features, 1.0), names, (8,))
     first = DenoisingDataset(pairs, 100, 0.2, 5, "base")
     second = DenoisingDataset(pairs, 100, 0.2, 5, "base")
     a, b = first[37], second[37]
@@ -63,7 +58,7 @@ def test_problems_depend_on_the_position_alone(
     assert not torch.equal(a.noise, first[38].noise)
     expected = rollout(resize_planes(tiny_fitted.load(a.names[0])[None], 8)).half().float()
     assert torch.equal(a.start, expected)
-    assert torch.equal(a.features.latent, tiny_features.load(a.names[0]).latent)
+    assert torch.equal(a.portrait.latent, tiny_features.load(a.names[0]).latent)
     many = [first[i] for i in range(2000)]
     assert set(Counter(item.names[0] for item in many).values()) == {500}
     dropped = sum(float(item.drop) for item in many) / len(many)
@@ -72,19 +67,21 @@ def test_problems_depend_on_the_position_alone(
     assert int(steps.min()) == 0 and int(steps.max()) == 99
     assert abs(float(torch.cat([item.noise for item in many[:200]]).std()) - 1) < 0.01
     joined = DenoisingBatch.join(many[:3])
-    assert joined.start.shape == (3, 8, 8, 24) and len(joined.features) == 3
+    assert joined.start.shape == (3, 8, 8, 24) and len(joined.portrait) == 3
 
 
-@pytest.mark.parametrize("subtract_mean", [False, True])
+@pytest.mark.parametrize("normalization", ["none", "channel", "mean"])
 def test_a_downsampled_set_gives_the_same_problems(
-    tiny_fitted: FittedSet, tiny_features: FeatureSet, tmp_path: Path, subtract_mean: bool
+    tiny_fitted: FittedSet, tiny_features: FeatureSet, tmp_path: Path, normalization: str
 ) -> None:
     """Resized while training or before: the same numbers, to the bit."""
     downsample(DownsampleConfig(tiny_fitted.folder, tmp_path / "small", size=8))
     sets = (tiny_fitted, FittedSet.open(tmp_path / "small"))
     names = ["s0", "s2"]
     pairs = [
-        PairedSet(fitted, tiny_features, names, (8,), subtract_mean=subtract_mean)
+        PairedSet(
+            fitted, StoredPortraits(tiny_features, 1.0), names, (8,), normalization=normalization
+        )
         for fitted in sets
     ]
     a, b = (DenoisingDataset(pair, 100, 0.2, 5, "base") for pair in pairs)
@@ -93,32 +90,23 @@ def test_a_downsampled_set_gives_the_same_problems(
     assert torch.equal(pairs[0].true_planes("s2"), pairs[1].true_planes("s2"))
 
 
-def test_held_out_identities_are_not_trained_on(
-    tiny_fitted: FittedSet, tiny_views: MultiViewSet, tmp_path: Path
-) -> None:
-    assert "held" in tiny_fitted.names
-    assert training_names(tiny_fitted, tiny_views, None) == ["s0", "s1", "s2", "s3"]
-    assert training_names(tiny_fitted, tiny_views, None, 1, 3) == ["s1", "s2"]
-    listed = tmp_path / "names.txt"
-    listed.write_text("s2\nheld\n")
-    with pytest.raises(UserError, match="held-out identities: held"):
-        training_names(tiny_fitted, tiny_views, listed)
-    listed.write_text("s2\nnobody\n")
-    with pytest.raises(UserError, match="nobody"):
-        training_names(tiny_fitted, tiny_views, listed)
-
-
 def test_data_that_does_not_match_is_refused(
     tiny_fitted: FittedSet, tiny_features: FeatureSet, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="plane size 32 can't be made"):
-        PairedSet(tiny_fitted, tiny_features, ["s0"], (32,))
+        PairedSet(tiny_fitted, StoredPortraits(tiny_features, 1.0), ["s0"], (32,))
     with pytest.raises(UserError, match="lacks triplanes of 1 training subjects .nobody."):
-        PairedSet(tiny_fitted, tiny_features, ["s0", "nobody"], (8,))
+        PairedSet(tiny_fitted, StoredPortraits(tiny_features, 1.0), ["s0", "nobody"], (8,))
     empty = FeatureSet.create(
         tmp_path, {k: v for k, v in tiny_features.manifest.items() if k != "format"}
     )
-    with pytest.raises(UserError, match="lacks features of 1 training subjects .s0."):
-        PairedSet(tiny_fitted, empty, ["s0"], (8,))
+    with pytest.raises(UserError, match="no portraits of 1 training subjects .s0."):
+        PairedSet(tiny_fitted, StoredPortraits(empty, 1.0), ["s0"], (8,))
     with pytest.raises(UserError, match="condition_drop"):
-        DenoisingDataset(PairedSet(tiny_fitted, tiny_features, ["s0"], (8,)), 9, 1.5, 0, "base")
+        DenoisingDataset(
+            PairedSet(tiny_fitted, StoredPortraits(tiny_features, 1.0), ["s0"], (8,)),
+            9,
+            1.5,
+            0,
+            "base",
+        )

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from diffusion.training.augment import blur, degrade, gaussian_kernel, resample
+from diffusion.data.augment import blur, degrade, gaussian_kernel, resample
 
 
 def random(seed: int = 0) -> torch.Generator:

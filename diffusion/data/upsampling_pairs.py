@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion.training.augment import degrade
-from diffusion.training.pairs import DenoisingBatch, DenoisingDataset, PairedSet
+from diffusion.data.augment import degrade
+from diffusion.data.pairs import DenoisingBatch, DenoisingDataset, PairedSet
 from diffusion.training.render_loss import PatchSource, RayPatch
-from renderer.triplane import rollout, unroll
+from renderer.triplane import rollout
 from runtime.seeds import generator
 
 
@@ -37,7 +37,7 @@ class UpsamplingBatch(DenoisingBatch):
     """Denoising problems with their low-resolution planes and true patches.
 
     Attributes:
-        low_res: damaged planes, rolled out [B, C, h, 3·h] in -1..1.
+        low_res: values of damaged planes, rolled out [B, C, h, 3·h].
         patch: B patches of true views; None without a render loss.
     """
 
@@ -77,17 +77,34 @@ class UpsamplingDataset(DenoisingDataset):
         seed: int,
         augment: AugmentConfig,
         patches: PatchSource | None,
+        mirror: bool = False,
     ) -> None:
-        super().__init__(pairs, num_timesteps, condition_drop, seed, "upsampler")
+        super().__init__(pairs, num_timesteps, condition_drop, seed, "upsampler", mirror)
         self.augment, self.patches = augment, patches
 
     def __getitem__(self, position: int) -> UpsamplingBatch:
-        problem = super().__getitem__(position)
-        (name,) = problem.names
-        random = generator(self.seed, "augment", position)
-        low_res = unroll(self.pairs.planes(name)[0])[0]
-        low_res = rollout(degrade(low_res, random, **asdict(self.augment))[None])
-        patch = None
+        random = generator(self.seed, self.stream, position)
+        mirrored = self.mirrored_at(position)
+        item = self.problem(self.name_at(position), random, mirrored)
+        small = self.pairs.planes(item.names[0], mirrored)[0]
+        damage = generator(self.seed, "augment", position)
+        item.low_res = self._values(degrade(small, damage, **asdict(self.augment)))
         if self.patches is not None:
-            patch = self.patches.draw(name, generator(self.seed, "patch", position))
-        return UpsamplingBatch(**_values(problem), low_res=low_res, patch=patch)
+            patch = self.patches.draw(item.names[0], generator(self.seed, "patch", position))
+            item.patch = patch.mirrored() if mirrored else patch
+        return item
+
+    def problem(
+        self,
+        name: str,
+        random: torch.Generator,
+        mirrored: bool = False,
+        timestep: int | None = None,
+    ) -> UpsamplingBatch:
+        """One problem, B = 1, its small planes undamaged and without a patch."""
+        small = self._values(self.pairs.planes(name, mirrored)[0])
+        problem = super().problem(name, random, mirrored, timestep)
+        return UpsamplingBatch(**_values(problem), low_res=small, patch=None)
+
+    def _values(self, planes: Tensor) -> Tensor:
+        return rollout(self.pairs.normalization.normalized(planes[None]))

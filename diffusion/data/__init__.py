@@ -1,0 +1,1 @@
+"""What the diffusion models learn from: who, their triplanes and their portraits."""

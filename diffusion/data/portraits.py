@@ -1,0 +1,104 @@
+"""Where the training's portraits come from: features stored before, or pictures encoded on the go.
+
+Letters: B batch, S image size in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captures.multiview import MultiViewSet
+from diffusion.conditioning.encode_features import feature_manifest
+from diffusion.conditioning.feature_set import FeatureSet
+from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, portrait_tensor
+from diffusion.conditioning.portrait_window import portrait_window
+from diffusion.data.cache import Cache, feature_bytes, tensor_bytes
+from runtime.errors import UserError
+
+Portrait = PortraitFeatures | Tensor
+"""Features of B portraits, or the pictures themselves, uint8 [B, 3, S, S]."""
+
+
+def join_portraits(items: Sequence[Portrait]) -> Portrait:
+    """Joins portraits along B."""
+    features = [item for item in items if isinstance(item, PortraitFeatures)]
+    if len(features) == len(items):
+        return PortraitFeatures.stack(features)
+    return torch.cat([item for item in items if isinstance(item, Tensor)])
+
+
+class StoredPortraits:
+    """Features of a folder that encode-features wrote; one portrait a person.
+
+    Attributes:
+        manifest: what the features have in common, as in a feature set.
+    """
+
+    def __init__(self, store: FeatureSet, cache_gib: float) -> None:
+        self.store, self.manifest = store, store.manifest
+        self._cache: Cache[PortraitFeatures] = Cache(store.load, feature_bytes, cache_gib * 2**30)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Which of the names have no portrait."""
+        there = set(self.store.names)
+        return [name for name in names if name not in there]
+
+    def draw(self, name: str, random: torch.Generator, mirrored: bool = False) -> PortraitFeatures:
+        """A person's portrait, B = 1."""
+        if mirrored:
+            raise UserError(
+                "mirror needs the portraits' pictures, stored features can't be mirrored: give "
+                "--vae and --root in place of --features"
+            )
+        return self._cache[name]
+
+    def features(self, portraits: Portrait) -> PortraitFeatures:
+        """Features of B portraits as they were drawn."""
+        assert isinstance(portraits, PortraitFeatures)
+        return portraits
+
+
+class PicturePortraits:
+    """Pictures of a multi-view set, encoded by a frozen VAE where the model trains.
+
+    A picture is a hundredth of its features, and it may be mirrored.
+
+    Args:
+        views: the set.
+        encoder: on the training device.
+        cache_gib: memory for pictures, GiB.
+    """
+
+    def __init__(self, views: MultiViewSet, encoder: PortraitEncoder, cache_gib: float) -> None:
+        self.views, self.encoder = views, encoder
+        size = encoder.image_size
+        self.manifest: dict[str, Any] = feature_manifest(
+            encoder, encoder.encode(torch.ones(1, 3, size, size))
+        )
+        self.manifest["portrait_window"] = portrait_window(views, views.names)
+        self._cache: Cache[Tensor] = Cache(self._load, tensor_bytes, cache_gib * 2**30)
+
+    def _load(self, name: str) -> Tensor:
+        where = f"the portrait of {name} in {self.views.root}"
+        pixels = portrait_tensor(self.views.portrait(name), self.encoder.image_size, where)
+        return (pixels * 255 + 0.5).to(torch.uint8)[None]
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Which of the names have no portrait."""
+        there = set(self.views.names)
+        return [name for name in names if name not in there]
+
+    def draw(self, name: str, random: torch.Generator, mirrored: bool = False) -> Tensor:
+        """A person's portrait, uint8 [1, 3, S, S]."""
+        picture = self._cache[name]
+        return picture.flip(-1) if mirrored else picture
+
+    def features(self, portraits: Portrait) -> PortraitFeatures:
+        """Features of B pictures, rounded as a file keeps them."""
+        assert isinstance(portraits, Tensor)
+        found = self.encoder.encode(portraits.to(self.encoder.device).float() / 255)
+        return found.to(dtype=torch.float16).to(dtype=torch.float32)

@@ -1,0 +1,297 @@
+"""What the trainings of the base model and of the upsampler share, from data to saved model.
+
+Letters: B batch, C channels, H plane size.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+from diffusion.conditioning.feature_set import FeatureSet, feature_shapes
+from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures
+from diffusion.data.pairs import DenoisingBatch, DenoisingDataset, PairedSet, describe_data
+from diffusion.data.portraits import PicturePortraits, StoredPortraits, join_portraits
+from diffusion.data.subjects import Subjects, chosen_subjects, paired_subjects, stated_splits
+from diffusion.networks import PlaneNormalization
+from diffusion.networks.denoiser import TriplaneDenoiser
+from diffusion.networks.pixel_aligned import WHOLE_BOX
+from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
+from diffusion.sampling.schedules import alphas_cumprod, make_scheduler
+from diffusion.training.diffusion_config import DiffusionConfig
+from diffusion.training.loop import TrainingLoop
+from diffusion.training.objectives import DenoisingObjective, RegressionObjective
+from diffusion.training.snapshot_pictures import PICTURES, comparison_sheet
+from diffusion.training.validation import (
+    HeldOutViews,
+    PlaneComparison,
+    Validator,
+    quartile_means,
+)
+from renderer.fitted_set import FittedSet
+from renderer.triplane import unroll
+from runtime.errors import UserError
+from runtime.files import write_json
+
+WIDEST = 8.0
+"""Estimates of normalised values are clipped to this many standard deviations."""
+BATCH = 4
+"""People sampled at once in a validation."""
+
+Pipeline = BaseTriplanePipeline | UpsampleTriplanePipeline
+
+
+class DiffusionTraining(ABC):
+    """One training: its data, its model in the loop, and what is saved, drawn and validated.
+
+    Attributes:
+        config: the stage's settings.
+        pairs: triplanes and portraits.
+        subjects: whom it trains and validates on.
+        dataset: the denoising problems.
+        loop: the training loop with the model.
+    """
+
+    kind: type[Pipeline]
+    dataset: DenoisingDataset
+
+    def __init__(self, config: DiffusionConfig, stage: str, sizes: tuple[int, ...]) -> None:
+        config.check()
+        self.config = config
+        self.fitted = FittedSet.open(config.triplanes)
+        self.views = config.open_views()
+        self.portraits = self._open_portraits()
+        stored = self.portraits.store if isinstance(self.portraits, StoredPortraits) else None
+        self.subjects = self._choose(stored)
+        self.pairs = PairedSet(
+            self.fitted,
+            self.portraits,
+            self.subjects.train,
+            sizes,
+            config.cache_gib / 2,
+            config.normalization,
+        )
+        self.prepare()
+        self.dataset = self.make_dataset()
+        torch.manual_seed(config.seed)
+        try:
+            model = self.build_model()
+        except ValueError as error:
+            raise UserError(f"the settings under model don't fit the data: {error}") from error
+        if config.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        self.loop = TrainingLoop(config, stage, model)
+        self.on_device = self._copied()
+        self.objective = self._objective()
+        if isinstance(self.portraits, PicturePortraits):
+            self.portraits.encoder.to(self.loop.device)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.loop.run.log(
+            f"{len(self.subjects.train)} subjects ({len(self.subjects.validation)} to validate "
+            f"on), {parameters / 1e6:.2f}M parameters"
+        )
+
+    # What a stage has to say.
+
+    @abstractmethod
+    def build_model(self) -> TriplaneDenoiser:
+        """The untrained model; ValueError when the settings make none."""
+
+    @abstractmethod
+    def make_dataset(self) -> DenoisingDataset:
+        """The denoising problems, of training people."""
+
+    @abstractmethod
+    def predict(
+        self, batch: DenoisingBatch, noisy: Tensor, features: PortraitFeatures, start: Tensor | None
+    ) -> Tensor:
+        """The model's output for noisy values [B, C, H, 3·H]."""
+
+    @abstractmethod
+    def start_of(self, batch: DenoisingBatch, features: PortraitFeatures) -> Tensor | None:
+        """Values [B, C, H, 3·H] that the model completes; None where it makes them whole."""
+
+    @abstractmethod
+    def sample(self, names: Sequence[str], features: PortraitFeatures) -> Tensor:
+        """Planes [B, P, C, H, H] sampled for people."""
+
+    def prepare(self) -> None:  # noqa: B027
+        """What else is to be opened before the model is built; nothing by default."""
+
+    def weighed(
+        self, losses: dict[str, Tensor], batch: DenoisingBatch, values: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses per sample [B] with the stage's own, which look at predicted values."""
+        return losses
+
+    # What follows from it.
+
+    def _open_portraits(self) -> StoredPortraits | PicturePortraits:
+        config = self.config
+        if config.features is not None:
+            return StoredPortraits(FeatureSet.open(config.features), config.cache_gib / 2)
+        assert config.vae is not None and self.views is not None
+        encoder = PortraitEncoder(config.vae, config.image_size)
+        return PicturePortraits(self.views, encoder, config.cache_gib / 4)
+
+    def _choose(self, stored: FeatureSet | None) -> Subjects:
+        if stored is not None:
+            return paired_subjects(self.config, self.views, self.fitted, stored)
+        assert self.views is not None
+        splits = stated_splits(self.views, self.fitted, None)
+        found = chosen_subjects(self.config, self.views.names, self.views.root, splits)
+        there = set(self.fitted.names)
+        return Subjects(found.train, [name for name in found.validation if name in there])
+
+    def _copied(self) -> PlaneNormalization:
+        """The normalisation on the training's device; the data keeps the original on the CPU."""
+        original = copy.deepcopy(self.pairs.normalization)
+        return torch.nn.Module.to(original, self.loop.device)
+
+    @property
+    def model_shapes(self) -> dict[str, Any]:
+        """What the data asks of a model's constructor."""
+        shapes = feature_shapes(self.portraits.manifest)
+        window = self.portraits.manifest.get("portrait_window")
+        shapes["portrait_window"] = tuple(window) if window else WHOLE_BOX
+        return shapes | {"plane_channels": self.fitted.shape[1]}
+
+    @property
+    def regression(self) -> bool:
+        return self.config.objective == "regression"
+
+    @property
+    def clip_range(self) -> float:
+        """Clean planes lie in ±1; normalised values have no bound, so theirs is far away."""
+        normalized = self.config.normalization != "none"
+        return WIDEST * self.pairs.normalization.spread if normalized else 1.0
+
+    def _objective(self) -> DenoisingObjective | RegressionObjective:
+        if self.regression:
+            return RegressionObjective()
+        config: Any = self.config
+        return DenoisingObjective(
+            alphas_cumprod(config.schedule, config.num_timesteps),
+            config.prediction_type,
+            getattr(config, "learned_variance", False),
+            config.snr_gamma,
+            getattr(config, "vlb_weight", None),
+            self.loop.device,
+            self.clip_range,
+        )
+
+    def scheduler(self) -> DDIMScheduler | None:
+        """What the model's folder keeps of the noise levels."""
+        if self.regression:
+            return None
+        config = self.config
+        return make_scheduler(
+            config.schedule, config.num_timesteps, config.prediction_type, self.clip_range
+        )
+
+    def parts(self) -> dict[str, Any]:
+        """Components of the pipeline."""
+        return {
+            "unet": self.loop.bare_model,
+            "scheduler": self.scheduler(),
+            "normalization": self.on_device,
+        }
+
+    def pipeline(self) -> Any:
+        """The trained model as inference has it."""
+        pipeline = self.kind(**self.parts())
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def losses(self, batch: DenoisingBatch) -> dict[str, Tensor]:
+        """Losses per sample of a micro-batch on the device."""
+        features = self.portraits.features(batch.portrait)
+        start = self.start_of(batch, features)
+        target = batch.start if start is None else self.on_device.residual(batch.start, start)
+        noisy = self.objective.noisy(target, batch.noise, batch.timesteps)
+        output = self.predict(batch, noisy, features, start)
+        losses = self.objective.losses(output, target, batch.noise, noisy, batch.timesteps)
+        channels = target.shape[1]
+        values = self.objective.predicted_start(
+            output[:, :channels].float(), noisy, batch.timesteps
+        )
+        if start is not None:
+            values = self.on_device.completed(values, start)
+        return self.weighed(losses, batch, values)
+
+    def planes_of(self, values: Tensor) -> Tensor:
+        """Values on the device, rolled out → planes [B, P, C, H, H]."""
+        return self.on_device.planes(unroll(values))
+
+    def save_model(self, folder: Path) -> None:
+        """Write what inference loads."""
+        self.pipeline().save_pretrained(folder)
+        write_json(
+            folder / "training_data.json", describe_data(self.pairs) | {"step": self.loop.step}
+        )
+
+    def _features(self, names: Sequence[str]) -> PortraitFeatures:
+        random = torch.Generator().manual_seed(0)
+        drawn = join_portraits([self.portraits.draw(name, random) for name in names])
+        return self.portraits.features(drawn.to(self.loop.device))
+
+    def sampled(self, names: Sequence[str]) -> Tensor:
+        """Planes [B, P, C, H, H] on the CPU, sampled for people a few at a time."""
+        parts = [names[first : first + BATCH] for first in range(0, len(names), BATCH)]
+        return torch.cat([self.sample(part, self._features(part)).cpu() for part in parts])
+
+    def draw_samples(self, step: int) -> None:
+        """A sheet of true and sampled people, held-out ones where there are any."""
+        shown = (self.subjects.validation or self.subjects.train)[:PICTURES]
+        pairs = [
+            (self.pairs.true_planes(name), planes)
+            for name, planes in zip(shown, self.sampled(shown), strict=True)
+        ]
+        sheet = comparison_sheet(pairs, self.fitted.decoder(), self.config.sample_pixels)
+        self.loop.run.save_image(f"samples_{step:08d}.png", sheet)
+
+    def validator(self) -> Validator | None:
+        """What the loop asks between steps; None without anybody to validate on."""
+        config = self.config.validation
+        people = self.subjects.validation[: config.people]
+        if not config.every or not people:
+            if config.every:
+                self.loop.run.log("there are no validation identities: nothing is validated")
+            return None
+        comparison = PlaneComparison([self.pairs.true_planes(name) for name in self.subjects.train])
+        views = HeldOutViews(self.views, self.fitted.decoder(), config.views, config.pixels)
+        truth = torch.stack([self.pairs.true_planes(name) for name in people])
+
+        def samples() -> dict[str, float]:
+            drawn = self.sampled(people)
+            measures = comparison(drawn, truth)
+            if config.views:
+                scores = [views.psnr(*each) for each in zip(people, drawn, truth, strict=True)]
+                measures["psnr"] = sum(scores) / len(scores)
+            return {f"validation_{key}": value for key, value in measures.items()}
+
+        return Validator(config, lambda: self._validation_losses(people), samples)
+
+    def _validation_losses(self, people: Sequence[str]) -> dict[str, float]:
+        problems = self.dataset.validation_problems(people, self.config.validation.draws)
+        join: Callable = type(problems[0]).join
+        losses, timesteps = [], []
+        for first in range(0, len(problems), BATCH):
+            batch = join(problems[first : first + BATCH])
+            losses.append(self.losses(batch.to(self.loop.device))["mse"].cpu())
+            timesteps.append(batch.timesteps)
+        return quartile_means(torch.cat(losses), torch.cat(timesteps), self.dataset.num_timesteps)
+
+    def run(self) -> None:
+        """Train to the end."""
+        join: Any = type(self.dataset[0]).join
+        self.loop.train(
+            self.dataset, join, self.losses, self.save_model, self.draw_samples, self.validator()
+        )

@@ -17,6 +17,7 @@ MATTE_SIDE = 384  # GrabCut's own resolution; the edge is refined at the picture
 ITERATIONS = 4
 BAND = 0.016  # half width of the soft edge, of S
 GUIDED_EPS = 3e-4  # colour variance below which the guided filter smooths
+WHITE = 250  # least of a channel, of 255, that counts as a white background
 
 
 def cut_out(picture: np.ndarray, covered: np.ndarray, framing: Framing) -> np.ndarray:
@@ -168,3 +169,15 @@ def foreground_colours(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         person = np.clip(person, 0, 1)
     person = np.where(weight >= 1, image, person)
     return (person * 255 + 0.5).astype(np.uint8)
+
+
+def with_alpha(picture: np.ndarray) -> np.ndarray:
+    """Return a picture, uint8 [H, W, 3 | 4], as RGBA; white that reaches its border is empty."""
+    if picture.shape[2] == 4:
+        return picture
+    from scipy.ndimage import label
+
+    white, _ = label(picture.min(axis=2) >= WHITE)
+    border = np.unique(np.concatenate([white[0], white[-1], white[:, 0], white[:, -1]]))
+    empty = np.isin(white, border[border > 0])
+    return np.dstack([picture, np.where(empty, 0, 255).astype(np.uint8)])

@@ -17,7 +17,7 @@ from photos.backends import RembgMatting, load_detector
 from photos.faces import Face
 from photos.framing import Framing, measure_framing
 from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
-from photos.matte import cut_out, foreground_colours
+from photos.matte import WHITE, cut_out, foreground_colours
 from runtime.errors import UserError
 from runtime.files import atomic_path
 from runtime.picture_files import name_pictures, read_picture
@@ -249,7 +249,7 @@ def is_photograph(picture: np.ndarray) -> bool:
     border = np.concatenate(
         [picture[0, :, :3], picture[:half, 0, :3], picture[:half, -1, :3]], axis=0
     )
-    return bool((border.min(-1) >= 250).mean() < 0.9)
+    return bool((border.min(-1) >= WHITE).mean() < 0.9)
 
 
 def make_portraits(config: PortraitConfig) -> None:

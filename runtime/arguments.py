@@ -113,6 +113,18 @@ def name_positional(cls: type, arguments: list[str], first: str) -> list[str]:
     return [flag, *values, *named]
 
 
+def expand_levels(cls: type, arguments: list[str]) -> list[str]:
+    """Let the flag of a group of settings that has a ``level`` mean that level."""
+    known = _flags(cls)
+    levels = {f"--{name[: -len('.level')]}" for name in known if name.endswith(".level")}
+    expanded = []
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        named = f"{flag}.level" if flag in levels else flag
+        expanded.append(f"{named}={value}" if "=" in argument else named)
+    return expanded
+
+
 def _arity(kind: Any) -> float:
     """Number of values that a flag takes on the command line."""
     options = [option for option in typing.get_args(kind) if option is not type(None)]
@@ -188,6 +200,7 @@ def parse(
         if first:
             description = f"usage: {prog} {first.upper()} [flags]. {description}"
     else:
+        rest = expand_levels(cls, rest)
         if first:
             rest = name_positional(cls, rest, first)
         missing = _missing(default, _check_flags(cls, rest))

@@ -19,18 +19,28 @@ from runtime.errors import UserError
 from runtime.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from likeness.settings import LikenessSettings
     from triavatar.avatar import Avatar
     from triavatar.bundles.bundle import Bundle
     from triavatar.pipeline import AvatarPipeline
     from triavatar.portrait_diffusion import SamplingConfig
 
-__all__ = ["Avatar", "AvatarPipeline", "Bundle", "SamplingConfig", "UserError", "__version__"]
+__all__ = [
+    "Avatar",
+    "AvatarPipeline",
+    "Bundle",
+    "LikenessSettings",
+    "SamplingConfig",
+    "UserError",
+    "__version__",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Avatar": "triavatar.avatar",
         "AvatarPipeline": "triavatar.pipeline",
+        "LikenessSettings": "likeness.settings",
         "Bundle": "triavatar.bundles.bundle",
         "SamplingConfig": "triavatar.portrait_diffusion",
     },

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from captures.multiview import MultiViewSet, select_names
+from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from renderer.fitted_set import FittedSet
 from runtime.errors import PartialFailure, UserError
@@ -61,6 +62,8 @@ class GenerateConfig:
     """One past the last portrait of the list."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the two diffusion models are sampled."""
+    likeness: LikenessSettings = field(default_factory=LikenessSettings)
+    """How a likeness is found, where the model has one: --likeness off, guide or full."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """What to render of every avatar."""
     seed: int = 0
@@ -153,9 +156,17 @@ def generate(config: GenerateConfig) -> None:
     for name, picture in progress(pictures.items(), desc="generate", unit="avatar"):
         source = {"portrait_sha256": file_hash(files[name]), "seed": config.seed}
         if not _is_made(run.path, name, source):
-            avatar = pipeline.make(picture, name, seed=config.seed, sampling=config.sampling)
+            avatar = pipeline.make(
+                picture,
+                name,
+                seed=config.seed,
+                sampling=config.sampling,
+                likeness=config.likeness,
+            )
             avatar.record |= source
             write_avatar(run.path, avatar, config.views)
+            for warning in avatar.record.get("warnings", []):
+                run.log(f"{files[name]}: {warning}")
     count = f"{len(pictures)} avatar{'s' * (len(pictures) > 1)}"
     run.log(f"{count} in {run.path / 'avatars'}; to look at: triavatar view {run.path}")
     if refused:

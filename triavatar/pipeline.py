@@ -4,7 +4,8 @@ Legend: C channels, H W plane size, S side of a portrait.
 
 ::
 
-    picture ─ PortraitMaker ─ portrait ─ PortraitDiffusion ─ planes [3, C, H, W]
+    picture ─ PortraitMaker ─ portrait ─┬─ LikenessModel ───── planes [3, C, H, W]
+                                        └─ PortraitDiffusion ─ planes [3, C, H, W]
     planes + TriplaneDecoder = Avatar ─ renderer ─ any view
 """
 
@@ -20,9 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from likeness.fit import fit_likeness
+from likeness.learned.likeness_model import LikenessModel
+from likeness.portrait.portrait import Portrait
+from likeness.settings import LikenessSettings
 from photos.framing import Framing
+from photos.matte import with_alpha
 from photos.portraits import PortraitMaker, PortraitSettings, is_photograph
-from renderer.decoder import TriplaneDecoder
+from renderer.decoder import TriplaneDecoder, decoder_hash
 from renderer.fitted_set import load_decoder
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -41,7 +47,8 @@ class AvatarPipeline:
 
     Attributes:
         decoder: the shared decoder that renders the triplanes.
-        diffusion: what makes triplanes of portraits, or None.
+        diffusion: samples triplanes for portraits, or None.
+        likeness: finds the triplane that shows the portrait, or None.
         portrait: how photographs become portraits framed as the models know them.
         device: where all of them are.
         sources: part → where it was loaded from.
@@ -57,12 +64,13 @@ class AvatarPipeline:
         self,
         decoder: TriplaneDecoder,
         diffusion: PortraitDiffusion | None = None,
+        likeness: LikenessModel | None = None,
         *,
         portrait: PortraitSettings | None = None,
         device: torch.device | str = "cpu",
         sources: Mapping[str, Path | str] | None = None,
     ) -> None:
-        self.diffusion = diffusion
+        self.diffusion, self.likeness = diffusion, likeness
         self.device = torch.device(device)
         self.decoder = decoder
         torch.nn.Module.to(decoder, self.device)
@@ -144,7 +152,10 @@ class AvatarPipeline:
             diffusion = PortraitDiffusion.from_parts(parts, sampling or SamplingConfig(), where)
             expected = diffusion.decoder_hash
         decoder = load_decoder(parts["decoder"], expected)
-        return cls(decoder, diffusion, portrait=portrait, device=where, sources=parts)
+        likeness = None
+        if "likeness" in parts:
+            likeness = LikenessModel.load(parts["likeness"], decoder_hash(decoder))
+        return cls(decoder, diffusion, likeness, portrait=portrait, device=where, sources=parts)
 
     def save_pretrained(self, folder: str | Path, **about: Any) -> Bundle:
         """Write the bundle this pipeline can be loaded from.
@@ -203,24 +214,34 @@ class AvatarPipeline:
         *,
         seed: int = 0,
         sampling: SamplingConfig | None = None,
+        likeness: LikenessSettings | None = None,
     ) -> Avatar:
         """Make the avatar of one portrait.
 
         Args:
             portrait: uint8 [S, S, 3 | 4], as :meth:`prepare` returns it.
             name: of the avatar; with ``seed`` it names the noise.
-            seed: another one gives another avatar.
+            seed: another one gives another avatar; of likeness, 0 is the most likely one.
             sampling: steps and guidance of the diffusion models.
+            likeness: how it is found; level "off" leaves it to the diffusion models, if there are
+                any.
 
         Raises:
             UserError: the portrait doesn't fit the models.
         """
-        if self.diffusion is None:
-            raise UserError("this model has no diffusion models; nothing here can use it yet.")
-        planes = self.diffusion([portrait], [name], seed, sampling or SamplingConfig())[0]
+        likeness = likeness or LikenessSettings()
+        if self.likeness is None or (likeness.level == "off" and self.diffusion is not None):
+            if self.diffusion is None:
+                raise UserError("this model holds neither diffusion models nor likeness.")
+            planes = self.diffusion([portrait], [name], seed, sampling or SamplingConfig())[0]
+            record = {}
+        else:
+            seen = Portrait.of(with_alpha(portrait), self.likeness.camera)
+            planes, found = fit_likeness(seen, self.likeness, self.decoder, likeness, seed)
+            record = {"likeness": found.as_dict(), "warnings": found.warnings}
         # In half precision as on disk, so that what is rendered now and later agrees.
-        planes = planes.clamp(-1, 1).half().float()
-        return Avatar(planes, self.decoder, name, portrait, {"seed": seed})
+        planes = planes.detach().clamp(-1, 1).half().float()
+        return Avatar(planes, self.decoder, name, portrait, {"seed": seed, **record})
 
     @overload
     def __call__(self, pictures: Picture, **how: Any) -> Avatar: ...
@@ -234,6 +255,7 @@ class AvatarPipeline:
         name: str | None = None,
         seed: int = 0,
         sampling: SamplingConfig | None = None,
+        likeness: LikenessSettings | None = None,
         prepare: bool = True,
     ) -> Avatar | list[Avatar]:
         """Make avatars of pictures.
@@ -242,7 +264,7 @@ class AvatarPipeline:
             pictures: one picture, or several: files, PIL images or arrays, see :data:`Picture`.
             name: of the avatar; the file's without it. With ``seed`` it names the noise.
             seed: another one gives another avatar.
-            sampling: steps and guidance of the diffusion models.
+            sampling, likeness: see :meth:`make`.
             prepare: find, frame and cut out the face of photographs.
 
         Returns:
@@ -252,7 +274,8 @@ class AvatarPipeline:
             UserError: a picture can't be read, doesn't show one face well enough or doesn't fit.
         """
         if not isinstance(pictures, str | Path | Image.Image | np.ndarray):
-            how: dict[str, Any] = {"seed": seed, "sampling": sampling, "prepare": prepare}
+            how: dict[str, Any] = {"seed": seed, "prepare": prepare}
+            how |= {"sampling": sampling, "likeness": likeness}
             return [
                 self(picture, name=None if name is None else f"{name}_{i}", **how)
                 for i, picture in enumerate(pictures)
@@ -260,7 +283,7 @@ class AvatarPipeline:
         if name is None:
             name = Path(pictures).stem if isinstance(pictures, str | Path) else "avatar"
         portrait = self.prepare(pictures) if prepare else _read(pictures)
-        return self.make(portrait, name, seed=seed, sampling=sampling)
+        return self.make(portrait, name, seed=seed, sampling=sampling, likeness=likeness)
 
 
 def _read(picture: Picture) -> np.ndarray:

@@ -38,6 +38,17 @@ def folder(chain, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def likeness(chain, tmp_path_factory):
+    """A bundle of decoder and likeness alone."""
+    parent = tmp_path_factory.mktemp("likeness")
+    people = ["--root", str(chain.root), "--triplanes", str(chain.out / "fit-triplanes")]
+    assert cli.main(["train-likeness", *people, "--output_dir", str(parent / "learnt")]) == 0
+    flags = ["--decoder", str(chain.out / "fit-decoder"), "--likeness", str(parent / "learnt")]
+    assert cli.main(["bundle", *flags, "--output_dir", str(parent / "model")]) == 0
+    return parent / "model"
+
+
 @pytest.fixture
 def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
@@ -77,6 +88,24 @@ def test_python_makes_saves_and_loads_the_same_avatar(chain, folder, portrait, t
     assert Image.open(turn).n_frames == 3
     with pytest.raises(UserError, match="turn.avi"):
         loaded.turntable(tmp_path / "turn.avi", size=16, frames=3, settings=MARCH)
+
+
+def test_likeness_needs_no_diffusion(chain, likeness, portrait, tmp_path, capsys):
+    assert sorted(Bundle.open(likeness).parts) == ["decoder", "likeness"]
+    # Cut out and on white, the same person; more portraits may follow into the same folder.
+    cut_out = Image.open(portrait)
+    white = Image.new("RGB", cut_out.size, "white")
+    white.paste(cut_out, (0, 0), cut_out)
+    white.save(tmp_path / "white.png")
+    config = ["--config", str(chain.configs / "generate.yaml"), "--likeness", "off"]
+    command = ["--model", str(likeness), *config, "--output_dir", str(tmp_path / "o")]
+    assert cli.main(["generate", *command, str(portrait)]) == 0
+    assert cli.main(["generate", str(tmp_path / "white.png"), *command]) == 0
+    made = [Avatar.load(tmp_path / "o", name=name, device="cpu") for name in ("blue", "white")]
+    assert made[0].record["likeness"]["level"] == "off" and made[0].record["seed"] == 0
+    near = (made[0].planes - made[1].planes).abs().mean()
+    assert near < 0.1 * made[0].planes.abs().mean()
+    assert "triavatar view" in capsys.readouterr().out
 
 
 def test_half_the_room_and_nearly_the_same_avatar(chain, folder, portrait, tmp_path):

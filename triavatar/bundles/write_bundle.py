@@ -181,7 +181,8 @@ def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dic
                 "of its triplanes."
             )
         _copy(source, growing / "likeness", "as they are")
-        described["likeness"] = {"people": config.get("people")}
+        people = read_json(source / "prior" / "config.json").get("people")
+        described["likeness"] = {"people": people}
     for path in [*growing.rglob("config.json"), *growing.rglob("model_index.json")]:
         # diffusers notes where it loaded a model from: a path of this machine.
         config = read_json(path)

@@ -1,6 +1,6 @@
 """``dataset.json``: what a multi-view set states of its conventions, splits and subjects.
 
-data/README.md describes the file; :class:`captures.multiview.MultiViewSet` reads sets by it.
+docs/formats.md describes the file; :class:`captures.multiview.MultiViewSet` reads sets by it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def write_description(
     provenance: dict[str, Any],
     license: str,
 ) -> None:
-    """Write ``dataset.json``: see data/README.md for its meaning."""
+    """Write ``dataset.json``: see docs/formats.md for its meaning."""
     write_json(
         root / "dataset.json",
         {

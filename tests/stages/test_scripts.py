@@ -153,19 +153,38 @@ def test_scripts_are_short_and_executable(project):
             assert os.access(script, os.X_OK)
 
 
-def test_the_readme_names_what_exists(project):
-    text = (project / "README.md").read_text()
+PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "benchmarks/README.md"]
+PAGES += [f"docs/{name}.md" for name in ("training", "own-data", "formats", "renderer", "results")]
+PAGES += [f"docs/{name}.md" for name in ("troubleshooting", "citing", "export")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_what_exists(page, project):
+    text = (project / page).read_text()
     for script in set(re.findall(r"scripts/(\w+\.sh)", text)):
         assert (project / "scripts" / script).is_file(), script
-    families = "|".join({name.split()[0] for name in cli.STAGES if " " in name})
-    for words in set(re.findall(rf"triavatar ((?:(?:{families}) )?[a-z]+(?:-[a-z]+)*)", text)):
-        assert words in cli.STAGES or words == "contributors", words
-    for flags in re.findall(r"`triavatar ([^`]+)`", text):
-        name, rest = cli.find_stage(shlex.split(flags))
-        config, _ = cli.STAGES[name].load()
-        known = {field for field in config.__dataclass_fields__}
-        for flag in [word[2:] for word in rest if word.startswith("--")]:
-            assert flag.split(".")[0].replace("-", "_") in known | {"config", "dry_run", "help"}
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if "://" not in link:
-            assert (project / link).exists(), link
+            assert (project / page).parent.joinpath(link).exists(), link
+    for words in re.findall(r"`triavatar ([a-z][^`]*)`", text):
+        name, rest = cli.find_stage(shlex.split(words))
+        config, _ = cli.STAGES[name].load()
+        known = {*config.__dataclass_fields__, "config", "scale", "dry_run", "help"}
+        for flag in [word[2:] for word in rest if word.startswith("--")]:
+            assert flag.split(".")[0].replace("-", "_") in known, words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_pages_parse(page, project, monkeypatch):
+    """Every command in a block of shell lines is one that the command line takes."""
+    monkeypatch.chdir(project)
+    text = (project / page).read_text()
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["triavatar"]:
+                assert cli.main([*words[1:], "--dry-run"]) == 0, line
+
+
+def test_the_readme_is_short(project):
+    assert len((project / "README.md").read_text().splitlines()) <= 150

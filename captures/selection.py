@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from captures.multiview import select_names
@@ -24,3 +24,15 @@ class SubjectSelection:
     def chosen(self, default: list[str], known: list[str] | None = None) -> list[str]:
         """The selected names; see :func:`captures.multiview.select_names`."""
         return select_names(default, self.txt_file, self.start_idx, self.end_idx, known)
+
+
+@dataclass(kw_only=True)
+class ResumableSelection(SubjectSelection):
+    """A selection that may change from run to run of a folder: each subject is work by itself."""
+
+    txt_file: Path | None = field(default=None, metadata={"resumable": True})
+    """Text file with one name per line; all there are without it."""
+    start_idx: int = field(default=0, metadata={"resumable": True})
+    """First name of the list."""
+    end_idx: int | None = field(default=None, metadata={"resumable": True})
+    """Name of the list to stop before; the list's end without it."""

@@ -28,7 +28,7 @@ from renderer.triplane import (
 )
 from runtime.described import Described, Name, Size, read_described
 from runtime.errors import UserError
-from runtime.files import share, write_json
+from runtime.files import new_folder, write_json
 from runtime.formats.models import load_model
 from runtime.version import VERSION
 
@@ -116,8 +116,12 @@ class FittedSet:
             return known
         if identities is not None:
             manifest["identities"] = identities
-        decoder.save_pretrained(folder / "decoder")
-        share(folder / "decoder")
+        try:
+            with new_folder(folder / "decoder") as growing:
+                decoder.save_pretrained(growing)
+        except OSError:
+            # Another process began the same set a moment ago.
+            load_decoder(folder / "decoder", manifest["decoder_hash"])
         write_json(folder / "manifest.json", manifest)
         return cls(folder, manifest)
 

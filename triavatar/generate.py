@@ -1,20 +1,22 @@
 """``triavatar generate``: portraits to avatars."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from captures.multiview import MultiViewSet, select_names
+from captures.multiview import MultiViewSet
+from captures.selection import ResumableSelection
 from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from renderer.fitted_set import FittedSet
-from runtime.errors import PartialFailure, UserError
+from runtime.config import own_first
+from runtime.errors import UserError
 from runtime.files import file_hash, read_json
+from runtime.launch import is_main_process
 from runtime.picture_files import name_pictures, read_picture
-from runtime.progress import progress
 from runtime.runs import RunFolder
+from runtime.spread import Job, SpreadSettings, Turns, spread
 from triavatar.avatar import RECORD, Avatar
 from triavatar.bundles.bundle import find_bundle
 from triavatar.pipeline import AvatarPipeline
@@ -25,8 +27,9 @@ from triavatar.sheets import Cell, Row, draw_sheet, save_picture
 RESUMABLE = {"resumable": True}
 
 
-@dataclass
-class GenerateConfig:
+@own_first
+@dataclass(kw_only=True)
+class GenerateConfig(SpreadSettings, ResumableSelection):
     """Settings of ``triavatar generate``."""
 
     portraits: tuple[Path, ...] = field(default=(), metadata=RESUMABLE)
@@ -52,14 +55,6 @@ class GenerateConfig:
     """How photographs become portraits."""
     root: Path | None = None
     """Multi-view set whose frontal pictures are the portraits, in place of photographs."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json."""
-    txt_file: Path | None = field(default=None, metadata=RESUMABLE)
-    """Text file with one subject of the set per line; all without it."""
-    start_idx: int = field(default=0, metadata=RESUMABLE)
-    """First portrait of the list."""
-    end_idx: int | None = field(default=None, metadata=RESUMABLE)
-    """One past the last portrait of the list."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the two diffusion models are sampled."""
     likeness: LikenessSettings = field(default_factory=LikenessSettings)
@@ -102,7 +97,7 @@ def list_portraits(config: GenerateConfig) -> dict[str, Path]:
         )
     if config.root is not None:
         dataset = MultiViewSet(config.root, config.convention)
-        names = select_names(dataset.names, config.txt_file, config.start_idx, config.end_idx)
+        names = config.chosen(dataset.names)
         return {name: config.root / name / "img_proc_fg_000000.png" for name in names}
     found = list(name_pictures(config.portraits).items())[config.start_idx : config.end_idx]
     if not found:
@@ -110,29 +105,91 @@ def list_portraits(config: GenerateConfig) -> dict[str, Path]:
     return dict(found)
 
 
-def read_portraits(
-    config: GenerateConfig, files: Mapping[str, Path], pipeline: AvatarPipeline
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read and prepare portraits: uint8 [S, S, 3 | 4] by name, and why others were refused."""
+def read_portrait(config: GenerateConfig, file: Path, pipeline: AvatarPipeline) -> np.ndarray:
+    """Read a portrait and prepare it where that is asked for: uint8 [S, S, 3 | 4].
+
+    Raises:
+        UserError: it can't be read, shows no face that could be cut out, or is not square.
+    """
     prepare = config.prepare and config.root is None
-    pictures, refused = {}, []
-    for name, file in progress(
-        files.items(), desc="portraits", unit="photo", disable=len(files) < 4
-    ):
-        try:
-            pictures[name] = pipeline.prepare(file) if prepare else read_picture(file, "portrait")
-        except UserError as error:
-            hint = " (--no_prepare takes portraits as they are)" if prepare else ""
-            refused.append(f"{error}{hint}")
-            continue
-        height, width = pictures[name].shape[:2]
-        if height != width:
-            del pictures[name]
-            refused.append(
-                f"{file} is {width} × {height} pixels, not square; crop it to a square around the "
-                "head."
+    try:
+        picture = pipeline.prepare(file) if prepare else read_picture(file, "portrait")
+    except UserError as error:
+        hint = " (--no_prepare takes portraits as they are)" if prepare else ""
+        raise UserError(f"{error}{hint}") from None
+    height, width = picture.shape[:2]
+    if height != width:
+        raise UserError(
+            f"{file} is {width} × {height} pixels, not square; crop it to a square around the head."
+        )
+    return picture
+
+
+@dataclass(frozen=True)
+class Made:
+    """Says whether an avatar is made, of the picture that its name stands for now."""
+
+    folder: Path
+    files: dict[str, Path]
+    seed: int
+
+    def source(self, name: str) -> dict[str, object]:
+        """What the avatar's record says of its origin."""
+        return {"portrait_sha256": file_hash(self.files[name]), "seed": self.seed}
+
+    def __call__(self, name: str) -> bool:
+        record = self.folder / "avatars" / name / RECORD
+        if not (record.is_file() and (self.folder / "manifest.json").is_file()):
+            return False
+        known = read_json(record)
+        made = all(known.get(key) == value for key, value in self.source(name).items())
+        return made and FittedSet.open(self.folder).path(name).is_file()
+
+
+class AvatarMaker:
+    """Makes avatars of portraits, one after the other.
+
+    Raises:
+        UserError: the model is missing or damaged, or its parts don't fit.
+    """
+
+    def __init__(self, config: GenerateConfig):
+        self.config = config
+        self.made = Made(config.output_dir, list_portraits(config), config.seed)
+        self.pipeline = load_pipeline(config)
+        self._pictures: dict[str, np.ndarray] = {}
+
+    def find_usable(self) -> None:
+        """Read portraits until one will do.
+
+        Raises:
+            UserError: none will, with the reasons.
+        """
+        reasons = []
+        for name, file in self.made.files.items():
+            try:
+                self._pictures[name] = read_portrait(self.config, file, self.pipeline)
+                return
+            except UserError as error:
+                reasons.append(str(error))
+        raise UserError("\n       ".join(reasons))
+
+    def __call__(self, names: list[str], turns: Turns) -> None:
+        """Make the avatars and write them."""
+        config = self.config
+        for name in names:
+            picture = self._pictures.pop(name, None)
+            if picture is None:
+                picture = read_portrait(config, self.made.files[name], self.pipeline)
+            avatar = self.pipeline.make(
+                picture,
+                name,
+                seed=config.seed,
+                sampling=config.sampling,
+                likeness=config.likeness,
             )
-    return pictures, refused
+            avatar.record |= self.made.source(name)
+            write_avatar(config.output_dir, avatar, config.views)
 
 
 def generate(config: GenerateConfig) -> None:
@@ -147,30 +204,31 @@ def generate(config: GenerateConfig) -> None:
     """
     config.views.check()
     files = list_portraits(config)
-    pipeline = load_pipeline(config)
-    # All pictures are looked at before anything is made.
-    pictures, refused = read_portraits(config, files, pipeline)
-    if not pictures:
-        raise UserError("\n       ".join(refused))
-    run = RunFolder(config.output_dir, config, "generate")
-    for name, picture in progress(pictures.items(), desc="generate", unit="avatar"):
-        source = {"portrait_sha256": file_hash(files[name]), "seed": config.seed}
-        if not _is_made(run.path, name, source):
-            avatar = pipeline.make(
-                picture,
-                name,
-                seed=config.seed,
-                sampling=config.sampling,
-                likeness=config.likeness,
-            )
-            avatar.record |= source
-            write_avatar(run.path, avatar, config.views)
-            for warning in avatar.record.get("warnings", []):
-                run.log(f"{files[name]}: {warning}")
-    count = f"{len(pictures)} avatar{'s' * (len(pictures) > 1)}"
-    run.log(f"{count} in {run.path / 'avatars'}; to look at: triavatar view {run.path}")
-    if refused:
-        raise PartialFailure("\n       ".join(refused))
+    maker = None
+    if config.here:  # a model or portraits that can't be used leave nothing behind
+        maker = AvatarMaker(config)
+        maker.find_usable()
+    run = RunFolder(config.output_dir, config, "generate", is_main_process(), shared=True)
+    job = Job(
+        "generate",
+        AvatarMaker,
+        config,
+        Made(run.path, files, config.seed),
+        run.state / "turns",
+        uses_gpu=config.device != "cpu",
+        unit="portrait",
+    )
+
+    def warn(name: str, done: int) -> None:
+        for warning in read_json(run.path / "avatars" / name / RECORD).get("warnings", []):
+            run.log(f"{files[name]}: {warning}")
+
+    report = spread(job, list(files), config, warn, maker)
+    made = len(report.names) - len(report.failures)
+    if made:
+        count = f"{made} avatar{'s' * (made > 1)}"
+        run.log(f"{count} in {run.path / 'avatars'}; to look at: triavatar view {run.path}")
+    report.raise_failures()
 
 
 def write_avatar(folder: Path, avatar: Avatar, views: ViewConfig) -> None:
@@ -185,12 +243,3 @@ def write_avatar(folder: Path, avatar: Avatar, views: ViewConfig) -> None:
     sheet = draw_sheet([Row("", cells)], min(views.size, 256), avatar.name)
     save_picture(beside / "sheet.png", sheet)
     avatar.save(folder)
-
-
-def _is_made(folder: Path, name: str, source: dict[str, object]) -> bool:
-    record = folder / "avatars" / name / RECORD
-    if not (record.is_file() and (folder / "manifest.json").is_file()):
-        return False
-    known = read_json(record)
-    made = all(known.get(key) == value for key, value in source.items())
-    return made and FittedSet.open(folder).path(name).is_file()

@@ -44,16 +44,19 @@ class ThisProcess:
     Args:
         threads: of PyTorch; 0 leaves them as they are.
         show: is told how much of a batch is done, 0 to 1.
+        begun: the job's work, if it is begun.
     """
 
-    def __init__(self, job: Job, threads: int, show: Callable[[float], None]):
+    def __init__(
+        self, job: Job, threads: int, show: Callable[[float], None], begun: Work | None = None
+    ):
         import torch
 
         self.job, self.show = job, show
         self._before = torch.get_num_threads()
         if threads:
             torch.set_num_threads(threads)
-        self._work: Work | None = None
+        self._work = begun
         self._collected: list[Collected] = []
 
     def room(self) -> int:

@@ -34,6 +34,11 @@ class SpreadSettings:
         "stale_after": "a dead process's subject is noticed at once; leave it out",
     }
 
+    @property
+    def here(self) -> bool:
+        """Whether this process does the work itself."""
+        return self.engine == "local" and self.subjects_at_once == 1
+
     def check_spread(self) -> None:
         """Refuse values that can't be meant.
 

@@ -15,7 +15,7 @@ from runtime.files import write_json
 from runtime.launch import is_main_process
 from runtime.progress import progress
 from runtime.spread.engines import Engine, LocalProcesses, ThisProcess
-from runtime.spread.job import DEATHS, Job, Outcome
+from runtime.spread.job import DEATHS, Job, Outcome, Work
 from runtime.spread.settings import SpreadSettings, parse_shard
 from runtime.spread.turns import any_taken, remove_turns
 
@@ -40,13 +40,24 @@ class Report:
     failures: dict[str, str] = field(default_factory=dict)
 
     def raise_failures(self) -> None:
-        """Raise :class:`PartialFailure` with the list of subjects that failed, if any did."""
-        if self.failures:
-            listed = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
-            raise PartialFailure(
-                f"{len(self.failures)} of {len(self.names)} {self.job.unit}s failed, the rest are "
-                f"done; the same command tries them again:\n{listed}"
-            )
+        """Raise the list of subjects that failed, if any did.
+
+        Raises:
+            PartialFailure: some failed.
+            UserError: all did.
+        """
+        failed, unit = len(self.failures), self.job.unit
+        if not failed:
+            return
+        if len(self.names) == 1:
+            raise UserError(next(iter(self.failures.values())))
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
+        if failed == len(self.names):
+            raise UserError(f"all {failed} {unit}s failed:\n{listed}")
+        raise PartialFailure(
+            f"{failed} of {len(self.names)} {unit}s failed, the rest are done; the same command "
+            f"tries them again:\n{listed}"
+        )
 
 
 def spread(
@@ -54,6 +65,7 @@ def spread(
     names: list[str],
     settings: SpreadSettings,
     each: Callable[[str, int], None] | None = None,
+    begun: Work | None = None,
 ) -> Report:
     """Work on every subject of the list that is not finished.
 
@@ -62,6 +74,7 @@ def spread(
         names: the subjects; the settings' shard is taken of them.
         settings: where it is done.
         each: called here with every subject that is newly done and how many then are.
+        begun: the job's work where this process has begun it already and does it itself.
 
     Raises:
         UserError: the settings can't be meant, or the first subjects all failed.
@@ -73,7 +86,7 @@ def spread(
     waiting = deque(name for name in names if not job.finished(name))
     run = _Run(job, names, len(names) - len(waiting), each)
     if waiting:
-        engine = _engine(job, settings, run.show, len(waiting))
+        engine = _engine(job, settings, run.show, begun)
         try:
             run.all(waiting, engine)
         finally:
@@ -85,14 +98,14 @@ def spread(
 
 
 def _engine(
-    job: Job, settings: SpreadSettings, show: Callable[[float], None], waiting: int
+    job: Job, settings: SpreadSettings, show: Callable[[float], None], begun: Work | None
 ) -> Engine:
     if settings.engine == "ray":
         from runtime.spread.cluster import RayCluster
 
         return RayCluster(job, settings)
-    if settings.subjects_at_once == 1:
-        return ThisProcess(job, settings.threads, show)
+    if settings.here:
+        return ThisProcess(job, settings.threads, show, begun)
     return LocalProcesses(job, settings.subjects_at_once, settings.threads)
 
 

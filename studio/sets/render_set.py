@@ -72,14 +72,13 @@ def render_set(config: StudioRenderConfig) -> None:
 
 
 def _render_all(root: Path, config: StudioRenderConfig) -> Report:
-    here = config.engine == "local" and config.subjects_at_once == 1
     job = Job(
         "studio render",
         SubjectRenderer,
         config,
         partial(_finished, config),
         root / ".turns",
-        batch=16 if here else 1,  # within a batch, preparing and drawing overlap
+        batch=16 if config.here else 1,  # within a batch, preparing and drawing overlap
     )
     pairs = [(i, v) for i in range(config.n_subjects) for v in range(config.variants)]
     listing = Listing(root, config)

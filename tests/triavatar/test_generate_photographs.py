@@ -8,14 +8,21 @@ from PIL import Image
 
 from captures.multiview import MultiViewSet
 from photos.portraits import PortraitSettings
+from runtime.errors import UserError
 from tests.scenes import constant_decoder
-from triavatar.generate import GenerateConfig, list_portraits, read_portraits
+from triavatar.generate import GenerateConfig, list_portraits, read_portrait
 from triavatar.pipeline import AvatarPipeline
 
 
 def _read(folder: Path, pipeline: AvatarPipeline, **changes):
     config = GenerateConfig(portraits=(folder,), **changes)
-    return read_portraits(config, list_portraits(config), pipeline)
+    pictures, refused = {}, []
+    for name, file in list_portraits(config).items():
+        try:
+            pictures[name] = read_portrait(config, file, pipeline)
+        except UserError as error:
+            refused.append(str(error))
+    return pictures, refused
 
 
 def test_ready_portraits_are_taken_as_they_are(project, tmp_path):

@@ -8,11 +8,14 @@ Legend: C channels, H W plane size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fitting.losses import plane_regularisation
-from renderer.backend import choose, uses_cpu_kernels
+from renderer.backend import resolve
 from renderer.triplane import check_planes
 
 
@@ -25,7 +28,7 @@ def channel_last(planes: Tensor) -> Tensor:
 
 def fitting_copy(planes: Tensor) -> Tensor:
     """A copy of planes [3, C, H, W] in the layout that is fastest to fit where they are."""
-    if _implementation("auto", channel_last(planes)) == "plain":
+    if _fused_step("auto", channel_last(planes)) is None:
         return planes.detach().clone(memory_format=torch.contiguous_format)
     return channel_last(planes)
 
@@ -64,7 +67,7 @@ class PlaneAdam(torch.optim.Adam):
             raise ValueError(
                 f"reference is {list(reference.shape)}, the planes are {list(planes.shape)}"
             )
-        if impl in ("torch", "cuda") and not _in_channel_last_memory(planes):
+        if impl in ("numba", "cuda") and not _in_channel_last_memory(planes):
             raise ValueError("planes must be fp32 and channel-last: pass them through channel_last")
         super().__init__([planes], lr=lr, betas=betas, eps=eps)
         self.weights = (tv_weight, l1_weight, l2_weight)
@@ -81,11 +84,11 @@ class PlaneAdam(torch.optim.Adam):
                 loss = closure()
         planes = self.param_groups[0]["params"][0]
         if planes.grad is not None:
-            chosen = _implementation(self.impl, planes)
-            if chosen == "plain":
+            fused = _fused_step(self.impl, planes)
+            if fused is None:
                 self._step_plain(planes, planes.grad)
             else:
-                self._step_fused(planes, planes.grad, chosen)
+                self._step_fused(planes, planes.grad, fused)
         return loss
 
     def _step_plain(self, planes: Tensor, grad: Tensor) -> None:
@@ -99,7 +102,7 @@ class PlaneAdam(torch.optim.Adam):
         super().step()
         planes.clamp_(-1, 1)
 
-    def _step_fused(self, planes: Tensor, grad: Tensor, chosen: str) -> None:
+    def _step_fused(self, planes: Tensor, grad: Tensor, fused: Callable[..., Any]) -> None:
         group, state = self.param_groups[0], self.state[planes]
         if not state:
             state["step"] = torch.tensor(0.0)
@@ -122,11 +125,7 @@ class PlaneAdam(torch.optim.Adam):
             state["exp_avg_sq"].permute(0, 2, 3, 1),
             self._spare,
         )
-        if chosen == "cuda":
-            from renderer.cuda.plane_step import step_planes
-        else:
-            from renderer.cpu.plane_step import step_planes
-        copy = step_planes(*arrays, group, self.weights, int(state["step"]))
+        copy = fused(*arrays, group, self.weights, int(state["step"]))
         planes.data, self._spare = self._spare.permute(0, 3, 1, 2), memory
         if copy is not None:
             from renderer.cuda.planes import remember_texels
@@ -138,12 +137,7 @@ def _in_channel_last_memory(planes: Tensor) -> bool:
     return planes.dtype == torch.float32 and planes.permute(0, 2, 3, 1).is_contiguous()
 
 
-def _implementation(impl: str, planes: Tensor) -> str:
-    """ "cuda", "cpu" or "plain"."""
-    chosen = choose(impl, planes)
-    if chosen == "reference" or not _in_channel_last_memory(planes):
-        return "plain"
-    if chosen == "cuda":
-        # Kernels take channels by fours.
-        return "cuda" if planes.shape[1] % 4 == 0 else "plain"
-    return "cpu" if uses_cpu_kernels(planes) else "plain"
+def _fused_step(impl: str, planes: Tensor) -> Callable[..., Any] | None:
+    """The backend's step in one pass, where it has one for these planes and their memory."""
+    backend = resolve(impl, planes)
+    return backend.plane_step(planes) if _in_channel_last_memory(planes) else None

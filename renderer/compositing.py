@@ -66,3 +66,28 @@ def composite(
     distance = weights.new_zeros(rays).index_add(0, samples.ray, weights * samples.t)
     depth = distance / opacity.clamp(min=1e-8)
     return Rendered(total + (1 - opacity)[:, None] * background, opacity, depth)
+
+
+def composite_mean_color(
+    weights: Tensor, kept: Tensor, color: Tensor, samples: Samples, background: Tensor
+) -> Rendered:
+    """Composite with the colour of a ray's weightier samples standing for all of them.
+
+    Args:
+        weights: of all samples, from :func:`composite_weights`, [S].
+        kept: which of them have a colour, [K] int64.
+        color: theirs, [K, 3].
+        background: [3] or [R, 3].
+
+    Returns:
+        Color [R, 3], opacity [R], depth [R].
+    """
+    rays = samples.offsets.shape[0] - 1
+    opacity = weights.new_zeros(rays).index_add(0, samples.ray, weights)
+    distance = weights.new_zeros(rays).index_add(0, samples.ray, weights * samples.t)
+    ray, heavy = samples.ray[kept], weights[kept]
+    mass = weights.new_zeros(rays).index_add(0, ray, heavy)
+    total = weights.new_zeros(rays, 3).index_add(0, ray, heavy[:, None] * color)
+    total = total * (opacity / mass.clamp(min=1e-8))[:, None]
+    depth = distance / opacity.clamp(min=1e-8)
+    return Rendered(total + (1 - opacity)[:, None] * background, opacity, depth)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from renderer.backend import choose, uses_cpu_kernels
+from renderer.backend import resolve
 from renderer.decoder import TriplaneDecoder
-from renderer.triplane import check_planes, sample_planes
+from renderer.triplane import check_planes
 
 
 def query_field(
@@ -28,24 +28,17 @@ def query_field(
         points: [S, 3] in [-1, 1].
         directions: unit direction of each ray, [R, 3].
         ray: ray of each sample, [S] int64.
-        impl: see :mod:`renderer.backend`. Only "reference" differentiates to points and
-            directions.
+        impl: see :mod:`renderer.backend`. Only "reference" and "torch" differentiate to points and
+            directions; the others refuse.
 
     Returns:
         Density [S] per world unit and colour [S, 3] in (0, 1). Differentiable to planes and
         decoder.
     """
     check_planes(planes, batched=False)
-    chosen = _implementation(impl, planes, decoder, points, directions)
-    if chosen == "cuda":
-        from renderer.cuda import ops
-
-        return ops.query_field(planes, decoder, points, directions, ray)
-    if chosen == "torch" and uses_cpu_kernels(planes, points, directions, decoder=decoder):
-        from renderer.cpu.field import query_field_cpu
-
-        return query_field_cpu(planes, decoder, points, directions, ray)
-    return decoder(sample_planes(planes, points), directions[ray])
+    rays = (points, directions)
+    backend = resolve(impl, planes, *rays, decoder=decoder, rays=rays)
+    return backend.query_field(planes, decoder, points, directions, ray)
 
 
 def query_density(
@@ -53,19 +46,5 @@ def query_density(
 ) -> Tensor:
     """Density alone at points [S, 3], [S]; differentiable to planes and decoder."""
     check_planes(planes, batched=False)
-    chosen = _implementation(impl, planes, decoder, points)
-    if chosen == "cuda":
-        from renderer.cuda import ops
-
-        return ops.query_density(planes, decoder, points)
-    if chosen == "torch" and uses_cpu_kernels(planes, points, decoder=decoder):
-        from renderer.cpu.field import query_density_cpu
-
-        return query_density_cpu(planes, decoder, points)
-    return decoder.density(sample_planes(planes, points))
-
-
-def _implementation(impl: str, planes: Tensor, decoder: TriplaneDecoder, *inputs: Tensor) -> str:
-    if impl == "auto" and any(x.requires_grad for x in inputs):
-        return "reference"
-    return choose(impl, planes, *inputs, decoder=decoder)
+    backend = resolve(impl, planes, points, decoder=decoder, rays=(points,))
+    return backend.query_density(planes, decoder, points)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderer.backend import choose, uses_cpu_kernels
+from renderer.backend import resolve
 from renderer.decoder import TriplaneDecoder
-from renderer.triplane import PLANE_AXES, check_planes
+from renderer.plain import cell_index
 
 
 class OccupancyGrid:
@@ -29,8 +29,7 @@ class OccupancyGrid:
 
     def cells(self, points: Tensor) -> Tensor:
         """Flat cell index of points [S, 3] in [-1, 1], [S] int64."""
-        index = ((points + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
-        return (index[:, 0] * self.resolution + index[:, 1]) * self.resolution + index[:, 2]
+        return cell_index(points, self.resolution)
 
     def contains(self, points: Tensor) -> Tensor:
         """Whether each point [S, 3] lies in an occupied cell, [S] bool."""
@@ -63,33 +62,12 @@ class OccupancyGrid:
             impl: see :mod:`renderer.backend`.
         """
         coordinates = self._probes(planes, generator)
-        chosen = choose(impl, planes, decoder=decoder)
-        if chosen == "cuda":
-            from renderer.cuda import ops
-
-            ops.refresh_density(self.density, planes, decoder, coordinates, decay)
-        elif chosen == "torch" and uses_cpu_kernels(planes, self.density, decoder=decoder):
-            from renderer.cpu.lattice import refresh_density_cpu
-
-            refresh_density_cpu(self.density, planes, decoder, coordinates, decay, within)
-        else:
-            self._probe_slabs(planes, decoder, coordinates, decay)
+        backend = resolve(impl, planes, decoder=decoder)
+        backend.refresh_density(self.density, planes, decoder, coordinates, decay, within)
         if within is not None:
             self.density.masked_fill_(~within, 0)
         threshold = self.density.mean().clamp(max=max_threshold)
         self.occupied = self.density > threshold
-
-    def _probe_slabs(
-        self, planes: Tensor, decoder: TriplaneDecoder, coordinates: list[Tensor], decay: float
-    ) -> None:
-        for start in range(0, self.resolution, self._slab()):
-            stop = start + self._slab()
-            features = lattice_features(
-                planes, coordinates[0][start:stop], coordinates[1], coordinates[2]
-            )
-            density = decoder.density(features.reshape(-1, features.shape[-1]))
-            density = density.reshape(features.shape[:3]).float()
-            self.density[start:stop] = torch.maximum(self.density[start:stop] * decay, density)
 
     @torch.no_grad()
     def keep(self, threshold: float, dilation: int = 1) -> None:
@@ -98,10 +76,6 @@ class OccupancyGrid:
         for _ in range(dilation):
             occupied = F.max_pool3d(occupied, 3, stride=1, padding=1)
         self.occupied = occupied[0, 0] > 0
-
-    def _slab(self) -> int:
-        # About 2¹⁸ probes at a time: large enough for full speed, small enough for any memory.
-        return max(1, 2**18 // self.resolution**2)
 
     def _probes(self, planes: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         """One coordinate per slab and axis: the probes form a jittered lattice."""
@@ -115,29 +89,3 @@ class OccupancyGrid:
             )
             coordinates.append(((index + offset) * (2 / self.resolution) - 1).to(planes.device))
         return coordinates
-
-
-def lattice_features(planes: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Features on the lattice x × y × z, [X, Y, Z, C].
-
-    Equal to sampling every lattice point, at the cost of three small plane look-ups: on a
-    lattice each plane contributes a 2D table that broadcasts along the axis it lacks.
-
-    Args:
-        planes: one triplane [3, C, H, W].
-        x, y, z: coordinates in [-1, 1], [X], [Y], [Z].
-    """
-    check_planes(planes, batched=False)
-    axes = (x, y, z)
-    total: Tensor | None = None
-    for plane, (along_w, along_h) in zip(planes, PLANE_AXES, strict=True):
-        first, second = axes[along_w], axes[along_h]
-        grid = torch.stack(torch.meshgrid(first, second, indexing="ij"), dim=-1)[None]
-        table = F.grid_sample(
-            plane[None], grid, mode="bilinear", padding_mode="border", align_corners=True
-        )[0]  # [C, first, second]
-        missing = ({0, 1, 2} - {along_w, along_h}).pop()
-        table = table.permute(1, 2, 0).unsqueeze(missing)
-        total = table if total is None else total + table
-    assert total is not None
-    return total / 3

@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 
 from captures.cameras import Cameras
-from renderer.backend import choose, uses_cpu_kernels
-from renderer.compositing import composite, composite_weights
+from renderer.backend import resolve
 from renderer.decoder import TriplaneDecoder
-from renderer.field import query_density, query_field
 from renderer.march_settings import RenderSettings as RenderSettings
-from renderer.marching import march
 from renderer.occupancy import OccupancyGrid
-from renderer.samples import Rendered, Samples, step_length
+from renderer.samples import Rendered
 from renderer.triplane import check_planes
 
 
@@ -76,155 +73,16 @@ def render_rays(
             f"origins {list(origins.shape)} and directions {list(directions.shape)}"
         )
     per_ray = background.expand(batch, rays, 3) if background.ndim < 3 else background
-    given = (
-        (planes, origins, directions) if jitter is None else (planes, origins, directions, jitter)
+    rays_given = (origins, directions)
+    given = (planes, *rays_given) if jitter is None else (planes, *rays_given, jitter)
+    backend = resolve(impl, *given, decoder=decoder, rays=rays_given)
+    occupied = torch.stack([g.occupied for g in grids])
+    rendered = backend.render_rays(
+        planes, decoder, occupied, origins, directions, per_ray, settings, jitter
     )
-    chosen = choose(impl, *given, decoder=decoder)
-    if chosen == "cuda":
-        rendered = _render_on_gpu(
-            planes, decoder, grids, origins, directions, per_ray, settings, jitter
-        )
-    elif chosen == "torch" and uses_cpu_kernels(*given, decoder=decoder):
-        rendered = _render_on_cpu(
-            planes, decoder, grids, origins, directions, per_ray, settings, jitter
-        )
-    else:
-        render_one = _render_reference if chosen == "reference" else _render_visible
-        parts = [
-            render_one(
-                planes[b],
-                decoder,
-                grids[b],
-                origins[b],
-                directions[b],
-                per_ray[b],
-                settings,
-                None if jitter is None else jitter[b],
-            )
-            for b in range(batch)
-        ]
-        rendered = Rendered(
-            torch.stack([p.color for p in parts]),
-            torch.stack([p.opacity for p in parts]),
-            torch.stack([p.depth for p in parts]),
-        )
     if several:
         return rendered
     return Rendered(rendered.color[0], rendered.opacity[0], rendered.depth[0])
-
-
-def _render_reference(
-    planes: Tensor,
-    decoder: TriplaneDecoder,
-    grid: OccupancyGrid,
-    origins: Tensor,
-    directions: Tensor,
-    background: Tensor,
-    settings: RenderSettings,
-    jitter: Tensor | None,
-) -> Rendered:
-    """Plain: density and colour of every sample."""
-    samples = march(
-        origins,
-        directions,
-        grid,
-        steps=settings.steps,
-        near=settings.near,
-        jitter=jitter,
-        impl="reference",
-    )
-    points = origins[samples.ray] + samples.t[:, None] * directions[samples.ray]
-    density, color = query_field(planes, decoder, points, directions, samples.ray, impl="reference")
-    return composite(density, color, samples, background, settings.stop)
-
-
-def _render_visible(
-    planes: Tensor,
-    decoder: TriplaneDecoder,
-    grid: OccupancyGrid,
-    origins: Tensor,
-    directions: Tensor,
-    background: Tensor,
-    settings: RenderSettings,
-    jitter: Tensor | None,
-) -> Rendered:
-    """A first pass finds the samples that show; only they get colour and gradients."""
-    samples = march(
-        origins, directions, grid, steps=settings.steps, near=settings.near, jitter=jitter
-    )
-    with torch.no_grad():
-        points = origins[samples.ray] + samples.t[:, None] * directions[samples.ray]
-        density = query_density(planes, decoder, points)
-        shown = torch.nonzero(composite_weights(density, samples, settings.stop))[:, 0]
-        offsets = torch.searchsorted(
-            samples.ray[shown], torch.arange(len(samples.offsets)).to(shown)
-        )
-    samples = Samples(samples.ray[shown], samples.t[shown], offsets, samples.step)
-    points = origins[samples.ray] + samples.t[:, None] * directions[samples.ray]
-    density, color = query_field(planes, decoder, points, directions, samples.ray)
-    # What shows was decided above; rounding here must not stop a ray earlier.
-    return composite(density, color, samples, background, stop=0.0)
-
-
-def _render_on_gpu(
-    planes: Tensor,
-    decoder: TriplaneDecoder,
-    grids: list[OccupancyGrid],
-    origins: Tensor,
-    directions: Tensor,
-    background: Tensor,
-    settings: RenderSettings,
-    jitter: Tensor | None,
-) -> Rendered:
-    """CUDA kernels; all triplanes in one call."""
-    from renderer.cuda import ops
-
-    batch, rays = origins.shape[:2]
-    rendered = ops.render_rays(
-        planes,
-        decoder,
-        torch.stack([g.occupied for g in grids]),
-        origins.reshape(-1, 3),
-        directions.reshape(-1, 3),
-        background.reshape(-1, 3),
-        steps=settings.steps,
-        near=settings.near,
-        stop=settings.stop,
-        jitter=None if jitter is None else jitter.reshape(-1),
-    )
-    return rendered.reshape(batch, rays)
-
-
-def _render_on_cpu(
-    planes: Tensor,
-    decoder: TriplaneDecoder,
-    grids: list[OccupancyGrid],
-    origins: Tensor,
-    directions: Tensor,
-    background: Tensor,
-    settings: RenderSettings,
-    jitter: Tensor | None,
-) -> Rendered:
-    """Compiled kernels; all triplanes in one packed call."""
-    from renderer.cpu.render_rays import render_rays_cpu
-
-    shape = origins.shape[:2]
-    total, opacity, distance = render_rays_cpu(
-        planes,
-        decoder,
-        origins.reshape(-1, 3),
-        directions.reshape(-1, 3),
-        torch.stack([g.occupied for g in grids]),
-        steps=settings.steps,
-        step=step_length(settings.steps),
-        near=settings.near,
-        stop=settings.stop,
-        least=settings.color_threshold,
-        jitter=None if jitter is None else jitter.reshape(-1),
-    )
-    color = total.view(*shape, 3) + (1 - opacity.view(shape))[..., None] * background
-    depth = distance / opacity.clamp(min=1e-8)
-    return Rendered(color, opacity.view(shape), depth.view(shape))
 
 
 @torch.no_grad()

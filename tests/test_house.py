@@ -83,5 +83,5 @@ def test_no_folder_is_crowded():
 def test_every_import_is_found():
     """The graph above sees the imports that matter: a known one of each kind."""
     known = modules()
-    assert "renderer.cuda.ops" in imports(known["renderer.render"], known)  # within a function
+    assert "renderer.cuda.backend" in imports(known["renderer.backend"], known)  # within a function
     assert "runtime.errors" in imports(known["captures.multiview"], known)

@@ -39,6 +39,12 @@ def fold(decoder: TriplaneDecoder, planes: Tensor, directions: Tensor) -> Parame
         planes: channel-last.
         directions: unit vectors of the rays, [R, 3].
     """
+    # Products of half precision, which autocast would make them, are too coarse here.
+    with torch.autocast("cpu", enabled=False):
+        return _fold(decoder, planes, directions)
+
+
+def _fold(decoder: TriplaneDecoder, planes: Tensor, directions: Tensor) -> Parameters:
     encoded = 1 + 2 * decoder.frequencies
     color = decoder.color_channels * encoded
     geometry = decoder.color_in.weight[:, color + 3 * encoded :]

@@ -60,17 +60,17 @@ class DecoderShape:
         if shape.channels % 4 or shape.color_channels % 4:
             raise UserError(
                 f"the CUDA kernels need channels ({shape.channels}) and color_channels "
-                f"({shape.color_channels}) to be multiples of 4; use impl='torch'"
+                f"({shape.color_channels}) to be multiples of 4; use impl='torch' or 'auto'"
             )
         if shape.hidden not in (32, 64, 128):
             raise UserError(
                 f"the CUDA kernels need hidden = 32, 64 or 128, not {shape.hidden}; "
-                "use impl='torch'"
+                "use impl='torch' or 'auto'"
             )
         if shape.density_in > max(shape.hidden, 16) or shape.channels > 128:
             raise UserError(
                 f"the CUDA kernels hold at most {shape.hidden} density encodings and 128 channels, "
-                f"not {shape.density_in} and {shape.channels}; use impl='torch'"
+                f"not {shape.density_in} and {shape.channels}; use impl='torch' or 'auto'"
             )
         return shape
 
@@ -203,5 +203,5 @@ def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> Fi
             return layout
     raise UserError(
         f"a decoder of this shape does not fit a GPU with {limit} bytes of shared memory "
-        "per block; use impl='torch'"
+        "per block; use impl='torch' or 'auto'"
     )

@@ -9,9 +9,12 @@ S samples.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from renderer.compositing import composite_mean_color, composite_weights
 from renderer.cuda.compositing import composite_packed, visible_samples
 from renderer.cuda.field import FieldSamples, along_rays, evaluate_density, evaluate_field
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
@@ -127,6 +130,7 @@ def render_rays(
     near: float = 0.2,
     stop: float = 1e-4,
     jitter: Tensor | None = None,
+    color_threshold: float = 0.0,
 ) -> Rendered:
     """Render rays: march, drop what light does not reach, evaluate the field, composite.
 
@@ -140,6 +144,8 @@ def render_rays(
             other.
         background: [3] or [R, 3]; sRGB in [0, 1].
         jitter: shift of each ray's samples in steps, [R] in [0, 1); 0.5 without.
+        color_threshold: above 0, samples that weigh no more take the mean colour of their ray's
+            others, and nothing is differentiable.
 
     Returns:
         Color [R, 3], opacity [R], depth [R]. Differentiable to planes, decoder and background.
@@ -166,6 +172,12 @@ def render_rays(
     )
     given = along_rays(samples, origins, directions, triplane)
     density = evaluate_density(planes, decoder, given)
+    if color_threshold > 0:
+        weights = composite_weights(density, samples.unpacked(), stop)
+        kept = torch.nonzero(weights > color_threshold)[:, 0]
+        heavy = replace(given, count=len(kept), ray=samples.ray[kept], t=samples.t[kept])
+        _, color = evaluate_field(planes, decoder, heavy)
+        return composite_mean_color(weights, kept, color, samples.unpacked(), background)
     samples = visible_samples(density, samples, stop)
     given = along_rays(samples, origins, directions, triplane)
     density, color = evaluate_field(planes, decoder, given)

@@ -14,7 +14,7 @@ from pathlib import Path
 from captures.multiview import MultiViewSet
 from fitting.ray_pool import RayPool
 from fitting.subject_fit import FitSettings, SubjectFit, held_out_quality, new_planes
-from renderer.backend import auto_means, choose
+from renderer.backend import auto_means, resolve
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes
 from runtime.devices import select_device
@@ -87,7 +87,7 @@ def bench_fit(config: BenchFitConfig) -> None:
         )
     decoder = decoder.to(device)
     limits = device_limits(device)
-    report = Report(config, device, limits, choose("auto", start.to(device), decoder=decoder))
+    report = Report(config, device, limits, resolve("auto", start.to(device), decoder=decoder).name)
 
     rays = RayPool(views, device)
 

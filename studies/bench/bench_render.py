@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from captures.cameras import orbit_cameras
-from renderer.backend import choose
+from renderer.backend import resolve
 from renderer.compositing import composite
 from renderer.decoder import TriplaneDecoder
 from renderer.field import query_field
@@ -81,7 +81,7 @@ def bench_render(config: BenchRenderConfig) -> None:
         )
     planes, decoder = planes.to(device), decoder.to(device)
     limits = device_limits(device)
-    report = Report(config, device, limits, choose("auto", planes, decoder=decoder))
+    report = Report(config, device, limits, resolve("auto", planes, decoder=decoder).name)
     _ray_cases(report, config, planes, decoder)
     _sample_cases(report, config, planes, decoder)
     _image_case(report, config, planes, decoder)

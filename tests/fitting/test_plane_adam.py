@@ -94,7 +94,7 @@ def test_the_cpu_kernel_steps_as_plain(shape, with_reference):
         with_tv = compare_without_variation
     else:
         with_tv = compare_with_plain
-    with_tv("torch", with_reference, shape)
+    with_tv("numba", with_reference, shape)
 
 
 def compare_without_variation(impl: str, with_reference: bool, shape) -> None:
@@ -128,6 +128,6 @@ def test_state_survives_saving():
 def test_what_cannot_be_stepped_is_refused():
     planes = torch.zeros(3, 8, 4, 4, requires_grad=True)
     with pytest.raises(ValueError, match="channel_last"):
-        PlaneAdam(planes, lr=0.1, impl="torch")
+        PlaneAdam(planes, lr=0.1, impl="numba")
     with pytest.raises(ValueError, match=r"reference is \[3, 8, 4, 5\]"):
         PlaneAdam(planes, lr=0.1, reference=torch.zeros(3, 8, 4, 5))

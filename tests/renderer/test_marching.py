@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from renderer.marching import intersect_box, march
+from renderer.marching import march
 from renderer.occupancy import OccupancyGrid
+from renderer.plain import intersect_box
 from renderer.samples import step_length
 from tests.scenes import random_rays
 
-IMPLS = ["reference", "torch"]
+IMPLS = ["reference", "torch", "numba"]
 
 
 def along_x(*heights: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,7 +88,7 @@ def test_kernels_place_the_same_samples(cells, share):
     origins[:3] = -3 * torch.eye(3)
     jitter = torch.rand(300, generator=generator)
     plain = march(origins, directions, grid, steps=150, jitter=jitter, impl="reference")
-    fast = march(origins, directions, grid, steps=150, jitter=jitter, impl="torch")
+    fast = march(origins, directions, grid, steps=150, jitter=jitter, impl="numba")
     assert torch.equal(fast.offsets, plain.offsets)
     assert torch.equal(fast.ray, plain.ray)
     assert torch.equal(fast.t, plain.t)

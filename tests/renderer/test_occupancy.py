@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from renderer.field import query_density
-from renderer.occupancy import OccupancyGrid, lattice_features
+from renderer.occupancy import OccupancyGrid
+from renderer.plain import lattice_features
 from renderer.triplane import sample_planes
 from runtime.seeds import generator
 from tests.scenes import constant_decoder, random_decoder
@@ -23,7 +24,7 @@ def test_lattice_features_equal_point_look_ups():
     assert torch.allclose(lattice_features(planes, x, y, z), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("impl", ["reference", "torch"])
+@pytest.mark.parametrize("impl", ["reference", "torch", "numba"])
 def test_refresh_probes_cell_centres(impl):
     planes, decoder = torch.rand(3, 6, 7, 7) * 2 - 1, random_decoder()
     grid = OccupancyGrid(9)
@@ -33,7 +34,7 @@ def test_refresh_probes_cell_centres(impl):
     assert torch.equal(grid.occupied, grid.density > grid.density.mean().clamp(max=10.0))
 
 
-@pytest.mark.parametrize("impl", ["reference", "torch"])
+@pytest.mark.parametrize("impl", ["reference", "torch", "numba"])
 def test_refresh_keeps_a_decaying_maximum(impl):
     planes = torch.zeros(3, 6, 4, 4)
     grid = OccupancyGrid(5)
@@ -47,13 +48,13 @@ def test_refresh_keeps_a_decaying_maximum(impl):
 def test_jittered_probes_are_the_same_for_both():
     planes, decoder = torch.rand(3, 6, 7, 7) * 2 - 1, random_decoder()
     grids = [OccupancyGrid(12), OccupancyGrid(12)]
-    for grid, impl in zip(grids, ("reference", "torch"), strict=True):
+    for grid, impl in zip(grids, ("reference", "numba"), strict=True):
         grid.refresh(planes, decoder, generator=generator(3), impl=impl)
     assert torch.allclose(grids[0].density, grids[1].density, rtol=1e-5)
     assert not torch.equal(grids[0].density.mean(), OccupancyGrid(12).density.mean())
 
 
-@pytest.mark.parametrize("impl", ["reference", "torch"])
+@pytest.mark.parametrize("impl", ["reference", "torch", "numba"])
 def test_cells_that_are_ruled_out_stay_empty(impl):
     planes, decoder = torch.rand(3, 6, 7, 7) * 2 - 1, random_decoder()
     whole, part = OccupancyGrid(9), OccupancyGrid(9)

@@ -1,11 +1,15 @@
 """Rays and images through triplanes: physics, skipping, chunks, several triplanes at once."""
 
 import math
+import sys
 
 import pytest
 import torch
 
 from captures.cameras import orbit_cameras
+from renderer import backend
+from renderer.backend import resolve
+from renderer.cpu.backend import numba_obstacle
 from renderer.occupancy import OccupancyGrid
 from renderer.render import (
     RenderSettings,
@@ -14,9 +18,10 @@ from renderer.render import (
     render_images,
     render_rays,
 )
+from runtime.errors import UserError
 from tests.scenes import constant_decoder, random_decoder, random_rays
 
-IMPLS = ["reference", "torch"]
+IMPLS = ["reference", "torch", "numba"]
 SETTINGS = RenderSettings(steps=96, grid=13)
 
 
@@ -89,11 +94,12 @@ def test_fast_equals_reference(shape, trained):
         loss = sum((a * b).sum() for a, b in zip(out, cotangents, strict=True))
         results[impl] = [*out, *torch.autograd.grad(loss, wanted)]
     assert (results["reference"][1] > 0.5).any() and (results["reference"][1] == 0).any()
-    for fast, plain in zip(results["torch"], results["reference"], strict=True):
-        assert (fast - plain).norm() <= 1e-5 * plain.norm()
+    for impl in IMPLS[1:]:
+        for fast, plain in zip(results[impl], results["reference"], strict=True):
+            assert (fast - plain).norm() <= 1e-5 * plain.norm()
 
 
-def _ray_gradients(impl="torch", channels=6):
+def _ray_gradients(impl="numba", channels=6):
     """Colour of random rays and its gradients to planes and decoder."""
     decoder = random_decoder()
     planes = (torch.rand(3, channels, 16, 16) * 2 - 1).requires_grad_()
@@ -270,42 +276,88 @@ def test_mismatched_batches_are_refused():
         render_rays(planes, decoder, [OccupancyGrid(4)], origins, origins, 1.0, SETTINGS)
 
 
-def test_mean_colour_for_faint_samples_stays_close():
+@pytest.mark.parametrize("impl", ["auto", *IMPLS])
+def test_mean_colour_for_faint_samples_stays_close(impl):
     planes, decoder = torch.rand(3, 6, 8, 8) * 2 - 1, random_decoder()
     camera = orbit_cameras(1, size=24)
-    exact = render_image(planes, decoder, camera, settings=SETTINGS)
+    exact = render_image(planes, decoder, camera, settings=SETTINGS, impl=impl)
     settings = RenderSettings(steps=96, grid=13, color_threshold=1e-3)
-    close = render_image(planes, decoder, camera, settings=settings)
-    assert torch.equal(exact.opacity, close.opacity)
-    assert (exact.color - close.color).abs().max() < 2e-2
-    assert not torch.equal(exact.color, close.color)
+    close = render_image(planes, decoder, camera, settings=settings, impl=impl)
+    assert torch.allclose(exact.opacity, close.opacity, atol=1e-6)
+    assert 1e-6 < (exact.color - close.color).abs().max() < 2e-2
+    plain = render_image(planes, decoder, camera, settings=settings, impl="reference")
+    assert torch.allclose(close.color, plain.color, atol=1e-4)
 
 
-def test_without_numba_the_slower_path_gives_the_same(monkeypatch):
-    from renderer import backend
+@pytest.mark.parametrize("impl", IMPLS)
+def test_colour_threshold_leaves_gradients_alone(impl):
+    """It applies where nothing is recorded."""
+    planes, decoder = (torch.rand(3, 6, 8, 8) * 2 - 1).requires_grad_(), random_decoder()
+    settings = RenderSettings(steps=96, grid=13, color_threshold=0.1)
+    grid, rays = build_occupancy(planes.detach(), decoder, SETTINGS), random_rays(50)
+    colors = [
+        render_rays(planes, decoder, grid, *rays, 1.0, given, impl=impl).color
+        for given in (SETTINGS, settings)
+    ]
+    assert torch.equal(*colors)
 
-    decoder = random_decoder()
-    planes = (torch.rand(3, 6, 8, 8) * 2 - 1).requires_grad_()
-    grid, rays = build_occupancy(planes.detach(), decoder, SETTINGS), random_rays(200)
-    plain = render_rays(planes, decoder, grid, *rays, 1.0, SETTINGS, impl="reference")
-    (expected,) = torch.autograd.grad(plain.color.square().sum(), planes)
-    monkeypatch.setattr(backend, "has_numba", lambda: False)
-    pruned = render_rays(planes, decoder, grid, *rays, 1.0, SETTINGS, impl="torch")
-    (gradient,) = torch.autograd.grad(pruned.color.square().sum(), planes)
-    assert torch.allclose(pruned.color, plain.color, atol=1e-6)
-    assert torch.allclose(gradient, expected, atol=1e-4, rtol=1e-4)
+
+@pytest.mark.parametrize("wanting", ["origins", "directions"])
+def test_rays_that_want_gradients_get_all_of_them_or_a_refusal(wanting):
+    planes, decoder = torch.rand(3, 6, 8, 8) * 2 - 1, random_decoder()
+    grid = build_occupancy(planes, decoder, SETTINGS)
+    results = {}
+    for impl in ("auto", *IMPLS):
+        origins, directions = random_rays(20)
+        ray = {"origins": origins, "directions": directions}[wanting].requires_grad_()
+        given = (planes, decoder, grid, origins, directions, 1.0, SETTINGS)
+        if impl == "numba":
+            with pytest.raises(ValueError, match="gives no gradient to points, origins and dir"):
+                render_rays(*given, impl=impl)
+            with torch.no_grad():
+                render_rays(*given, impl=impl)
+            continue
+        color = render_rays(*given, impl=impl).color
+        (results[impl],) = torch.autograd.grad(color.square().sum(), ray)
+    assert results["reference"].abs().sum() > 0
+    assert torch.equal(results["auto"], results["reference"])
+    assert torch.allclose(results["torch"], results["reference"], atol=1e-3, rtol=1e-3)
 
 
 def test_missing_numba_is_said_once(monkeypatch, caplog):
-    import sys
-
-    from renderer import backend
-
     monkeypatch.setitem(sys.modules, "numba", None)
-    backend.has_numba.cache_clear()
+    numba_obstacle.cache_clear()
+    backend._warn_without_kernels.cache_clear()
+    monkeypatch.setattr(backend.logger, "propagate", True)
     try:
         with caplog.at_level("WARNING", logger="triavatar.renderer"):
-            assert not backend.has_numba() and not backend.has_numba()
-        assert caplog.text.count("numba is not installed") == 1
+            assert resolve("auto", torch.zeros(1)).name == "torch"
+            assert resolve("auto", torch.zeros(1)).name == "torch"
+        assert caplog.text.count("pip install numba") == 1
+        with pytest.raises(UserError, match="impl='numba' cannot run: numba cannot be imported"):
+            resolve("numba", torch.zeros(1))
     finally:
-        backend.has_numba.cache_clear()
+        numba_obstacle.cache_clear()
+        backend._warn_without_kernels.cache_clear()
+
+
+def test_the_log_names_what_runs(monkeypatch, caplog):
+    backend._announce.cache_clear()
+    monkeypatch.setattr(backend.logger, "propagate", True)
+    with caplog.at_level("INFO", logger="triavatar.renderer"):
+        assert resolve("auto", torch.zeros(1)).name == "numba"
+    assert "rendering on cpu with impl=numba" in caplog.text
+    assert resolve("auto", torch.zeros(1, dtype=torch.float64)).name == "reference"
+
+
+@pytest.mark.parametrize(
+    "impl,tensor,said",
+    [
+        ("numba", torch.zeros(1, dtype=torch.float64), "it takes fp32 on the CPU"),
+        ("numba", torch.zeros(1, device="meta"), "it takes fp32 on the CPU"),
+        ("cuda", torch.zeros(1), "need a GPU"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_name(impl, tensor, said):
+    with pytest.raises(UserError, match=f"impl='{impl}' cannot run: .*{said}"):
+        resolve(impl, tensor)

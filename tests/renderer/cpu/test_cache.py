@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 decoder = TriplaneDecoder(8, 5, 16)
 planes = torch.randn(3, 8, 16, 16)
-density = query_density(planes, decoder, torch.rand(500, 3) * 2 - 1, impl="torch")
+density = query_density(planes, decoder, torch.rand(500, 3) * 2 - 1, impl="numba")
 print(hashlib.sha256(density.detach().numpy().tobytes()).hexdigest())
 """
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from renderer import backend
-from renderer.backend import choose
+from renderer.backend import resolve
 from renderer.cuda import availability, available, build, toolkit, unavailable_reason
 from renderer.cuda.driver import convert
 from renderer.cuda.layout import DecoderShape, choose_layout, shared_limit
@@ -157,16 +157,17 @@ def test_a_compiler_that_fails_is_refused_and_auto_does_without(monkeypatch, cap
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backend.logger, "propagate", True)
     availability.unavailable_reason.cache_clear()
+    backend._warn_without_kernels.cache_clear()
     try:
         with pytest.raises(UserError, match="failed to open libnvrtc-builtins; install another"):
             availability.check_available("cuda")
         on_gpu = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-        assert choose("auto", on_gpu) == "torch"
+        assert resolve("auto", on_gpu).name == "torch"
         with pytest.raises(UserError, match="nvidia-cuda-nvrtc-cu12"):
-            choose("cuda", on_gpu)
+            resolve("cuda", on_gpu)
     finally:
         availability.unavailable_reason.cache_clear()
-    assert "without the CUDA kernels" in caplog.text
+    assert "slower than cuda: the compiler /somewhere/libnvrtc.so.12" in caplog.text
 
 
 @pytest.mark.parametrize("major,capability", [(12, 70), (13, 120)])
@@ -191,7 +192,7 @@ def test_asking_for_kernels_on_the_cpu_says_why_not():
     assert not available("cpu")
     assert "need a GPU" in (unavailable_reason("cpu") or "")
     with pytest.raises(UserError, match="need a GPU"):
-        choose("cuda", torch.zeros(1))
+        resolve("cuda", torch.zeros(1))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from captures.cameras import orbit_cameras
 from fitting.subject_fit import FitSettings
-from renderer.backend import auto_means, choose
+from renderer.backend import auto_means, resolve
 from renderer.render import RenderSettings, render_image
 from studies.bench import bench_fit as fitting_bench
 from studies.bench import bench_render as rendering_bench
@@ -80,8 +80,9 @@ def test_the_ball_is_opaque_inside_and_nothing_outside():
 def test_auto_can_be_told_what_it_means():
     x = torch.zeros(1)
     with auto_means("reference"):
-        assert choose("auto", x) == "reference" and choose("torch", x) == "torch"
-    assert choose("auto", x) == "torch"
+        assert resolve("auto", x).name == "reference"
+        assert resolve("torch", x).name == "torch"
+    assert resolve("auto", x).name == "numba"
 
 
 def test_sides_take_turns_and_the_first_turn_is_not_counted():

@@ -20,6 +20,10 @@ packages = [
     "studies",
 ]
 
+# People look for these in the project's root; in a wheel they are inside the package.
+inside = {"triavatar.configs": "configs", "triavatar.bundle": "data/bundle"}
+inside = {name: folder for name, folder in inside.items() if (here / folder).is_dir()}
+
 setup(
     name="triavatar",
     version=version[1] if version else "0",
@@ -29,11 +33,19 @@ setup(
     author="triavatar contributors",
     license="MIT",
     python_requires=">=3.10",
-    package_dir={"": "."},
-    packages=find_packages(include=[*packages, *(f"{name}.*" for name in packages)]),
+    package_dir={"": ".", **inside},
+    packages=[
+        *find_packages(include=[*packages, *(f"{name}.*" for name in packages)]),
+        *inside,
+    ],
     package_data={
         "renderer.cuda": ["kernels/*.cu", "kernels/*.cuh"],
         "triavatar": ["web/*.html"],
+        **{
+            name: [str(p.relative_to(here / folder)) for p in (here / folder).rglob("*.*")]
+            + ["LICENSE"]
+            for name, folder in inside.items()
+        },
     },
     install_requires=[
         "torch>=2.4",

@@ -24,6 +24,7 @@ from runtime.picture_files import name_pictures, read_picture
 from runtime.progress import progress
 
 GREY = 140  # behind a picture that is cut out already, while its face is looked for
+ENLARGED = 480  # shorter side of small pictures in which a face is looked for again
 PATCH = 48  # side of the face's patch on which blur and light are measured
 # Contrast of the patch's Laplacian to the patch's own. Sharp faces have 0.7 and more; blurred by a
 # Gaussian of 2 % of the face's width 0.35, of 3 % 0.23.
@@ -133,7 +134,7 @@ class PortraitMaker:
     def _only_face(self, picture: np.ndarray, where: str) -> Face:
         faces = self.detect(picture)
         if not faces:
-            raise UserError(_no_face(picture, where))
+            raise UserError(self._too_small(picture, where) or _no_face(picture, where))
         others = [f for f in faces[1:] if f.width > OTHER_FACE * faces[0].width]
         if others and not self.settings.largest:
             raise UserError(
@@ -142,13 +143,26 @@ class PortraitMaker:
             )
         return faces[0]
 
+    def _too_small(self, picture: np.ndarray, where: str) -> str | None:
+        """Why nothing was found, if a face shows once the picture is enlarged."""
+        scale = ENLARGED / min(picture.shape[:2])
+        if scale <= 1.5:
+            return None
+        cv2 = load_cv2()
+        larger = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        faces = self.detect(larger)
+        return self._narrow(faces[0].width / scale, where) if faces else None
+
+    def _narrow(self, width: float, where: str) -> str:
+        return (
+            f"the face in {where} is too small: {width:.0f} pixels wide, at least "
+            f"{self.settings.min_face:.0f} are needed; take a larger picture."
+        )
+
     def _check(self, picture: np.ndarray, face: Face, matrix: np.ndarray, where: str) -> None:
         """Raise UserError if the face can't become a portrait."""
         if face.width < self.settings.min_face:
-            raise UserError(
-                f"the face in {where} is too small: {face.width:.0f} pixels wide, at least "
-                f"{self.settings.min_face:.0f} are needed; take a larger picture."
-            )
+            raise UserError(self._narrow(face.width, where))
         if face.turned:
             raise UserError(
                 f"the face in {where} is turned too far to the side; take a picture that looks "

@@ -15,7 +15,7 @@ FOREIGN_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", "
 MOST_PIXELS = 2**26
 """Of a picture: 8192 × 8192. As floating-point RGBA that takes 1 GiB."""
 # Formats that Pillow decodes itself, without programs of others.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 
 def open_picture(path: Path, what: str = "picture", *, decode: bool = True) -> Image.Image:

@@ -206,7 +206,7 @@ class CaptureWriter:
 
 
 def held_out(frames: list[int], every: int) -> tuple[list[int], list[int]]:
-    """(training, test) frames: every so-manieth, never frame 0, is for testing; 0 holds out none.
+    """(training, test) frames: of every `every` frames one, never frame 0, is for testing; 0: none.
 
     Training frames come first.
     """
@@ -233,22 +233,33 @@ def describe_import(
     license: str,
     test_subjects: int = 0,
     test_view_every: int = 0,
+    views: dict[str, list[int]] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> None:
-    """Writes dataset.json of imported subjects; the last `test_subjects` are for testing.
+    """Write dataset.json of imported subjects and say what to do next.
+
+    Args:
+        test_subjects: how many, the last ones, are for testing.
+        test_view_every: see :func:`held_out`.
+        views: frames of the splits, where the source states them.
 
     Raises:
         UserError: no subject would be left for training.
     """
     check_test_subjects(test_subjects, len(names))
     cut = len(names) - test_subjects
-    train, test = held_out(list(range(n_frames)), test_view_every)
+    if views is None:
+        train, test = held_out(list(range(n_frames)), test_view_every)
+        views = {"train": train, "validation": [], "test": test}
     write_description(
         root,
         convention,
         identities={"train": names[:cut], "validation": [], "test": names[cut:]},
-        views={"train": train, "validation": [], "test": test},
+        views=views,
         objects={name: {"attributes": {}} for name in names},
         provenance={"imported_from": source, **(provenance or {})},
         license=license,
     )
+    subjects = f"{len(names)} subject{'s' * (len(names) > 1)}"
+    held = f"{len(views['validation'] + views['test'])} of {n_frames} views held out"
+    print(f"{root}: {subjects}, {held}; next: triavatar doctor {root}")

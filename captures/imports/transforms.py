@@ -28,13 +28,16 @@ from runtime.errors import UserError
 from runtime.files import inside
 from runtime.progress import progress
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass
 class ImportTransformsConfig:
     """Convert folders with transforms.json (NeRF, instant-ngp, nerfstudio) to a multi-view set."""
 
     source: Path
-    """A folder with transforms.json, or a folder of such folders, one for each object."""
+    """A folder with transforms.json (or transforms_train.json, …_val and …_test, whose splits are
+    kept), such a file, or a folder of such folders, one for each object."""
     output_dir: Path
     """The set to write."""
     camera_axes: Literal["opengl", "blender", "opencv"] = "opengl"
@@ -44,13 +47,13 @@ class ImportTransformsConfig:
     front: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "-y"
     """The file's direction in which the subjects look."""
     scale: float = 1.0
-    """House units per file unit; the subject must fit the box [-1, 1]³."""
+    """World units per file unit; the subject must fit the box [-1, 1]³."""
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The file's point that becomes the origin, in file units."""
     test_subjects: int = 0
     """How many objects, the last ones, are held out as test identities."""
     test_view_every: int = 6
-    """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
+    """One of so many views (never view 0) is held out for testing; 0 holds out none."""
     license: str = "unknown"
     """SPDX identifier of the pictures' licence."""
 
@@ -77,40 +80,68 @@ def import_transforms(config: ImportTransformsConfig) -> None:
         UserError: nothing to import, unreadable files, or cameras the format cannot hold.
     """
     convention = import_convention(config)
+    if config.source.is_file():
+        config.source = config.source.parent
     folders = _objects(config.source)
     target = named_convention("house")
     check_test_subjects(config.test_subjects, len(folders))
     # All cameras are read before anything is written.
     objects = {
-        name: _frames(folder / "transforms.json", config.source, convention)
-        for name, folder in folders.items()
+        name: [
+            (split, *frame)
+            for split, file in files.items()
+            for frame in _frames(file, config.source, convention)
+        ]
+        for name, files in folders.items()
     }
     begin_import(config, "studio import-transforms")
     for name, frames in progress(objects.items(), desc="import", unit="object"):
-        frames.sort(key=lambda frame: frame[0])
-        front = frames.pop(most_frontal(np.stack([frame[2][:3, 3] for frame in frames])))
+        frames.sort(key=lambda frame: (SPLITS.index(frame[0]), frame[1]))
+        known = [frame for frame in frames if frame[0] == frames[0][0]]
+        front = frames.pop(most_frontal(np.stack([frame[3][:3, 3] for frame in known])))
+        frames.insert(0, front)
         writer = CaptureWriter(config.output_dir / name, target)
-        for _, path, c2w, focal in [front, *frames]:
+        for _, _, path, c2w, focal in frames:
             writer.add(np.asarray(read_rgba(path)), c2w, focal, path)
     describe_import(
         config.output_dir,
         target,
         list(folders),
-        max(len(frames) + 1 for frames in objects.values()),
+        max(map(len, objects.values())),
         source="transforms.json",
         license=config.license,
         test_subjects=config.test_subjects,
         test_view_every=config.test_view_every,
+        views=_own_splits([[frame[0] for frame in frames] for frames in objects.values()]),
     )
 
 
-def _objects(source: Path) -> dict[str, Path]:
-    if (source / "transforms.json").exists():
+def _own_splits(objects: list[list[str]]) -> dict[str, list[int]] | None:
+    """Frames of each split, where the files state one and all objects agree."""
+    first = objects[0]
+    if any(splits != first for splits in objects) or set(first) == {"train"}:
+        return None
+    return {split: [i for i, own in enumerate(first) if own == split] for split in SPLITS}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Split → file of cameras; one file is all of "train"."""
+    if (folder / "transforms.json").exists():
+        return {"train": folder / "transforms.json"}
+    named = zip(SPLITS, ("train", "val", "test"), strict=True)
+    files = {split: folder / f"transforms_{name}.json" for split, name in named}
+    return {split: file for split, file in files.items() if file.exists()}
+
+
+def _objects(source: Path) -> dict[str, dict[str, Path]]:
+    """Name → files of cameras, of every object."""
+    if _files(source):
         name = source.resolve().name
         if not name:
             raise UserError(f"{source} has no name to give the subject; give the folder of objects")
-        return {name: source}
-    found = {p.parent.name: p.parent for p in sorted(source.glob("*/transforms.json"))}
+        return {name: _files(source)}
+    folders = sorted(p for p in source.glob("*") if p.is_dir())
+    found = {folder.name: files for folder in folders if (files := _files(folder))}
     if not found:
         raise UserError(f"no transforms.json in {source} or in the folders directly in it")
     return found
@@ -145,7 +176,7 @@ class Transforms(_Lens):
     frames: Annotated[list[_Frame], Field(min_length=1)]
 
 
-Frame = tuple[str, Path, np.ndarray, float]  # file name, picture, house c2w, focal / width
+Frame = tuple[str, Path, np.ndarray, float]  # file name, picture, c2w in our world, focal / width
 
 
 def _frames(path: Path, source: Path, convention: Convention) -> list[Frame]:

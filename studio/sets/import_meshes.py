@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +10,12 @@ from typing import Literal
 import numpy as np
 
 from captures.conventions import named_convention
-from captures.description import write_description
-from captures.imports.imported_set import AXES, begin_import
+from captures.imports.imported_set import (
+    AXES,
+    begin_import,
+    check_test_subjects,
+    describe_import,
+)
 from captures.multiview import write_view
 from runtime.errors import UserError
 from runtime.files import check_file
@@ -22,6 +27,11 @@ from studio.drawing.textures import Texture, build_mips, solid_texture
 MOST_BYTES = 2**29
 """Of a mesh file; read, it takes several times that in memory."""
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
+COMPRESSIONS = {
+    "KHR_draco_mesh_compression": "Draco",
+    "EXT_meshopt_compression": "meshopt",
+    "KHR_texture_basisu": "Basis textures",
+}
 
 
 @dataclass
@@ -29,7 +39,7 @@ class ImportMeshesConfig:
     """Render a folder of textured meshes to a multi-view set."""
 
     source: Path
-    """Folder with one .glb, .gltf, .obj or .ply file for each subject."""
+    """Folder with one .glb, .gltf, .obj or .ply file for each subject, or one such file."""
     output_dir: Path
     """The set to write."""
     up: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "+y"
@@ -37,7 +47,7 @@ class ImportMeshesConfig:
     front: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "+z"
     """The files' direction in which the subjects look; glTF's is +z."""
     scale: float = 0.0
-    """House units per file unit; 0 fits every mesh to the box."""
+    """World units per file unit; 0 fits every mesh to the box."""
     n_views: int = 64
     """Views of each subject; view 0 is the frontal portrait."""
     size: int = 256
@@ -46,6 +56,10 @@ class ImportMeshesConfig:
     """Samples a side of every pixel."""
     relight: bool = True
     """Bake soft studio light; off for meshes whose textures hold their light."""
+    test_subjects: int = 0
+    """How many subjects, the last ones, are held out as test identities."""
+    test_view_every: int = 6
+    """One of so many views (never view 0) is held out for testing; 0 holds out none."""
     license: str = "unknown"
     """SPDX identifier of the meshes' licence."""
 
@@ -60,7 +74,9 @@ def import_meshes(config: ImportMeshesConfig) -> None:
     from studio.looks.head_rig import head_rig
     from studio.looks.lighting import bake_light
 
-    files = [p for p in sorted(config.source.glob("*")) if p.suffix.lower() in SUFFIXES]
+    source = config.source
+    inside = [source] if source.is_file() else sorted(source.glob("*"))
+    files = [path for path in inside if path.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"no mesh ({', '.join(SUFFIXES)}) in {config.source}")
     if min(config.n_views, config.size, config.supersampling) < 1 or not config.scale >= 0:
@@ -70,6 +86,7 @@ def import_meshes(config: ImportMeshesConfig) -> None:
         if path.stem in by_name:
             raise UserError(f"{path} and {by_name[path.stem]} have the same name: rename one")
         by_name[path.stem] = path
+    check_test_subjects(config.test_subjects, len(files))
     begin_import(config, "studio import-meshes")
     rig = head_rig(config.n_views, config.size)
     convention = named_convention("house")
@@ -81,15 +98,15 @@ def import_meshes(config: ImportMeshesConfig) -> None:
         for view in range(config.n_views):
             image = draw(scene, Camera.of(rig, view), config.supersampling)
             write_view(config.output_dir / path.stem, view, image, rig, view, convention)
-    names = list(by_name)
-    write_description(
+    describe_import(
         config.output_dir,
         convention,
-        identities={"train": names, "validation": [], "test": []},
-        views={"train": list(range(config.n_views)), "validation": [], "test": []},
-        objects={name: {"attributes": {}} for name in names},
-        provenance={"imported_from": "meshes"},
+        list(by_name),
+        config.n_views,
+        source="meshes",
         license=config.license,
+        test_subjects=config.test_subjects,
+        test_view_every=config.test_view_every,
     )
 
 
@@ -101,9 +118,12 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
         raise UserError("importing meshes needs trimesh: pip install trimesh") from error
     try:
         check_file(path, MOST_BYTES)
+        refuse_compressed(path)
         loaded = trimesh.load(path, process=False)
         scene = loaded if isinstance(loaded, trimesh.Scene) else trimesh.Scene(loaded)
         meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
+    except UserError:
+        raise
     except Exception:  # trimesh raises whatever its many readers raise
         raise UserError(f"mesh {path} cannot be read; export it again, e.g. as .glb") from None
     if not meshes:
@@ -135,6 +155,27 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
             part.paint = colours
         out.append(part)
     return out
+
+
+def refuse_compressed(path: Path) -> None:
+    """Refuse a glTF file whose geometry is compressed, which trimesh reads as empty.
+
+    Raises:
+        UserError: names the compression and what to do.
+    """
+    if path.suffix.lower() not in (".glb", ".gltf"):
+        return
+    content = path.read_bytes()
+    if content[:4] == b"glTF":
+        # A header of 12 bytes, then the first part: its length, its kind, and JSON.
+        content = content[20 : 20 + int.from_bytes(content[12:16], "little")]
+    used = json.loads(content).get("extensionsRequired", [])
+    for extension, name in COMPRESSIONS.items():
+        if extension in used:
+            raise UserError(
+                f"mesh {path} is compressed ({name}); export it without compression, or run "
+                f"`npx @gltf-transform/cli copy {path.name} plain.glb`"
+            )
 
 
 def _look(path: Path, mesh) -> tuple[np.ndarray, Texture, np.ndarray | None]:

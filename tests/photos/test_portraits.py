@@ -109,12 +109,18 @@ def _small(photo):
     return np.asarray(Image.fromarray(photo).resize((170, 180), Image.Resampling.LANCZOS))
 
 
+def _tiny(photo):
+    """A face of 20 pixels, which no detector sees until it is enlarged."""
+    return np.asarray(Image.fromarray(photo).resize((70, 74), Image.Resampling.LANCZOS))
+
+
 @pytest.mark.parametrize(
     "change, reason",
     [
         (lambda p: p[200:], "no face"),
         (lambda p: np.concatenate([p, p], 1), "2 faces"),
         (_small, "too small"),
+        (_tiny, "too small: (19|2[0-9]) pixels"),
         (_darkened, "too dark"),
         (_blurred, "too blurred"),
         (lambda p: p[75:], "top edge"),

@@ -18,6 +18,7 @@ from runtime.config import (
 )
 from runtime.errors import UserError
 from runtime.runs import RunFolder
+from runtime.shipped import find_configuration, scales
 
 
 @dataclass
@@ -240,3 +241,49 @@ def test_a_stage_lists_its_own_settings_before_those_it_shares():
 def test_a_run_goes_on_although_a_setting_is_gone():
     recorded = to_yaml(Bounded()) + "stale: 300.0\n"
     assert changed_fields(recorded, Bounded()) == []
+
+
+@dataclass
+class _Group:
+    level: str = "full"
+    steps: int = 3
+
+
+@dataclass
+class _Inputs:
+    photos: tuple[Path, ...] = ()
+    root: Path | None = None
+    bold: bool = False
+    place: tuple[float, float] = (0.0, 0.0)
+    group: _Group = field(default_factory=_Group)
+
+
+def test_values_without_a_flag_name_the_input():
+    def photos(line):
+        return [str(p) for p in parse(_Inputs, line.split(), "p", first="photos").photos]
+
+    assert photos("a b") == ["a", "b"]
+    assert photos("--root r a --bold b --place 1 2 c") == ["a", "b", "c"]
+    assert photos("--root=r a --no-bold") == ["a"]
+    assert photos("--photos a b") == ["a", "b"]
+    assert parse(_Inputs, ["x"], "p", first="root").root == Path("x")
+    with pytest.raises(UserError, match="y is one too many"):
+        parse(_Inputs, ["x", "y"], "p", first="root")
+    with pytest.raises(UserError, match="x and --root"):
+        parse(_Inputs, ["x", "--root", "y"], "p", first="root")
+
+
+def test_a_group_s_flag_is_its_level():
+    assert parse(_Inputs, ["--group", "off"], "p").group == _Group("off")
+    assert parse(_Inputs, ["--group=off", "--group.steps", "4"], "p").group == _Group("off", 4)
+
+
+def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_configuration(Path("debug/base.yaml")).is_file()
+    assert find_configuration(Path("configs/debug/base.yaml")).is_file()
+    assert not find_configuration(Path("debug/nothing.yaml")).exists()
+    (tmp_path / "debug").mkdir()
+    (tmp_path / "debug" / "base.yaml").write_text("own: 1")
+    assert find_configuration(Path("debug/base.yaml")) == Path("debug/base.yaml")
+    assert {"debug", "small", "paper"} <= set(scales())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from studio.sets.import_meshes import ImportMeshesConfig, import_meshes
 
 
 def _capture(folder, change=None):
-    """Three OpenGL cameras round a z-up subject that looks along -y, 2 file units a house unit."""
+    """Three OpenGL cameras round a z-up subject that looks along -y, 2 file units a world unit."""
     folder.mkdir(parents=True)
     eyes = torch.tensor([[6.0, 0.0, 2.0], [0.0, -6.0, 0.0], [-4.0, 4.0, 1.0]])
     c2w = look_at(eyes, torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 0.0, 1.0])).numpy()
@@ -31,14 +32,14 @@ def _capture(folder, change=None):
     return c2w
 
 
-def test_transforms_become_house_cameras(tmp_path):
+def test_transforms_become_our_cameras(tmp_path):
     c2w = _capture(tmp_path / "in" / "anna")
     config = ImportTransformsConfig(tmp_path / "in", tmp_path / "out", scale=0.5, centre=(0, 0, 1))
     import_transforms(config)
     views = MultiViewSet(tmp_path / "out")
     loaded = views.load("anna")
     assert loaded.images[0][0, 0, 0] == 1  # the view from -y, in front of the face, comes first
-    # A file point and its house place project to the same pixel.
+    # A file point and its place in our world project to the same pixel.
     file_point = np.array([0.3, -0.2, 1.4])
     house = 0.5 * np.array([file_point[0], file_point[2] - 1, -file_point[1]])
     focal = 8 / math.tan(0.25)
@@ -47,6 +48,34 @@ def test_transforms_become_house_cameras(tmp_path):
         expected = focal * local[:2] / local[2] + 8
         pixel = loaded.cameras.project(torch.tensor(house[None], dtype=torch.float32))[0]
         assert np.abs(pixel[frame, 0].numpy() - expected).max() < 1e-3
+
+
+def test_splits_in_files_of_their_own_are_kept(tmp_path, capsys):
+    """As in NeRF's synthetic scenes: transforms_train.json, …_test; frame 0 is of training."""
+    _capture(tmp_path / "in" / "anna")
+    whole = json.loads((tmp_path / "in" / "anna" / "transforms.json").read_text())
+    (tmp_path / "in" / "anna" / "transforms.json").unlink()
+    for name, chosen in (("train", [0, 2]), ("test", [1])):
+        part = whole | {"frames": [whole["frames"][i] for i in chosen]}
+        (tmp_path / "in" / "anna" / f"transforms_{name}.json").write_text(json.dumps(part))
+    import_transforms(ImportTransformsConfig(tmp_path / "in", tmp_path / "out", scale=0.5))
+    views = MultiViewSet(tmp_path / "out")
+    assert views.split_views("train", "anna") == [0, 1]
+    assert views.split_views("test", "anna") == [2]
+    assert views.load("anna").images[2][0, 0, 0] == 1  # the view that the file held out
+    said = capsys.readouterr().out
+    assert "1 subject," in said and f"triavatar doctor {tmp_path / 'out'}" in said
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_compressed_meshes_are_called_that(tmp_path, binary):
+    content = {"asset": {"version": "2.0"}, "extensionsRequired": ["KHR_draco_mesh_compression"]}
+    text = json.dumps(content).encode()
+    path = tmp_path / ("anna.glb" if binary else "anna.gltf")
+    header = b"glTF" + struct.pack("<IIII", 2, 20 + len(text), len(text), 0x4E4F534A)
+    path.write_bytes(header + text if binary else text)
+    with pytest.raises(UserError, match="Draco.*without compression"):
+        import_meshes(ImportMeshesConfig(path, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -79,10 +108,19 @@ def test_mesh_is_rendered_upright_and_bare_ones_refused(tmp_path):
     (tmp_path / "in").mkdir()
     box.export(tmp_path / "in" / "box.ply")
     config = ImportMeshesConfig(
-        tmp_path / "in", tmp_path / "out", up="+z", front="-y", n_views=2, size=32, relight=False
+        tmp_path / "in",
+        tmp_path / "out",
+        up="+z",
+        front="-y",
+        n_views=2,
+        size=32,
+        relight=False,
+        test_view_every=2,
     )
     import_meshes(config)
-    portrait = MultiViewSet(tmp_path / "out").portrait("box")
+    views = MultiViewSet(tmp_path / "out")
+    assert (views.split_views("train", "box"), views.split_views("test", "box")) == ([0], [1])
+    portrait = views.portrait("box")
     alpha = portrait[..., 3] > 0
     assert alpha[16].sum() == pytest.approx(0.5 * alpha[:, 16].sum(), abs=2)
     assert portrait[6, 16, 0] > 150 > portrait[6, 16, 2]

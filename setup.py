@@ -77,6 +77,7 @@ setup(
             "fast-simplification>=0.1.7",
             "xatlas>=0.0.9",
             "pygltflib>=1.16",
+            "gsply>=0.4",
         ],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
         # spreads work over subjects on several machines

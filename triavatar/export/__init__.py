@@ -1,0 +1,1 @@
+"""Avatars as files that other programs open: meshes, Gaussians, pages."""

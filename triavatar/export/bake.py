@@ -29,11 +29,13 @@ class Views:
         cameras: N cameras on the CPU.
         color: composited on black, sRGB, [N, H, W, 3] float32.
         opacity: [N, H, W] float32.
+        depth: mean distance along each pixel's ray, world units, [N, H, W] float32.
     """
 
     cameras: Cameras
     color: np.ndarray
     opacity: np.ndarray
+    depth: np.ndarray
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -50,7 +52,8 @@ def photograph(field: Field, cameras: Cameras) -> Views:
     shape = (len(cameras), cameras.height, cameras.width)
     color = torch.stack([s.color for s in seen]).reshape(*shape, 3)
     opacity = torch.stack([s.opacity for s in seen]).reshape(shape)
-    return Views(cameras, color.cpu().numpy(), opacity.cpu().numpy())
+    depth = torch.stack([s.depth for s in seen]).reshape(shape)
+    return Views(cameras, color.cpu().numpy(), opacity.cpu().numpy(), depth.cpu().numpy())
 
 
 def bake(mesh: Mesh, field: Field, size: int) -> Mesh:

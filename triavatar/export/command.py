@@ -10,7 +10,7 @@ from runtime.progress import progress
 from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
 from triavatar.export.bake import photograph
-from triavatar.export.compare import mesh_agreement
+from triavatar.export.compare import mesh_agreement, splat_agreement
 from triavatar.export.maker import DISTANCE, Maker
 from triavatar.export.settings import ExportSettings, Format
 from triavatar.export.surface import around
@@ -26,7 +26,8 @@ class ExportConfig:
     avatars: tuple[Path, ...]
     """Triplane files, triplane folders or folders of generated avatars."""
     to: tuple[Format, ...] = ("glb",)
-    """Files to write of each: glb or obj, a textured mesh."""
+    """Files to write of each: glb or obj, a textured mesh; ply, Gaussians; html, a page for any
+    browser."""
     output_dir: Path = Path("exports")
     """Folder for <avatar>.<format>."""
     decoder: Path | None = None
@@ -87,4 +88,6 @@ def export(config: ExportConfig) -> None:
                 views = photograph(maker.field, cameras)
                 if {"glb", "obj", "html"} & set(config.to):
                     lines.append(f"{name}, mesh: {mesh_agreement(views, maker.mesh)}")
+                if "ply" in config.to:
+                    lines.append(f"{name}, splats: {splat_agreement(views, maker.splats)}")
     print("\n".join(lines))

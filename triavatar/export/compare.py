@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from triavatar.export.bake import Views, draw
+from triavatar.export.gaussians.splats import Splats, draw_splats
 from triavatar.export.mesh import Mesh
 
 Picture = tuple[np.ndarray, np.ndarray]
@@ -79,3 +80,8 @@ def mesh_agreement(views: Views, mesh: Mesh) -> Agreement:
         return color, hit.astype(np.float32)
 
     return agreement(views, picture)
+
+
+def splat_agreement(views: Views, splats: Splats) -> Agreement:
+    """How close Gaussians come to pictures of the field."""
+    return agreement(views, lambda i: draw_splats(splats, views.cameras, i))

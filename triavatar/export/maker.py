@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from renderer.decoder import TriplaneDecoder
 from triavatar.export.atlas import unwrap
 from triavatar.export.bake import Views, bake, correct, photograph
 from triavatar.export.field import Field
+from triavatar.export.gaussians.ply import write_ply
+from triavatar.export.gaussians.splats import Splats, place_splats, tune
 from triavatar.export.glb import write_glb, write_obj
 from triavatar.export.mesh import Mesh, Placement, place
+from triavatar.export.page import write_page
 from triavatar.export.settings import ExportSettings, Format, format_of
 from triavatar.export.surface import around, extract_surface, simplify, with_normals
 
@@ -82,11 +85,19 @@ class Maker:
         self.tell("texture")
         return correct(baked, views)
 
+    @cached_property
+    def splats(self) -> Splats:
+        """The avatar as Gaussians, in world units."""
+        settings, views = self.settings.splats, self.views
+        self.tell("splats")
+        placed = place_splats(self.field, views, settings.count)
+        return tune(placed, views, settings.steps)
+
     def write(self, path: Path, title: str | None = None) -> None:
         """Write one file; its suffix decides what.
 
         Args:
-            path: .glb, .obj (with .mtl and .jpg beside it).
+            path: .glb, .obj (with .mtl and .jpg beside it), .ply or .html.
             title: of what is in it; the file's stem without.
 
         Raises:
@@ -98,6 +109,40 @@ class Maker:
             write_glb(path, self.placement.mesh(self.mesh), title, self.settings.mesh.unlit)
         elif kind == "obj":
             write_obj(path, self.placement.mesh(self.mesh), title)
+        elif kind == "ply":
+            write_ply(path, self.splats, self.placement, self.settings.splats.compressed)
+        else:
+            write_page(path, self.mesh, title)
+
+
+def take_away(
+    folder: Path,
+    planes: Tensor,
+    decoder: TriplaneDecoder,
+    formats: Sequence[Format] = ("glb", "ply", "html"),
+    settings: ExportSettings | None = None,
+    title: str | None = None,
+) -> list[Path]:
+    """Write ``avatar.glb``, ``avatar.ply`` and ``avatar.html`` (or others) into a folder.
+
+    Args:
+        folder: made when missing.
+        planes, decoder, settings: see :class:`Maker`.
+        formats: which files.
+        title: of what is in them; the folder's name without.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: the avatar has no surface, or a package is missing.
+    """
+    files = [folder / f"avatar.{kind}" for kind in formats]
+    if files:
+        maker = Maker(planes, decoder, settings)
+        for file in files:
+            maker.write(file, title or folder.name)
+    return files
 
 
 def export_avatar(
@@ -112,7 +157,8 @@ def export_avatar(
     Args:
         planes: the avatar's triplane, [3, C, H, W] in [-1, 1].
         decoder: the decoder it was made for, on the same device.
-        path: where to; its suffix decides: ``.glb`` and ``.obj`` are textured meshes.
+        path: where to; its suffix decides: ``.glb`` and ``.obj`` are textured meshes,
+            ``.ply`` are Gaussians, ``.html`` is a page for any browser.
         settings: how finely.
         title: of what is in it; the file's stem without.
 

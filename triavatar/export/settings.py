@@ -29,11 +29,25 @@ class MeshSettings:
 
 
 @dataclass
+class SplatSettings:
+    """The avatar as Gaussians, for ply."""
+
+    count: int = 60000
+    """Gaussians, at most."""
+    steps: int = 100
+    """Steps of tuning, each on two pictures; 0 for none."""
+    compressed: bool = False
+    """Write <avatar>.compressed.ply too, about a quarter as large."""
+
+
+@dataclass
 class ExportSettings:
     """How an avatar becomes files."""
 
     mesh: MeshSettings = field(default_factory=MeshSettings)
     """The textured mesh, for glb, obj and html."""
+    splats: SplatSettings = field(default_factory=SplatSettings)
+    """The avatar as Gaussians, for ply."""
     metres_per_unit: float = METRES_PER_UNIT
     """Size of a world unit in the files: by default, a head of 1.02 units from chin to crown, as
     the studio frames them, becomes 0.225 m high."""
@@ -55,6 +69,8 @@ class ExportSettings:
             raise UserError(
                 f"mesh.texture is {mesh.texture}; it must be a power of two from 64 to 8192."
             )
+        if not 100 <= self.splats.count <= 10**6 or self.splats.steps < 0:
+            raise UserError("splats.count must be from 100 to 1,000,000 and splats.steps ≥ 0.")
         if self.metres_per_unit <= 0:
             raise UserError(f"metres_per_unit is {self.metres_per_unit}; it must be positive.")
         if self.views < 8 or self.view_size < 32:

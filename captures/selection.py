@@ -9,17 +9,15 @@ from captures.multiview import select_names
 
 
 @dataclass(kw_only=True)
-class SubjectSelection:
-    """Which subjects of a set a stage works on."""
+class NameSelection:
+    """Which names of a list a stage works on."""
 
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
     txt_file: Path | None = None
-    """Text file with one subject per line, in the order to use; replaces the stage's own list."""
+    """Text file with one name per line, in the order to use; replaces the stage's own list."""
     start_idx: int = 0
-    """First subject of the list."""
+    """First name of the list."""
     end_idx: int | None = None
-    """Subject of the list to stop before; the list's end without it."""
+    """Name of the list to stop before; the list's end without it."""
 
     def chosen(self, default: list[str], known: list[str] | None = None) -> list[str]:
         """The selected names; see :func:`captures.multiview.select_names`."""
@@ -27,8 +25,16 @@ class SubjectSelection:
 
 
 @dataclass(kw_only=True)
-class ResumableSelection(SubjectSelection):
-    """A selection that may change from run to run of a folder: each subject is work by itself."""
+class SubjectSelection(NameSelection):
+    """Which subjects of a multi-view set a stage works on."""
+
+    convention: str | None = None
+    """Camera convention of a set without dataset.json, e.g. rodinhd."""
+
+
+@dataclass(kw_only=True)
+class ResumableNames(NameSelection):
+    """A selection that may change from run to run of a folder: each name is work by itself."""
 
     txt_file: Path | None = field(default=None, metadata={"resumable": True})
     """Text file with one name per line; all there are without it."""

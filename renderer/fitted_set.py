@@ -167,6 +167,9 @@ class FittedSet:
         """File of one subject."""
         return self.folder / "triplanes" / f"{name}.safetensors"
 
+    def __contains__(self, name: str) -> bool:
+        return self.path(name).exists()
+
     def decoder(self) -> TriplaneDecoder:
         """The shared decoder, checked against the manifest's hash, frozen, in eval mode."""
         return load_decoder(self.folder / "decoder", self.manifest["decoder_hash"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from captures.multiview import MultiViewSet
-from captures.selection import ResumableSelection
+from captures.selection import ResumableNames, SubjectSelection
 from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from renderer.fitted_set import FittedSet
@@ -29,7 +29,7 @@ RESUMABLE = {"resumable": True}
 
 @own_first
 @dataclass(kw_only=True)
-class GenerateConfig(SpreadSettings, ResumableSelection):
+class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """Settings of ``triavatar generate``."""
 
     portraits: tuple[Path, ...] = field(default=(), metadata=RESUMABLE)

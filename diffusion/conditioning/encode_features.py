@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from captures.multiview import MultiViewSet, select_names
+from captures.multiview import MultiViewSet
+from captures.selection import SubjectSelection
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import (
     PortraitEncoder,
@@ -17,15 +18,17 @@ from diffusion.conditioning.features import (
     vae_hash,
 )
 from diffusion.conditioning.portrait_window import portrait_window
+from runtime.config import check_settings, own_first, setting
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.picture_files import name_pictures, read_picture
-from runtime.progress import progress
+from runtime.spread import Job, SpreadSettings, Turns, spread
 from runtime.version import VERSION
 
 
-@dataclass
-class EncodeFeaturesConfig:
+@own_first
+@dataclass(kw_only=True)
+class EncodeFeaturesConfig(SpreadSettings, SubjectSelection):
     """Stores the multi-scale VAE features of portraits."""
 
     output_dir: Path
@@ -36,17 +39,9 @@ class EncodeFeaturesConfig:
     """Multi-view set whose portraits (frame 0) are encoded."""
     portraits: Path | None = None
     """Folder of square portrait pictures to encode instead; named by their file names."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
-    txt_file: Path | None = None
-    """Text file with one name per line; all portraits without it."""
-    start_idx: int = 0
-    """First name of the list to encode."""
-    end_idx: int | None = None
-    """Name of the list to stop before; the end without it."""
-    image_size: int = 256
+    image_size: int = setting(256, at_least=8)
     """Side in pixels the VAE sees."""
-    batch_size: int = 4
+    batch_size: int = setting(4, at_least=1)
     """Portraits encoded at once."""
     device: str = field(default="auto", metadata={"resumable": True})
     """Device: auto, cpu, cuda or cuda:N."""
@@ -65,35 +60,57 @@ def feature_manifest(encoder: PortraitEncoder, features: PortraitFeatures) -> di
     }
 
 
-def encode_features(config: EncodeFeaturesConfig) -> None:
-    """Encodes the portraits that aren't done yet.
+class FeatureEncoder:
+    """Encodes portraits and stores their features.
 
     Raises:
-        UserError: on an unreadable portrait, VAE or folder; what is done stays.
+        UserError: on an unreadable set, VAE or folder.
     """
-    if config.batch_size < 1:
-        raise UserError(f"batch_size is {config.batch_size}: it must be at least 1")
-    sources = _sources(config)
-    encoder = PortraitEncoder(config.vae, config.image_size, select_device(config.device))
-    blank = torch.ones(1, 3, config.image_size, config.image_size)
-    manifest = feature_manifest(encoder, encoder.encode(blank)) | sources.describe_subjects()
-    store = FeatureSet.create(config.output_dir, manifest)
-    waiting = [name for name in sources.names if name not in store]
-    done = len(sources.names) - len(waiting)
-    with progress(
-        total=len(sources.names), initial=done, desc="encode-features", unit="portrait"
-    ) as bar:
-        for start in range(0, len(waiting), config.batch_size):
-            names = waiting[start : start + config.batch_size]
-            images = [
-                portrait_tensor(sources.read(name), config.image_size, sources.describe(name))
-                for name in names
-            ]
-            features = encoder.encode(torch.stack(images))
-            for index, name in enumerate(names):
-                store.put(name, features[index])
-                bar.update()
-    print(f"{len(sources.names)} portraits in {store.folder} ({done} were there already)")
+
+    def __init__(self, config: EncodeFeaturesConfig):
+        check_settings(config)
+        self.config = config
+        self.sources = _sources(config)
+        self.encoder = PortraitEncoder(config.vae, config.image_size, select_device(config.device))
+        blank = torch.ones(1, 3, config.image_size, config.image_size)
+        manifest = feature_manifest(self.encoder, self.encoder.encode(blank))
+        manifest |= self.sources.describe_subjects()
+        self.store = FeatureSet.create(config.output_dir, manifest)
+
+    def __call__(self, names: list[str], turns: Turns) -> None:
+        """Encode and store portraits."""
+        images = [
+            portrait_tensor(
+                self.sources.read(name), self.config.image_size, self.sources.describe(name)
+            )
+            for name in names
+        ]
+        features = self.encoder.encode(torch.stack(images))
+        for index, name in enumerate(names):
+            self.store.put(name, features[index])
+
+
+def encode_features(config: EncodeFeaturesConfig) -> None:
+    """Encode the portraits that aren't done yet.
+
+    Raises:
+        UserError: on an unreadable set, VAE or folder; what is done stays.
+        PartialFailure: some portraits are unreadable; the rest are done.
+    """
+    encoder = FeatureEncoder(config if config.here else replace(config, device="cpu"))
+    job = Job(
+        "encode-features",
+        FeatureEncoder,
+        config,
+        encoder.store.__contains__,
+        config.output_dir / ".turns",
+        batch=config.batch_size,
+        uses_gpu=config.device != "cpu",
+        unit="portrait",
+    )
+    report = spread(job, encoder.sources.names, config, begun=encoder)
+    print(f"{len(report.names) - len(report.failures)} portraits in {encoder.store.folder}")
+    report.raise_failures()
 
 
 class _Sources:
@@ -132,9 +149,7 @@ def _sources(config: EncodeFeaturesConfig) -> _Sources:
         names = sorted(files)
     else:
         raise UserError("give either root (a multi-view set) or portraits (a folder of pictures)")
-    return _Sources(
-        select_names(names, config.txt_file, config.start_idx, config.end_idx), views, files
-    )
+    return _Sources(config.chosen(names), views, files)
 
 
 def _picture_files(folder: Path) -> dict[str, Path]:

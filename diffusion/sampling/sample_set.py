@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,39 +11,38 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
+from captures.selection import ResumableNames
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
 from diffusion.sampling.solvers import SamplerConfig, chosen_timesteps
 from renderer.fitted_set import FittedSet
-from runtime.config import setting
+from runtime.config import own_first, setting
+from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json, write_json
-from runtime.launch import process_count, process_index
-from runtime.progress import progress
+from runtime.launch import is_main_process
 from runtime.runs import RunFolder
 from runtime.seeds import seed_of
+from runtime.spread import Job, SpreadSettings, Turns, spread
 
 RESUMABLE = {"resumable": True}
 Pipeline = TypeVar("Pipeline", BaseTriplanePipeline, UpsampleTriplanePipeline)
 
 
+@own_first
 @dataclass(kw_only=True)
-class SampleSetConfig(SamplerConfig):
+class SampleSetConfig(SamplerConfig, SpreadSettings, ResumableNames):
     """Settings that both sampling stages have."""
 
     model: Path
     """Run folder of the training, or a model's folder in its snapshots."""
     features: Path
     """Portrait features (output of encode-features)."""
+    triplanes: Path
+    """Triplane folder that the stage starts from; its decoder is copied beside the samples."""
     output_dir: Path
     """Run folder: triplanes/<name>.safetensors, manifest.json, decoder/; finished ones are kept."""
-    txt_file: Path | None = field(default=None, metadata=RESUMABLE)
-    """Text file with one name per line; all without it."""
-    start_idx: int = field(default=0, metadata=RESUMABLE)
-    """First name of the list to sample."""
-    end_idx: int | None = field(default=None, metadata=RESUMABLE)
-    """Name of the list to stop before; the end without it."""
     batch_size: int = setting(1, resumable=True, at_least=1)
     """Triplanes sampled at once; it changes the speed, not the samples."""
     seed: int = 0
@@ -153,60 +152,97 @@ def check_decoder(fitted: FittedSet, trained: dict[str, object]) -> None:
         )
 
 
-def sample_all(
-    config: SampleSetConfig,
-    stage: str,
-    names: Sequence[str],
-    store: FeatureSet,
-    decoder_set: FittedSet,
-    pipeline: Pipeline,
-    trained: dict[str, object],
-    draw: Callable[[list[str], PortraitFeatures, list[int]], Tensor],
-) -> None:
-    """Samples every name that is not there yet and writes it at once.
-
-    Several processes share the names between them; a name's noise depends on seed and name alone.
+class TriplaneSampler:
+    """Samples triplanes of names; the two stages say what is drawn.
 
     Args:
         config: settings.
-        stage: `sample-base` or `sample-upsampler`.
-        names: what to sample.
+
+    Raises:
+        UserError: inputs are missing, damaged or don't belong together.
+
+    Attributes:
         store: portrait features.
-        decoder_set: its decoder is copied beside the samples.
-        pipeline: tells the triplanes' shape.
-        trained: as `load_pipeline` gave it.
-        draw: (names, their features, their seeds) → planes [B, P, C, H, H].
+        triplanes: what the stage starts from.
+        pipeline: the model.
+        trained: what it says it was trained on.
     """
-    rank, world = process_index(), process_count()
-    run = RunFolder(config.output_dir, config, stage, is_main=rank == 0)
-    channels, size = pipeline.unet.plane_channels, pipeline.unet.plane_size
-    shape, split = (3, channels, size, size), decoder_set.identities
-    out = FittedSet.create(config.output_dir, decoder_set.decoder(), shape, identities=split)
-    _keep_model(run, trained)
-    finished = set(out.names)
-    mine = list(names)[rank::world]
-    waiting = [name for name in mine if name not in finished]
-    bar = progress(
-        total=len(mine),
-        initial=len(mine) - len(waiting),
-        desc=stage,
-        unit="triplane",
-        disable=rank != 0,
+
+    kind: type[BaseTriplanePipeline] | type[UpsampleTriplanePipeline]
+    key: str
+    """Names the noise's stream."""
+
+    def __init__(self, config: SampleSetConfig):
+        config.check()
+        self.config = config
+        self.store, self.triplanes = (
+            FeatureSet.open(config.features),
+            FittedSet.open(config.triplanes),
+        )
+        device = select_device(config.device)
+        self.pipeline, self.trained = load_pipeline(self.kind, config.model, device)
+        check_steps(config, self.pipeline)
+        check_decoder(self.triplanes, self.trained)
+
+    def names(self) -> list[str]:
+        """All names there are."""
+        raise NotImplementedError
+
+    def draw(self, names: list[str], features: PortraitFeatures, seeds: list[int]) -> Tensor:
+        """Sample planes [B, P, C, H, H] of B names."""
+        raise NotImplementedError
+
+    def __call__(self, names: list[str], turns: Turns) -> None:
+        """Sample and write; a name's noise depends on seed and name alone."""
+        config, out = self.config, FittedSet.open(self.config.output_dir)
+        features = PortraitFeatures.stack([self.store.load(name) for name in names])
+        seeds = [seed_of(config.seed, self.key, name) for name in names]
+        for name, planes in zip(names, self.draw(names, features, seeds), strict=True):
+            if not torch.isfinite(planes).all():
+                raise UserError(
+                    f"the model {config.model} gives NaN or infinite planes for {name}: it is "
+                    f"damaged or was trained with too high a learning rate"
+                )
+            out.put(name, planes)
+
+
+def sample_set(config: SampleSetConfig, kind: type[TriplaneSampler], stage: str) -> None:
+    """Sample every name that is not there yet.
+
+    Args:
+        config: settings.
+        kind: what samples, in this process or in several.
+        stage: "sample-base" or "sample-upsampler".
+
+    Raises:
+        UserError: on inputs that are missing, damaged or don't belong together; what is done stays.
+        PartialFailure: some could not be sampled; the rest are done.
+    """
+    sampler = kind(config if config.here else replace(config, device="cpu"))
+    names = config.chosen(sampler.names())
+    check_features(sampler.store, names, sampler.pipeline, sampler.trained)
+    run = RunFolder(config.output_dir, config, stage, is_main_process(), shared=True)
+    unet = sampler.pipeline.unet
+    out = FittedSet.create(
+        config.output_dir,
+        sampler.triplanes.decoder(),
+        (3, unet.plane_channels, unet.plane_size, unet.plane_size),
+        identities=sampler.triplanes.identities,
     )
-    with bar:
-        for first in range(0, len(waiting), config.batch_size):
-            batch = waiting[first : first + config.batch_size]
-            features = PortraitFeatures.stack([store.load(name) for name in batch])
-            seeds = [seed_of(config.seed, stage.removeprefix("sample-"), name) for name in batch]
-            for name, planes in zip(batch, draw(batch, features, seeds), strict=True):
-                if not torch.isfinite(planes).all():
-                    raise UserError(
-                        f"the model {config.model} gives NaN or infinite planes for {name}: it is "
-                        f"damaged or was trained with too high a learning rate"
-                    )
-                out.put(name, planes)
-                bar.update()
-    run.log(f"{len(names)} triplanes in {out.folder} ({len(mine) - len(waiting)} were there)")
+    _keep_model(run, sampler.trained)
+    job = Job(
+        stage,
+        kind,
+        config,
+        out.__contains__,
+        run.state / "turns",
+        batch=config.batch_size,
+        uses_gpu=config.device != "cpu",
+        unit="triplane",
+    )
+    report = spread(job, names, config, begun=sampler)
+    run.log(f"{len(report.names) - len(report.failures)} triplanes in {out.folder}")
+    report.raise_failures()
 
 
 def _keep_model(run: RunFolder, trained: dict[str, object]) -> None:

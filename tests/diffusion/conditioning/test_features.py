@@ -15,7 +15,7 @@ from diffusion.conditioning.features import (
     load_vae,
     portrait_tensor,
 )
-from runtime.errors import UserError
+from runtime.errors import PartialFailure, UserError
 from runtime.picture_files import read_picture
 
 
@@ -136,7 +136,7 @@ def test_stage_reads_picture_folders(tiny_vae: Path, tmp_path: Path) -> None:
     encode_features(config)
     assert FeatureSet.open(tmp_path / "out").names == ["me"]
     (pictures / "you.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"you\.png is not a readable picture"):
+    with pytest.raises(PartialFailure, match=r"you\.png is not a readable picture"):
         encode_features(config)
     assert FeatureSet.open(tmp_path / "out").names == ["me"]
 

@@ -50,9 +50,11 @@ stage sh "$s/base_sample.sh" --model "$out/base" --features "$out/features" \
     --triplanes "$out/stage2" --output_dir "$out/sampled_base"
 stage sh "$s/upsample_sample.sh" --model "$out/upsampler" --features "$out/features" \
     --triplanes "$out/sampled_base" --output_dir "$out/sampled"
-stage triavatar generate --config "$configs/generate.yaml" --vae "$out/vae/snapshots/model" \
-    --base "$out/base" --upsampler "$out/upsampler" \
-    --decoder "$out/stage1/decoder" --root "$root" --output_dir "$out/avatars"
+stage triavatar bundle --vae "$out/vae/snapshots/model" --base "$out/base" \
+    --upsampler "$out/upsampler" --decoder "$out/stage1" --storage float32 --license CC0-1.0 \
+    --output_dir "$out/model"
+stage triavatar generate --config "$configs/generate.yaml" --model "$out/model" --root "$root" \
+    --output_dir "$out/avatars"
 stage triavatar evaluate --config "$configs/evaluate.yaml" --triplanes "$out/stage2" \
     --root "$root" --output_dir "$out/evaluation_fitted"
 stage triavatar evaluate --config "$configs/evaluate.yaml" --triplanes "$out/avatars" \
@@ -65,5 +67,6 @@ printf '%6d s  installing\n%s' $((installed - began)) "$timings"
 printf '%6d s  in all\n' $(($(date +%s) - began))
 echo
 echo "avatars (turntable.mp4, still views, sheet.png): $out/avatars/avatars/<subject>/"
+echo "the model, for generate --model:                 $out/model"
 echo "figures of each subject:                         $out/evaluation/metrics.json"
 echo "portraits, generated and true views:             $out/report.png"

@@ -161,7 +161,7 @@ class AvatarPipeline:
         """Write the bundle this pipeline can be loaded from.
 
         Args:
-            folder: must not exist.
+            folder: a new one, or one that holds this bundle already.
             about: name, license, license_text, card, storage; see
                 :func:`triavatar.bundles.write_bundle.write_bundle`.
         """

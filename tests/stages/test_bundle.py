@@ -127,6 +127,9 @@ def test_written_again_it_has_the_same_bytes(folder, tmp_path):
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert all((folder / f).read_bytes() == (again / f).read_bytes() for f in files)
+    pipeline.save_pretrained(again, license="CC0-1.0", storage="float32")
+    with pytest.raises(UserError, match="something else"):
+        pipeline.save_pretrained(again, license="MIT", storage="float32")
 
 
 def test_everyone_may_read_what_the_umask_lets_them(folder, chain):

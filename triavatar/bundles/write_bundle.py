@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,6 @@ from diffusion.conditioning.features import load_vae, vae_hash
 from photos.framing import Framing, measure_framing
 from renderer.decoder import decoder_hash
 from renderer.fitted_set import load_decoder
-from runtime.described import read_described
 from runtime.errors import UserError
 from runtime.files import file_hash, new_folder, read_json, write_json, write_text
 from runtime.formats.tensor_files import load_tensors, save_tensors
@@ -27,7 +27,6 @@ from triavatar.bundles.bundle import (
     PARTS,
     SUFFIXES,
     Bundle,
-    BundleIndex,
     check_parts,
 )
 from triavatar.bundles.model_card import model_card
@@ -40,7 +39,7 @@ class BundleConfig:
     decoder: Path
     """Shared decoder: run folder of fit-decoder or fit-triplanes, or its decoder/."""
     output_dir: Path
-    """The bundle to write; it must not exist."""
+    """The bundle to write."""
     vae: str | None = None
     """AutoencoderKL the base model was trained with: folder or hub id."""
     base: Path | None = None
@@ -71,7 +70,7 @@ def bundle(config: BundleConfig) -> None:
     """Write the bundle, or nothing.
 
     Raises:
-        UserError: the folder exists, a part is missing or damaged, or parts don't fit each other.
+        UserError: the folder holds something else, a part is missing or damaged, or they don't fit.
     """
     framing = config.framing
     if config.root is not None:
@@ -116,7 +115,7 @@ def write_bundle(
     """Gather parts in a new folder, check that they fit, and index them.
 
     Args:
-        folder: must not exist; appears whole or not at all.
+        folder: appears whole or not at all; the same bundle may be there already.
         parts: part → run folder, model folder or (VAE) hub id.
         framing: see :class:`BundleConfig`, as the other arguments.
 
@@ -124,21 +123,40 @@ def write_bundle(
         UserError: see :func:`bundle`.
     """
     check_parts(parts, "the bundle")
-    if folder.exists():
-        raise UserError(f"{folder} is there already; choose another --output_dir or delete it.")
+    about = {"name": name, "license": license, "framing": asdict(framing)}
+    texts = {"LICENSE": license_text, "README.md": card}
+    if not folder.exists():
+        _write(folder, parts, about, texts, storage)
+        return Bundle.open(folder)
+    with TemporaryDirectory() as parent:
+        again = Path(parent) / "bundle"
+        _write(again, parts, about, texts, storage)
+        known = folder / INDEX
+        if not known.is_file() or file_hash(known) != file_hash(again / INDEX):
+            raise UserError(
+                f"{folder} holds something else; choose another --output_dir or delete it."
+            )
+    return Bundle.open(folder)
+
+
+def _write(
+    folder: Path,
+    parts: Mapping[str, Path | str],
+    about: Mapping[str, Any],
+    texts: Mapping[str, str | None],
+    storage: str,
+) -> None:
     with new_folder(folder) as growing:
         index: dict[str, Any] = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "code_version": VERSION,
-            "name": name,
-            "license": license,
+            **about,
             "parts": _gather(growing, parts, storage),
-            "framing": asdict(framing),
         }
-        notice = f"The weights in this folder are licensed under {license}.\n"
-        write_text(growing / "LICENSE", license_text or notice)
-        write_text(growing / "README.md", card or model_card(index))
+        notice = f"The weights in this folder are licensed under {about['license']}.\n"
+        write_text(growing / "LICENSE", texts["LICENSE"] or notice)
+        write_text(growing / "README.md", texts["README.md"] or model_card(index))
         files = [path for path in sorted(growing.rglob("*")) if path.is_file()]
         index["files"] = {
             path.relative_to(growing).as_posix(): {
@@ -148,7 +166,6 @@ def write_bundle(
             for path in files
         }
         write_json(growing / INDEX, index)
-    return Bundle(folder, read_described(BundleIndex, folder / INDEX))
 
 
 def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:
 
 
 def limits() -> dict[str, float]:
-    """What the device reaches in this run: half-precision products and copies."""
+    """Return what the device reaches in this run: half-precision products and copies."""
     a = torch.randn(8192, 8192, device=DEVICE, dtype=torch.float16)
     product = milliseconds(lambda: a @ a)
     block = torch.empty(2**30, device=DEVICE, dtype=torch.uint8)

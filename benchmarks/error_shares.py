@@ -1,4 +1,4 @@
-"""Where a fitted triplane's squared error lies on held-out views: how far from the silhouette.
+"""The squared error of a fitted triplane on held-out views, by distance from the silhouette.
 
 Prints, for a few distances in pixels, the share of pixels and of the error within them and the PSNR
 were that part right; and what the true pictures score when halved and enlarged again.

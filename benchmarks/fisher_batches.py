@@ -1,4 +1,4 @@
-"""How many batches a stable Fisher estimate takes, and how one per identity compares.
+"""The number of batches that a stable Fisher estimate takes, and how one per identity compares.
 
 Run from the source folder, on what ``triavatar fit-decoder`` or one run of the study left:
   PYTHONPATH=. python benchmarks/fisher_batches.py --run runs/stage1 --root data/example

@@ -41,7 +41,7 @@ from studies.forgetting import HeldOutRays
 
 @dataclass
 class Point:
-    """What was spent until a look at the held-out views, and what they were like."""
+    """A look at the held-out views: what was spent until then, and what they were like."""
 
     step: int
     rays: int

@@ -1,1 +1,1 @@
-"""What was seen: cameras, conventions, multi-view sets, imported captures, and a doctor."""
+"""Captures of subjects: cameras, conventions, multi-view sets, imports, and a doctor."""

@@ -56,7 +56,7 @@ class StoredCamera:
 
 @dataclass(frozen=True)
 class CameraFormat:
-    """How a set's metadata files are to be understood.
+    """The conventions of a set's metadata files.
 
     Attributes:
         matrix: "c2w" or "w2c", with "_transposed" when written column by column.

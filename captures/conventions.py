@@ -58,10 +58,10 @@ def name_camera_axes(matrix: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Convention:
-    """How a data set's cameras relate to ours.
+    """The relation of a data set's cameras to ours.
 
     Attributes:
-        world_from_file: similarity [4, 4] from the file's world to the house world (rotation
+        world_from_file: similarity [4, 4] from the file's world to our world (rotation
             times one scale, plus translation). It mirrors where the file's world is left-handed,
             which needs left-handed camera axes too.
         camera_axes: see :func:`camera_axes_matrix`.

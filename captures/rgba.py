@@ -15,7 +15,7 @@ from runtime.picture_files import open_picture
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How a set's pictures are to be understood.
+    """The conventions of a set's pictures.
 
     Attributes:
         matte: sRGB colour 0 … 255 that the colours are blended with by alpha; none for straight

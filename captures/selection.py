@@ -1,4 +1,4 @@
-"""Which subjects of a set a stage works on: settings that stages inherit."""
+"""Settings that select the subjects of a set which a stage works on; stages inherit them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captures.multiview import select_names
 
 @dataclass(kw_only=True)
 class NameSelection:
-    """Which names of a list a stage works on."""
+    """Selects the names of a list that a stage works on."""
 
     txt_file: Path | None = None
     """Text file with one name per line, in the order to use; replaces the stage's own list."""
@@ -26,7 +26,7 @@ class NameSelection:
 
 @dataclass(kw_only=True)
 class SubjectSelection(NameSelection):
-    """Which subjects of a multi-view set a stage works on."""
+    """Selects the subjects of a multi-view set that a stage works on."""
 
     convention: str | None = None
     """Camera convention of a set without dataset.json, e.g. rodinhd."""

@@ -33,7 +33,7 @@ from runtime.seeds import generator
 @own_first
 @dataclass(kw_only=True)
 class FitSettings(MarchSettings):
-    """How a triplane is fitted to pictures, in both stages."""
+    """Settings of fitting a triplane to pictures, in both stages."""
 
     rays: int = setting(8192, at_least=1)
     """Rays per step, drawn from all training views of the subject."""

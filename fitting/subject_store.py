@@ -1,4 +1,4 @@
-"""What stage 1 keeps of every subject between its visits: triplane, consolidation pair, moments.
+"""The store of stage 1, subjects between their visits: triplane, consolidation pair, moments.
 
 A file per subject and version, the version being the number of the visit that wrote it. What a
 visit changes is written first under a new version; the state file that names the versions is
@@ -113,7 +113,7 @@ class SubjectStore:
             torch.save(state, temporary)
 
     def visit_state(self, name: str, done: int) -> tuple[dict[str, Any], Path]:
-        """What :meth:`save_visit` wrote, and the file.
+        """Return what :meth:`save_visit` wrote, and the file.
 
         Raises:
             UserError: it is gone or can't be read.

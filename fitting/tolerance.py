@@ -40,7 +40,7 @@ class JitterSettings:
 
     @property
     def active(self) -> bool:
-        """Whether anything is jittered."""
+        """Return whether anything is jittered."""
         return self.noise > 0 or self.rescale_fraction > 0
 
 

@@ -1,4 +1,4 @@
-"""What all subjects of stage 2 have in common, and the fitting of one."""
+"""Stage 2: what all subjects have in common, and the fitting of one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CURVE_POINTS = 20
 
 @dataclass(frozen=True)
 class FitFiles:
-    """Where a run keeps what belongs to a subject.
+    """The places in a run of what belongs to a subject.
 
     Attributes:
         run: the run folder.
@@ -44,7 +44,7 @@ class FitFiles:
         return self.run / "quality" / f"{name}.json"
 
     def state(self, name: str) -> Path:
-        """Where an unfinished subject's state is saved."""
+        """Return where an unfinished subject's state is saved."""
         return self.run / "state" / f"{name}.pt"
 
     def picture(self, name: str) -> Path:
@@ -52,7 +52,7 @@ class FitFiles:
         return self.run / "images" / f"{name}.png"
 
     def finished(self, name: str) -> bool:
-        """Whether there is nothing left to do."""
+        """Return whether there is nothing left to do."""
         return self.record(name).exists() and self.triplane(name).exists()
 
 

@@ -19,7 +19,7 @@ from runtime.seeds import generator
 
 @dataclass(frozen=True)
 class Expected:
-    """What is expected of coefficients before the avatar is looked at.
+    """The expectation of coefficients before the avatar is looked at.
 
     Attributes:
         mean: [K].

@@ -30,7 +30,7 @@ from renderer.render import render_images
 
 @dataclass
 class LikenessRecord:
-    """What was found out about a portrait."""
+    """A record of what was found out about a portrait."""
 
     level: str = "full"
     """"off", "guide" or "full"."""

@@ -1,4 +1,4 @@
-"""How a likeness is found."""
+"""Settings of likeness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from renderer.render import RenderSettings
 
 @dataclass
 class MarchSettings:
-    """How rays are marched while a likeness is found."""
+    """Settings of ray marching while a likeness is found."""
 
     steps: int = 160
     """Samples along the box's diagonal."""
@@ -32,7 +32,7 @@ class MarchSettings:
 
 @dataclass
 class CameraSettings:
-    """How far a portrait's camera may be from the usual one, as standard deviations."""
+    """Expected departures of a portrait's camera from the usual one, as standard deviations."""
 
     iterations: int = 3
     """Gauss-Newton steps each time the camera is estimated; 0 keeps it as given."""
@@ -63,7 +63,7 @@ class CameraSettings:
 
 @dataclass
 class LightSettings:
-    """How far a portrait's light may be from the studio's."""
+    """Expected departures of a portrait's light from the studio's."""
 
     size: int = 48
     """Side in pixels of the pictures that are compared."""
@@ -77,7 +77,7 @@ class LightSettings:
 
 @dataclass
 class CoefficientSettings:
-    """How the coefficients of the linear prior are found."""
+    """Settings of the search for the linear prior's coefficients."""
 
     steps: int = 120
     """Steps of Adam; each renders and differentiates ``rays`` pixels."""
@@ -93,7 +93,7 @@ class CoefficientSettings:
 
 @dataclass
 class PlaneSettings:
-    """How the planes themselves are tuned once the coefficients are found."""
+    """Settings of tuning the planes themselves once the coefficients are found."""
 
     steps: int = 100
     """Steps of Adam; 0 leaves the planes as the coefficients give them."""
@@ -135,7 +135,7 @@ class SideSettings:
 
 @dataclass
 class LikenessSettings:
-    """How an avatar is made to look like its portrait."""
+    """Settings of making an avatar look like its portrait."""
 
     level: Literal["off", "guide", "full"] = "full"
     """off: what regression guesses from the portrait; guide: coefficients that show the portrait

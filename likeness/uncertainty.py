@@ -1,4 +1,4 @@
-"""Where people who look alike in a portrait differ from elsewhere.
+"""Uncertainty: where people who look alike in a portrait differ from elsewhere.
 
 Legend: M samples, N views, H W picture size.
 """

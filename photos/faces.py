@@ -238,7 +238,7 @@ class CascadeDetector:
 
 
 def _usual_eyes(box: np.ndarray) -> np.ndarray:
-    """Where eyes usually are in a frontal box (x, y, width): [2, 2]."""
+    """Return where eyes usually are in a frontal box (x, y, width): [2, 2]."""
     x, y, width = box
     line = y + BOX_EYE_LINE * width
     middle = x + width / 2

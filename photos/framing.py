@@ -1,4 +1,4 @@
-"""Where the face stands in a set's frontal portraits, and how a photograph gets there."""
+"""Framing: where the face stands in a set's portraits, and how a photograph gets there."""
 
 from __future__ import annotations
 

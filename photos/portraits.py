@@ -37,7 +37,7 @@ EXTENT = {"right": (0.36, 0.1), "left": (-0.36, 0.1), "bottom": (0.0, 0.6), "top
 
 @dataclass
 class PortraitSettings:
-    """How photographs become portraits."""
+    """Settings of making portraits from photographs."""
 
     size: int = 512
     """Side of the portrait in pixels."""
@@ -144,7 +144,7 @@ class PortraitMaker:
         return faces[0]
 
     def _too_small(self, picture: np.ndarray, where: str) -> str | None:
-        """Why nothing was found, if a face shows once the picture is enlarged."""
+        """Return why nothing was found, if a face shows once the picture is enlarged."""
         scale = ENLARGED / min(picture.shape[:2])
         if scale <= 1.5:
             return None
@@ -208,7 +208,7 @@ def measure_patch(picture: np.ndarray, face: Face) -> tuple[float, float]:
 
 
 def _no_face(picture: np.ndarray, where: str) -> str:
-    """Why nothing was found, as far as the picture tells."""
+    """Return why nothing was found, as far as the picture tells."""
     if np.percentile(picture, 99) < MIN_LIGHT:
         return f"{where} is too dark to find a face in it; take a picture with more light."
     return (

@@ -1,4 +1,4 @@
-"""How far a head is turned to the side, from how symmetric its face is about the eyes' middle."""
+"""The turn of a head to the side, from its face's symmetry about the eyes' middle."""
 
 from __future__ import annotations
 

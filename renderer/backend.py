@@ -1,4 +1,4 @@
-"""Which implementation of the renderer's operations runs: chosen here, once, by name.
+"""The choice of the implementation that runs the renderer's operations, once, by name.
 
 - ``"reference"``: plain PyTorch, any device and dtype; the definition of what is right.
 - ``"torch"``: plain PyTorch, with colour and gradients only where light arrives.

@@ -1,4 +1,4 @@
-"""How rays are marched; stages nest or inherit these settings."""
+"""Settings of ray marching; stages nest or inherit them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runtime.config import own_first, setting
 
 @dataclass(kw_only=True)
 class MarchSettings:
-    """How rays are marched, while fitting and afterwards."""
+    """Settings of ray marching, while fitting and afterwards."""
 
     steps: int = setting(1024, at_least=1)
     """Samples along the box's diagonal; the spacing is 2√3 / steps world units."""
@@ -24,7 +24,7 @@ class MarchSettings:
 @own_first
 @dataclass(kw_only=True)
 class RenderSettings(MarchSettings):
-    """How rays are marched through a finished triplane."""
+    """Settings of ray marching through a finished triplane."""
 
     threshold: float = setting(0.1, at_least=0)
     """A finished triplane's cell counts as occupied above this density (per world unit)."""

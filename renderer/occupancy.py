@@ -32,7 +32,7 @@ class OccupancyGrid:
         return cell_index(points, self.resolution)
 
     def contains(self, points: Tensor) -> Tensor:
-        """Whether each point [S, 3] lies in an occupied cell, [S] bool."""
+        """Return whether each point [S, 3] lies in an occupied cell, [S] bool."""
         return self.occupied.view(-1)[self.cells(points)]
 
     @torch.no_grad()

@@ -206,7 +206,7 @@ def uses_mean_color(settings: RenderSettings, planes: Tensor, decoder: TriplaneD
 
 
 def records(planes: Tensor, decoder: TriplaneDecoder) -> bool:
-    """Whether autograd follows what is computed from these."""
+    """Return whether autograd follows what is computed from these."""
     return torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in (planes, *decoder.parameters())
     )

@@ -1,4 +1,4 @@
-"""What ray marching yields and what compositing makes of it: plain values, no operations.
+"""Results of ray marching and of compositing: plain values, no operations.
 
 Legend: R rays, S samples of all rays together, H W picture size.
 """
@@ -36,7 +36,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What rays saw.
+    """The pixels that rays became.
 
     Attributes:
         color: composited on the background, [R, 3] (or [H, W, 3]), sRGB in [0, 1].

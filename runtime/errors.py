@@ -19,7 +19,7 @@ class PartialFailure(Exception):
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether there was no room to write; libraries wrap the system's error in their own."""
+    """Return whether there was no room to write; libraries wrap the system's error in their own."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     text = str(error)

@@ -21,12 +21,12 @@ def process_index() -> int:
 
 
 def process_count() -> int:
-    """How many processes the launcher's environment states (1 without a launcher)."""
+    """Return how many processes the launcher's environment states (1 without a launcher)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes; known before an Accelerator exists."""
+    """Return whether this is the process that writes; known before an Accelerator exists."""
     return process_index() == 0
 
 

@@ -1,4 +1,4 @@
-"""Who may write into a folder: one process at a time, and only the work that began it.
+"""Ownership of folders: one process writes at a time, and only the work that began it.
 
 Two files in a folder say so. ``lock`` is locked by the operating system for as long as the writing
 process lives, so that a killed one leaves nothing to clear away. ``made_by.json`` names the command

@@ -1,4 +1,4 @@
-"""How exactly fp32 matrix products are computed.
+"""Precision of fp32 matrix products.
 
 PyTorch's setting covers our CPU kernels too, whose products are PyTorch's: with "medium", a CPU
 with bf16 instructions (AMX, AVX-512 BF16) rounds the factors to bf16 and sums in fp32, a GPU with
@@ -32,7 +32,7 @@ def apply_matmul_precision() -> None:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 matrices faster than fp32 ones."""
+    """Return whether this CPU multiplies bf16 matrices faster than fp32 ones."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

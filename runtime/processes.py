@@ -51,7 +51,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes what all share."""
+        """Return whether this process writes what all share."""
         return self.rank == 0
 
     def share(self, items: list) -> list:

@@ -164,7 +164,7 @@ class RunFolder:
 
     @property
     def state_file(self) -> Path:
-        """Where :meth:`save_state` writes."""
+        """Return where :meth:`save_state` writes."""
         return self.state / "latest.pt"
 
     def save_state(self, step: int, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What comes with the project: configurations and the model, in a clone or an installed wheel."""
+"""Configurations and the model that come with the project, in a clone or an installed wheel."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -232,7 +232,7 @@ class Watcher:
         return subjects * rays_per_visit(self.run)
 
     def _measured(self, fit: DecoderFit) -> bool:
-        """Whether a run killed after its last measurement left it in ``stats.jsonl``."""
+        """Return whether a run killed after its last measurement left it in ``stats.jsonl``."""
         return any(r["step"] == fit.step and "rays" in r for r in fit.folder.read_scalars())
 
     def _held_out(self, name: str, device: torch.device) -> HeldOutRays:
@@ -273,7 +273,7 @@ class HeldOutRays:
 
     @torch.no_grad()
     def render(self, planes: Tensor, decoder, settings: RenderSettings) -> Tensor:
-        """What a triplane [3, C, H, W] shows there, [N, S, S, 3]."""
+        """Return what a triplane [3, C, H, W] shows there, [N, S, S, 3]."""
         grid = build_occupancy(planes, decoder, settings)
         rendered = render_rays(planes, decoder, grid, self.origins, self.directions, 1.0, settings)
         return rendered.color.view(self.truth.shape)

@@ -1,4 +1,4 @@
-"""What ``triavatar study forgetting`` found: a table, the forgetting maps and curves.
+"""The report of ``triavatar study forgetting``: a table, the forgetting maps and curves.
 
 Earlier identities are all but the last of the first round's order, the same ones for every method
 of a seed. Spreads are standard deviations over seeds.

@@ -66,7 +66,7 @@ class Avatar:
 
     @property
     def device(self) -> torch.device:
-        """Where it is rendered."""
+        """Return where it is rendered."""
         return self.planes.device
 
     def to(self, device: torch.device | str) -> Avatar:

@@ -133,7 +133,7 @@ def _quiet_loading() -> None:
 
 
 def os_error_sentence(error: OSError) -> str | None:
-    """What a failed file operation means to a user, or None when it is a fault of ours."""
+    """Return what a failed file operation means to a user, or None when it is a fault of ours."""
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to read or write{where}; choose another folder or change its rights."

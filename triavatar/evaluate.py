@@ -111,7 +111,7 @@ def load_metrics(config: EvaluateConfig, device: torch.device) -> tuple[dict[str
 
 
 def same_cameras(a: Cameras, b: Cameras) -> bool:
-    """Whether two sets of views were taken from the same places."""
+    """Return whether two sets of views were taken from the same places."""
     return (
         a.c2w.shape == b.c2w.shape
         and torch.allclose(a.c2w, b.c2w, atol=1e-5)

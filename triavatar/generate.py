@@ -134,7 +134,7 @@ class Made:
     seed: int
 
     def source(self, name: str) -> dict[str, object]:
-        """What the avatar's record says of its origin."""
+        """Return what the avatar's record says of its origin."""
         return {"portrait_sha256": file_hash(self.files[name]), "seed": self.seed}
 
     def __call__(self, name: str) -> bool:

@@ -30,7 +30,7 @@ from runtime.seeds import seed_of
 
 @dataclass
 class SamplingConfig:
-    """How the two diffusion models are sampled."""
+    """Settings of sampling the two diffusion models."""
 
     removed_settings: ClassVar[dict[str, str]] = {
         "guidance_scale": "write base.guidance_scale",

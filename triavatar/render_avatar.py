@@ -17,7 +17,7 @@ from triavatar.views import still_cameras
 
 @dataclass
 class ViewConfig:
-    """What is rendered of an avatar."""
+    """The views that are rendered of an avatar."""
 
     size: int = 512
     """Width and height of every picture in pixels."""

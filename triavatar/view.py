@@ -88,12 +88,12 @@ class ViewerServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """Return where the page is."""
         host, port = self.server_address[:2]
         return f"http://{'localhost' if host == '0.0.0.0' else host}:{port}/"
 
     def describe(self) -> dict:
-        """What the page needs to know."""
+        """Return what the page needs to know."""
         return {
             "avatars": list(self.scene.triplanes),
             "size": self.config.size,

@@ -1,4 +1,4 @@
-"""What the viewer shows: triplanes found at a path, and views of them in three layers.
+"""The viewer's scene: triplanes found at a path, and views of them in three layers.
 
 Letters: H, W picture size in pixels.
 """
@@ -33,7 +33,7 @@ KEPT = 4
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Where the camera stands: degrees, and world units from the box's centre."""
+    """A place of the camera: degrees, and world units from the box's centre."""
 
     azimuth: float
     elevation: float

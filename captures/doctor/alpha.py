@@ -1,4 +1,4 @@
-"""What the alpha channel and the colours under it say about how pictures were made.
+"""Checks of the alpha channel and the colours under it, which tell how pictures were made.
 
 Legend: N views, H W picture size.
 """

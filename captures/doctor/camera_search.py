@@ -65,7 +65,7 @@ class Meaning:
         return Pinholes(axes, c2w[:, :3, 3], focal)
 
     def mirrored(self, seen: Sightings) -> bool:
-        """Whether the axes come out left-handed in the file's world."""
+        """Return whether the axes come out left-handed in the file's world."""
         pinholes = self.pinholes(seen)
         return pinholes is not None and bool(np.linalg.det(pinholes.axes).mean() < 0)
 

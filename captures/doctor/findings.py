@@ -1,4 +1,4 @@
-"""What a check reports."""
+"""Findings: the reports of checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def effect(self) -> str:
-        """What applying the fix does, in a few words."""
+        """Return what applying the fix does, in a few words."""
         if self.fix is None:
             return "dataset.json cannot express it"
         if self.fix.keys() == {"objects"}:

@@ -11,7 +11,7 @@ from captures.doctor.findings import Finding
 
 @dataclass
 class Diagnosis:
-    """What one look at a set found.
+    """The findings of one look at a set.
 
     Attributes:
         agreement: mean share of the silhouettes that the carved hulls fill; None if not judged.

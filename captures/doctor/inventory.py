@@ -1,4 +1,4 @@
-"""What lies in a set's folders, read tolerantly: a broken file is noted, not raised."""
+"""The content of a set's folders, read tolerantly: a broken file is noted, not raised."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Subject:
 
 @dataclass
 class Reading:
-    """How the set is read at present.
+    """The conventions under which the set is read at present.
 
     Attributes:
         description: content of ``dataset.json``; empty without one.
@@ -79,7 +79,7 @@ class Reading:
 
 
 def read_conventions(root: Path, convention: str | None) -> Reading:
-    """How ``root`` is to be read: by its ``dataset.json``, else by the named convention.
+    """Return how ``root`` is to be read: by its ``dataset.json``, else by the named convention.
 
     A folder with neither is taken for the house's convention until the search knows better.
     """

@@ -73,7 +73,7 @@ class Pinholes:
 
 @dataclass
 class Aim:
-    """What the views look at: the point nearest to the rays through the silhouettes' centroids.
+    """The point the views look at, that nearest to the rays through the silhouettes' centroids.
 
     Attributes:
         point: [3].

@@ -1,6 +1,6 @@
-"""Where the subjects stand, how large they are and where they look, from their visual hulls.
+"""Place, size and front of the subjects, from their visual hulls.
 
-The house world is right-handed, +y up, the subject looks along +z and fills most of the box
+The world is right-handed, +y up, the subject looks along +z and fills most of the box
 [-1, 1]³. The frontal portrait tells up and front, the hull tells scale and centre.
 """
 
@@ -20,7 +20,7 @@ from captures.doctor.silhouettes import Pinholes, Sightings, aim, carve
 FRONTAL = np.diag([1.0, -1.0, -1.0])
 _MOST_TURNED = 25.0  # degrees
 _FRONTAL_ENOUGH = 15.0  # degrees
-# Largest extent of subjects in house units: the studio's are 1.6; smaller ones waste the planes.
+# Largest extent of subjects in world units: the studio's are 1.6; smaller ones waste the planes.
 _SIZE, _SMALLEST, _LARGEST = 1.6, 0.9, 1.95
 _EDGE = 1.03
 _OFF_CENTRE = 0.35
@@ -238,7 +238,7 @@ def check_extent(world: np.ndarray, placed: list[Placed]) -> tuple[np.ndarray, l
         found.append(
             Finding(
                 "scale",
-                f"the subjects are {size:.3g} wide or high in house units; the box [-1, 1]³ holds 2"
+                f"the subjects are {size:.3g} wide or high in world units; the box [-1, 1]³ holds 2"
                 + (" and most of it stays empty" if size < _SMALLEST else ""),
                 f"multiply lengths by {factor:.4g}" + (f": {reason}" if reason else ""),
             )
@@ -252,7 +252,7 @@ def check_extent(world: np.ndarray, placed: list[Placed]) -> tuple[np.ndarray, l
         found.append(
             Finding(
                 "centre",
-                f"the subjects' middle lies {np.linalg.norm(centre):.2f} house units off the box's",
+                f"the subjects' middle lies {np.linalg.norm(centre):.2f} world units off the box's",
                 f"move the world by ({shift})",
             )
         )
@@ -274,7 +274,7 @@ def check_extent(world: np.ndarray, placed: list[Placed]) -> tuple[np.ndarray, l
 
 
 def _bounds(world: np.ndarray, subject: Placed) -> np.ndarray:
-    """Corners of the hull in house units, [2, 3]."""
+    """Corners of the hull in world units, [2, 3]."""
     house = subject.points @ world[:3, :3].T + world[:3, 3]
     return np.percentile(house, [0.3, 99.7], axis=0)
 

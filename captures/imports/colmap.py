@@ -30,7 +30,7 @@ from runtime.files import inside
 from runtime.picture_files import open_picture
 from runtime.progress import progress
 
-_VISIBLE = 0.95  # half width, house units, that a picture shows of the middle after fitting
+_VISIBLE = 0.95  # half width, world units, that a picture shows of the middle after fitting
 _INSIDE = 0.9  # half width of the box that the sparse points fill after fitting
 
 
@@ -59,13 +59,13 @@ class ImportColmapConfig:
     """What is put in the box: the point the cameras look at with what they see round it, or the
     sparse points."""
     scale: float = 0.0
-    """House units per model unit; 0 finds it by `fit`."""
+    """World units per model unit; 0 finds it by `fit`."""
     size: int = 512
     """Side of the pictures to write, in pixels; they are cut to the subject and centred."""
     test_subjects: int = 0
     """How many subjects, the last ones, are held out as test identities."""
     test_view_every: int = 6
-    """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
+    """One of so many views (never view 0) is held out for testing; 0 holds out none."""
     license: str = "unknown"
     """SPDX identifier of the pictures' licence."""
 
@@ -150,14 +150,14 @@ def _import_one(config: ImportColmapConfig, name: str, folder: Path, model: Colm
     distance = np.linalg.norm(poses[:, :3, 3], axis=1)
     print(
         f"{name}: {len(order)} views, frame 0 is {model.images[first].name}, scale "
-        f"{convention.scale:.4g}, cameras {distance.min():.2f} to {distance.max():.2f} house units "
+        f"{convention.scale:.4g}, cameras {distance.min():.2f} to {distance.max():.2f} world units "
         "from the middle"
     )
     return len(order)
 
 
 def colmap_convention(config: ImportColmapConfig, model: ColmapModel) -> Convention:
-    """Where a model lies in the house world.
+    """Return where a model lies in our world.
 
     Raises:
         UserError: the frontal picture is not registered, or the place cannot be told.

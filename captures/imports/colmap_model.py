@@ -71,7 +71,7 @@ class ColmapModel:
 
 
 def model_folder(folder: Path) -> Path | None:
-    """Where below `folder` its model lies: sparse/0, sparse, or itself; None if nowhere."""
+    """Return where below `folder` its model lies: sparse/0, sparse, or itself; None if nowhere."""
     for place in (folder / "sparse" / "0", folder / "sparse", folder):
         if any((place / f"cameras{suffix}").exists() for suffix in (".bin", ".txt")):
             return place

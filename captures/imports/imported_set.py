@@ -1,4 +1,4 @@
-"""What the importers share: axes by name, cameras of a capture, writing them as a set."""
+"""Shared by the importers: axes by name, cameras of a capture, writing them as a set."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def level_up(c2w: np.ndarray) -> np.ndarray:
 
 
 def most_frontal(positions: np.ndarray) -> int:
-    """Index of the camera [N, 3] (house world) that stands closest to straight ahead (+z)."""
+    """Index of the camera [N, 3] (world) that stands closest to straight ahead (+z)."""
     return int(np.argmax(positions[:, 2] / np.linalg.norm(positions, axis=1)))
 
 

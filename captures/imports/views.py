@@ -13,8 +13,8 @@ from captures.multiview import IMAGE_NAME, METADATA_NAME, MultiViewSet, Views
 from runtime.errors import UserError
 from runtime.progress import progress
 
-_OFF_CENTRE = 0.3  # house units the point the cameras look at may be off the origin
-_VISIBLE = (0.5, 2.0)  # half width, house units, that a picture may show of the middle
+_OFF_CENTRE = 0.3  # world units the point the cameras look at may be off the origin
+_VISIBLE = (0.5, 2.0)  # half width, world units, that a picture may show of the middle
 _FRONTAL = 30.0  # degrees frame 0 may be away from straight ahead
 
 
@@ -34,7 +34,7 @@ class ImportViewsConfig:
     test_subjects: int = 0
     """How many subjects, the last ones, are held out as test identities."""
     test_view_every: int = 6
-    """Every so-manieth view (never view 0) is held out for testing; 0 holds out none."""
+    """One of so many views (never view 0) is held out for testing; 0 holds out none."""
     license: str = "unknown"
     """SPDX identifier of the pictures' licence."""
 
@@ -77,7 +77,7 @@ def import_views(config: ImportViewsConfig) -> None:
     print(
         f"{len(names)} subjects, {min(n for n, _ in found.values())} to "
         f"{max(n for n, _ in found.values())} views; pictures show {np.median(measured[:, 1]):.2f} "
-        "house units to either side of the middle"
+        "world units to either side of the middle"
     )
     turned = [name for name, row in zip(names, measured, strict=True) if row[2] > _FRONTAL]
     if turned:
@@ -138,13 +138,13 @@ def _judge(root: Path, measured: np.ndarray, config: ImportViewsConfig) -> None:
         )
     if not _VISIBLE[0] <= shown <= _VISIBLE[1]:
         raise UserError(
-            f"{root}: under convention '{config.convention}' the pictures show {shown:.3g} house "
+            f"{root}: under convention '{config.convention}' the pictures show {shown:.3g} world "
             f"units to either side of the middle, and the box has 1; try --scale "
             f"{config.scale * 0.95 / shown:.4g} or another --convention"
         )
     if off > _OFF_CENTRE:
         raise UserError(
             f"{root}: under convention '{config.convention}' the cameras look at a point {off:.2f} "
-            "house units off the origin; try another --convention, or import the pictures with "
+            "world units off the origin; try another --convention, or import the pictures with "
             "studio import-transforms and its --centre"
         )

@@ -1,1 +1,1 @@
-"""What the models know of a portrait: multi-scale VAE features."""
+"""Conditioning on portraits: multi-scale VAE features."""

@@ -48,7 +48,7 @@ class EncodeFeaturesConfig(SpreadSettings, SubjectSelection):
 
 
 def feature_manifest(encoder: PortraitEncoder, features: PortraitFeatures) -> dict[str, object]:
-    """What all features of a folder have in common."""
+    """Return what all features of a folder have in common."""
     return {
         "vae_hash": vae_hash(encoder.vae),
         "image_size": encoder.image_size,
@@ -120,7 +120,7 @@ class _Sources:
         self.names, self.views, self.files = names, views, files
 
     def describe_subjects(self) -> dict[str, object]:
-        """What the manifest keeps of the subjects, for training."""
+        """Return what the manifest keeps of the subjects, for training."""
         if self.views is None:
             return {}
         described: dict[str, object] = {"portrait_window": portrait_window(self.views, self.names)}

@@ -1,4 +1,4 @@
-"""What the diffusion models see of a portrait: a VAE's latent and three maps of its encoder.
+"""Portrait features: a VAE's latent and three maps of its encoder.
 
 Letters: B batch, S image size in pixels, h, w size of a map.
 """

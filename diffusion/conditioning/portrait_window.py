@@ -1,4 +1,4 @@
-"""What a set's portraits show of the plane z = 0, for conditioning that is aligned to pixels."""
+"""The part of the plane z = 0 that portraits show, for conditioning that is aligned to pixels."""
 
 from __future__ import annotations
 

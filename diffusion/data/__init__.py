@@ -1,1 +1,1 @@
-"""What the diffusion models learn from: who, their triplanes and their portraits."""
+"""The diffusion models' training data: subjects, their triplanes and their portraits."""

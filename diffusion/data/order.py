@@ -1,4 +1,4 @@
-"""Which samples a training step takes.
+"""The order of samples: which of them a training step takes.
 
 Sample g of step s is item s·G + g of an endless list (G: global batch), so that the samples of a
 step don't depend on how often a run was interrupted or on the number of its processes.

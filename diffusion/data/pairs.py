@@ -1,4 +1,4 @@
-"""What the diffusion models train on: triplanes paired with portraits.
+"""Training pairs of the diffusion models: triplanes paired with portraits.
 
 Letters: B batch, C channels, H, W plane size; a rolled-out triplane is [C, H, 3·W].
 """
@@ -196,7 +196,7 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
         return self.pairs.names[self.order[position]]
 
     def mirrored_at(self, position: int) -> bool:
-        """Whether the problem at a position is of the mirrored person."""
+        """Return whether the problem at a position is of the mirrored person."""
         if not self.mirror:
             return False
         random = generator(self.seed, self.stream, "mirror", position)
@@ -234,7 +234,7 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
 
 
 def describe_data(pairs: PairedSet) -> dict[str, Any]:
-    """What a model was trained on, for the file beside its weights."""
+    """Return what a model was trained on, for the file beside its weights."""
     return {
         "decoder_hash": pairs.fitted.manifest["decoder_hash"],
         "vae_hash": pairs.portraits.manifest["vae_hash"],

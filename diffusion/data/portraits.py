@@ -1,4 +1,4 @@
-"""Where the training's portraits come from: features stored before, or pictures encoded on the go.
+"""Portraits of the training: features stored before, or pictures encoded on the go.
 
 Letters: B batch, S image size in pixels.
 """
@@ -43,7 +43,7 @@ class StoredPortraits:
         self._cache: Cache[PortraitFeatures] = Cache(store.load, feature_bytes, cache_gib * 2**30)
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Which of the names have no portrait."""
+        """Return which of the names have no portrait."""
         there = set(self.store.names)
         return [name for name in names if name not in there]
 
@@ -88,7 +88,7 @@ class PicturePortraits:
         return (pixels * 255 + 0.5).to(torch.uint8)[None]
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Which of the names have no portrait."""
+        """Return which of the names have no portrait."""
         there = set(self.views.names)
         return [name for name in names if name not in there]
 

@@ -1,4 +1,4 @@
-"""Who is trained on and who is not: the split of identities, wherever it is stated."""
+"""Training and held-out subjects: the split of identities, wherever it is stated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Splits = dict[str, list[str]]
 
 @dataclass(kw_only=True)
 class SubjectsConfig(SubjectSelection):
-    """Which subjects a stage trains on."""
+    """Selects the subjects that a stage trains on."""
 
     root: Path | None = None
     """Multi-view set: its split of identities, and views of held-out subjects for validation."""

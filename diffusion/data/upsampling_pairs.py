@@ -1,4 +1,4 @@
-"""What the upsampler trains on: high- and low-resolution planes with patches of true views.
+"""Training pairs of the upsampler: high- and low-resolution planes with patches of true views.
 
 Letters: B batch, C channels, H plane size, h size of the low-resolution planes.
 """

@@ -116,7 +116,7 @@ def _aware(
 
 
 def shared_means(planes: Tensor) -> tuple[Tensor, Tensor]:
-    """What each plane sees of the two others.
+    """Return what each plane sees of the two others.
 
     Args:
         planes: [B, P, C, H, H].
@@ -154,7 +154,7 @@ def _expanded_conv(lines: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def channels_last(x: Tensor) -> bool:
-    """Whether a map [B, C, H, W] lies in memory as [B, H, W, C]."""
+    """Return whether a map [B, C, H, W] lies in memory as [B, H, W, C]."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""What the base model and the upsampler share: portrait, time and texels led into one U-Net.
+"""The common frame of base model and upsampler: portrait, time and texels led into one U-Net.
 
 Letters: B batch, C channels of a plane, H plane size.
 """

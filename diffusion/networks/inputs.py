@@ -1,4 +1,4 @@
-"""What both models do with their arguments before the U-Net runs.
+"""Preparation of both models' arguments before the U-Net runs.
 
 Letters: B batch, C channels, H plane size.
 """
@@ -70,7 +70,7 @@ def batched_timestep(timestep: Tensor | int, batch: int, device: torch.device) -
 
 
 def drop_mask(drop: Tensor | None, unconditional: bool, batch: int, device: torch.device) -> Tensor:
-    """Which samples have no portrait, [B] bool."""
+    """Return which samples have no portrait, [B] bool."""
     if unconditional:
         return torch.ones(batch, dtype=torch.bool, device=device)
     if drop is None:

@@ -1,4 +1,4 @@
-"""What the diffusion models see of a triplane: values of one spread in every channel.
+"""Normalised triplanes, as the diffusion models see them: values of one spread in every channel.
 
 Letters: B batch, P = 3 planes, C channels, H the models' plane size, h any smaller one.
 """
@@ -127,7 +127,7 @@ class PlaneNormalization(ModelMixin, ConfigMixin):
             self.residual_std.copy_((squares / count).sqrt().clamp(min=SMALLEST_STD * self.spread))
 
     def residual(self, values: Tensor, start: Tensor) -> Tensor:
-        """What a start [.., C, H, W'] lacks of the values, scaled to `spread`."""
+        """Return what a start [.., C, H, W'] lacks of the values, scaled to `spread`."""
         return (values - start) / self._residual_scale(values)
 
     def completed(self, residual: Tensor, start: Tensor) -> Tensor:

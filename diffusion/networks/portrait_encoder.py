@@ -1,4 +1,4 @@
-"""How a portrait's features enter the models.
+"""The entrance of a portrait's features into the models.
 
 Letters: B batch, S side of a feature map, K tokens, D token width, E embedding width.
 """

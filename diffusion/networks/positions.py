@@ -1,4 +1,4 @@
-"""Which plane a texel is of and where in the box it lies.
+"""Position encoding: the plane a texel is of, and where in the box it lies.
 
 Letters: F features, H plane size.
 """

@@ -64,7 +64,7 @@ def predicted_start(scheduler: DDIMScheduler, prediction: Tensor, x: Tensor, t: 
 
 
 class _TriplanePipeline(DiffusionPipeline):
-    """What both pipelines share: a model called `unet`, its normalisation, and a scheduler unless
+    """The base of both pipelines: a model called `unet`, its normalisation, and a scheduler unless
     the model is a regression."""
 
     _optional_components = ["scheduler", "expectation"]
@@ -89,7 +89,7 @@ class _TriplanePipeline(DiffusionPipeline):
         seed: int | Sequence[int],
         sampler: SamplerConfig,
     ) -> Tensor:
-        """What the network was trained to make, rolled out [B, C, H, 3·H] float32."""
+        """Return what the network was trained to make, rolled out [B, C, H, 3·H] float32."""
         channels, size = self.unet.plane_channels, self.unet.plane_size
         shape = (batch, channels, size, 3 * size)
         device, dtype, scale = self.unet.device, self.unet.dtype, sampler.guidance_scale

@@ -1,4 +1,4 @@
-"""What the two sampling stages share: loading, checking, and the resumable loop."""
+"""Shared by the two sampling stages: loading, checking, and the resumable loop."""
 
 from __future__ import annotations
 

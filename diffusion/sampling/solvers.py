@@ -1,4 +1,4 @@
-"""How a diffusion model is sampled: which noise levels are visited and how one leads to the next.
+"""Solvers of diffusion models: which noise levels are visited, and how one leads to the next.
 
 Letters: T number of training timesteps, N number of steps, ᾱ share of signal variance left at a
 timestep, λ = ln(ᾱ / (1 − ᾱ)) the log signal-to-noise ratio, x_t noisy planes, x₀ clean ones.
@@ -42,7 +42,7 @@ Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 @dataclass
 class SamplerConfig:
-    """How a diffusion model is sampled."""
+    """Settings of sampling a diffusion model."""
 
     steps: int = setting(16, at_least=1)
     """Sampler steps; heun asks the model twice a step."""
@@ -78,7 +78,7 @@ class SamplerConfig:
             )
 
     def guides(self, timestep: int, num_timesteps: int) -> bool:
-        """Whether guidance acts at a timestep."""
+        """Return whether guidance acts at a timestep."""
         low, high = self.guidance_interval
         return low <= (timestep + 0.5) / num_timesteps <= high
 

@@ -1,4 +1,4 @@
-"""What the trainings of the base model and of the upsampler share, from data to saved model.
+"""The training that base model and upsampler share, from data to saved model.
 
 Letters: B batch, C channels, H plane size.
 """
@@ -123,7 +123,7 @@ class DiffusionTraining(ABC):
         """Planes [B, P, C, H, H] sampled for people."""
 
     def prepare(self) -> None:  # noqa: B027
-        """What else is to be opened before the model is built; nothing by default."""
+        """Return what else is to be opened before the model is built; nothing by default."""
 
     def weighed(
         self, losses: dict[str, Tensor], batch: DenoisingBatch, values: Tensor
@@ -157,7 +157,7 @@ class DiffusionTraining(ABC):
 
     @property
     def model_shapes(self) -> dict[str, Any]:
-        """What the data asks of a model's constructor."""
+        """Return what the data asks of a model's constructor."""
         shapes = feature_shapes(self.portraits.manifest)
         window = self.portraits.manifest.get("portrait_window")
         shapes["portrait_window"] = tuple(window) if window else WHOLE_BOX
@@ -188,7 +188,7 @@ class DiffusionTraining(ABC):
         )
 
     def scheduler(self) -> DDIMScheduler | None:
-        """What the model's folder keeps of the noise levels."""
+        """Return what the model's folder keeps of the noise levels."""
         if self.regression:
             return None
         config = self.config
@@ -258,7 +258,7 @@ class DiffusionTraining(ABC):
         self.loop.run.save_image(f"samples_{step:08d}.png", sheet)
 
     def validator(self) -> Validator | None:
-        """What the loop asks between steps; None without anybody to validate on."""
+        """Return what the loop asks between steps; None without anybody to validate on."""
         config = self.config.validation
         people = self.subjects.validation[: config.people]
         if not config.every or not people:

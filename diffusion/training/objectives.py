@@ -1,4 +1,4 @@
-"""What a denoiser is trained to predict, and the loss on it.
+"""Objectives: what a denoiser is trained to predict, and the loss on it.
 
 Letters: B batch, C channels, H, W of the rolled-out planes, T number of timesteps, ᾱ (`alpha_bar`)
 the share of signal variance left at a timestep. All losses come per sample [B]; their mean over the
@@ -81,7 +81,7 @@ class DenoisingObjective:
         return self._at("signal", timesteps) * start + self._at("noise", timesteps) * noise
 
     def target(self, start: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network's first C channels should be, [B, C, H, W]."""
+        """Return what the network's first C channels should be, [B, C, H, W]."""
         if self.prediction_type == "epsilon":
             return noise
         if self.prediction_type == "sample":

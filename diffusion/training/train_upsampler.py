@@ -69,7 +69,7 @@ class RenderLossConfig:
 
     @property
     def renders(self) -> bool:
-        """Whether anything is rendered."""
+        """Return whether anything is rendered."""
         return self.l1_weight > 0 or self.lpips_weight > 0
 
 

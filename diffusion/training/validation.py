@@ -1,4 +1,4 @@
-"""How a diffusion model does on people it has never seen, while it trains.
+"""Validation on people that a diffusion model has never seen, while it trains.
 
 Letters: B batch, P planes, C channels, H plane size, n training people.
 
@@ -32,7 +32,7 @@ QUARTILES = 4
 
 @dataclass
 class ValidationConfig:
-    """What is measured on validation identities during training."""
+    """Settings of validation during training."""
 
     every: int = setting(0, at_least=0)
     """Steps between two validations; 0 does none."""
@@ -167,7 +167,7 @@ def best_so_far(folder: Path) -> dict[str, Any] | None:
 
 
 def out_of_patience(config: ValidationConfig, best: dict[str, Any] | None, step: int) -> bool:
-    """Whether training has gone on for too long since its best validation."""
+    """Return whether training has gone on for too long since its best validation."""
     if not config.every or not config.patience or best is None:
         return False
     return step - int(best["step"]) >= config.patience * config.every

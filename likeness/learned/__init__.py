@@ -1,1 +1,1 @@
-"""What is learnt of people: a linear prior of their triplanes, and a regression to it."""
+"""Models learnt from people: a linear prior of their triplanes, and a regression to it."""

@@ -30,7 +30,7 @@ FORMAT = "triavatar-likeness"
 
 @dataclass(frozen=True)
 class LikenessModel:
-    """What is known of people before one is seen.
+    """The knowledge of people before one is seen.
 
     Attributes:
         prior: of their triplanes.

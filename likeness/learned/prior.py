@@ -29,7 +29,7 @@ Parts = tuple[Tensor, Tensor]
 """Even and odd, folded."""
 FORMAT = "triavatar-linear-prior"
 HELD_OUT = 5
-"""Every so-many-th person is left out to measure what the components don't hold."""
+"""One person of so many is left out to measure what the components don't hold."""
 
 
 @dataclass(frozen=True)

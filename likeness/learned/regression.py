@@ -104,7 +104,7 @@ class Regression:
         return (_kernel(features, self.anchors, self.width) @ self.weights)[0]
 
     def surprise(self, portrait: Portrait) -> float:
-        """How unusual a portrait is; 1 is what nine of ten stay under."""
+        """Return how unusual a portrait is; 1 is what nine of ten stay under."""
         return float(self.pixels.surprise(small_pixels(portrait)[None])[0]) / self.usual
 
     def save(self, path: Path | str) -> None:

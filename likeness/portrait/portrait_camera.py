@@ -1,4 +1,4 @@
-"""Where a portrait was taken from: the camera estimated from the picture.
+"""The camera of a portrait, estimated from the picture.
 
 Legend: D = 7 freedoms of a camera, S side in pixels.
 

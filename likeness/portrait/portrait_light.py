@@ -46,7 +46,7 @@ def evenly_lit(
 
 
 def _look(portrait: Portrait, planes: Tensor, decoder: TriplaneDecoder):
-    """What the portrait's camera sees, and 1, nx, ny, nz of its surface [S, S, 4]."""
+    """Return what the portrait's camera sees, and 1, nx, ny, nz of its surface [S, S, 4]."""
     march = RenderSettings(steps=128, grid=64)
     grid = build_occupancy(planes, decoder, march)
     rendered = render_images(planes, decoder, portrait.camera, 1.0, march, grid)

@@ -1,4 +1,4 @@
-"""What an avatar shall look like from where its portrait says nothing, or little.
+"""Targets for views of an avatar of which its portrait says nothing, or little.
 
 Legend: S side of the portrait, V side of a side view in pixels, N side views.
 

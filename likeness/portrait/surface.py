@@ -18,7 +18,7 @@ from renderer.compositing import Rendered
 
 @dataclass(frozen=True)
 class Front:
-    """What a portrait's camera sees of planes, and how the portrait differs.
+    """The surface that a portrait's camera sees of planes, and how the portrait differs.
 
     Attributes:
         camera: the portrait's.

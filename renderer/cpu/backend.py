@@ -19,7 +19,7 @@ from renderer.samples import Rendered, Samples, step_length
 
 @functools.cache
 def numba_obstacle() -> str | None:
-    """Why numba cannot be used; None if it can."""
+    """Return why numba cannot be used; None if it can."""
     try:
         import numba  # noqa: F401
     except ImportError as error:

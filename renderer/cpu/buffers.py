@@ -1,4 +1,4 @@
-"""What the CPU kernels compute with: parameters, places of samples, memory of a chunk.
+"""Buffers of the CPU kernels: parameters, places of samples, memory of a chunk.
 
 Legend: N samples of a chunk, S all samples, R rays, B triplanes, C channels, K hidden width,
 E columns of the encoded density channels, D of the encoded colour channels.
@@ -19,7 +19,7 @@ KEEP_BYTES = 2**27
 
 
 class Parameters(NamedTuple):
-    """What a chunk computes with, from :func:`renderer.cpu.field.fold`.
+    """The parameters of a chunk, from :func:`renderer.cpu.field.fold`.
 
     Attributes:
         planes: channel-last, [B·3, H, W, C].
@@ -42,7 +42,7 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True)
 class Places:
-    """Where samples lie: at ``origins[ray] + t · directions[ray]``.
+    """Places of samples: at ``origins[ray] + t · directions[ray]``.
 
     Attributes:
         origins, directions: [R, 3] fp32.
@@ -78,7 +78,7 @@ class Buffer:
 
 
 class Activations:
-    """What a chunk's backward pass needs of its forward pass.
+    """The results of a chunk's forward pass that its backward pass needs.
 
     Attributes:
         density_encoded: [N, E]. wide: encoded colour channels and density hidden units,
@@ -123,7 +123,7 @@ _spare: dict[tuple[int, int, int], list[Activations]] = {}
 
 
 def chunks_to_keep(widths: tuple[int, int, int], workers: int) -> int:
-    """How many chunks' activations one of some workers keeps for the backward pass."""
+    """Return how many chunks' activations one of some workers keeps for the backward pass."""
     return KEEP_BYTES // (workers * Activations.bytes_of(widths))
 
 

@@ -33,7 +33,7 @@ def marching_arguments(
     near: float,
     jitter: Tensor | None,
 ) -> tuple:
-    """What the marching kernels take first, in their order.
+    """Return what the marching kernels take first, in their order.
 
     Args:
         origins, directions: [B·R, 3] fp32, the rays of each triplane one after the other.

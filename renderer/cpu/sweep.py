@@ -32,7 +32,7 @@ from renderer.cpu.threads import interleaved_rays, run_workers, worker_count
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept, and how.
+    """Settings of a sweep.
 
     Attributes:
         marching: see :func:`renderer.cpu.samples.marching_arguments`.

@@ -1,4 +1,4 @@
-"""Whether the kernels can run, and if not, why."""
+"""Availability of the kernels, and the reason where they can't run."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def check_available(device: torch.device | str) -> None:
 
 @functools.cache
 def unavailable_reason(device: torch.device | str) -> str | None:
-    """Why the kernels cannot run on ``device``, in a sentence; None if they can."""
+    """Return why the kernels cannot run on ``device``, in a sentence; None if they can."""
     try:
         check_available(device)
     except UserError as error:
@@ -87,5 +87,5 @@ def unavailable_reason(device: torch.device | str) -> str | None:
 
 
 def available(device: torch.device | str) -> bool:
-    """Whether the kernels can be compiled for ``device`` and run on it."""
+    """Return whether the kernels can be compiled for ``device`` and run on it."""
     return unavailable_reason(device) is None

@@ -55,7 +55,7 @@ def compile_source(
 
 
 def target(nvrtc: Nvrtc, capability: int) -> str:
-    """What to compile for so that a card of ``capability`` can run it.
+    """Return what to compile for so that a card of ``capability`` can run it.
 
     Raises:
         UserError: if the compiler is too new for the card.

@@ -53,7 +53,7 @@ class Planes(ctypes.Structure):
 
 @dataclass(frozen=True)
 class FieldSamples:
-    """Where to evaluate the field; what is not given is None.
+    """Places at which to evaluate the field; what is not given is None.
 
     Attributes:
         count: S.
@@ -102,7 +102,7 @@ def _layout(shape: DecoderShape, capability: int, backward: bool) -> FieldLayout
 
 
 def layout_for(shape: DecoderShape, device: torch.device, *, backward: bool) -> FieldLayout:
-    """How the kernels are cut on a device."""
+    """Return how the kernels are cut on a device."""
     # Elsewhere the kernels only run in tests; any card's cut will do.
     capability = capability_of(device) if device.type == "cuda" else 70
     return _layout(shape, capability, backward)
@@ -118,7 +118,7 @@ def _planes_structure(half: Tensor) -> Planes:
 
 @dataclass
 class _Call:
-    """What one evaluation needs besides its differentiable inputs."""
+    """Inputs of one evaluation that are not differentiable."""
 
     samples: FieldSamples
     half: Tensor

@@ -111,7 +111,7 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """How the field's kernels are cut for one decoder and card.
+    """Layout of the field's kernels for one decoder and card.
 
     Attributes:
         shape: the decoder.
@@ -153,7 +153,7 @@ class FieldLayout:
 
     @property
     def macros(self) -> dict[str, int]:
-        """What the sources are specialised by."""
+        """Return what the sources are specialised by."""
         return {
             "CHANNELS": self.shape.channels,
             "COLOR_CHANNELS": self.shape.color_channels,

@@ -23,7 +23,7 @@ _FOLDERS = {12: "nvidia/cuda_nvrtc/lib", 13: "nvidia/cu13/lib"}
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler made.
+    """A compiled program.
 
     Attributes:
         image: machine code (cubin), or PTX text for an architecture newer than the compiler.

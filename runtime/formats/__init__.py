@@ -1,1 +1,1 @@
-"""What files hold, checked where they are read."""
+"""Formats of files, checked where they are read."""

@@ -97,7 +97,7 @@ def _check_shape(path: str | Path, handle: Any, name: str, shape: Shape) -> None
 
 
 def load_state(path: Path, cure: str) -> Any:
-    """What ``torch.save`` wrote of tensors and plain values, tensors on the CPU.
+    """Return what ``torch.save`` wrote of tensors and plain values, tensors on the CPU.
 
     Args:
         cure: what to do about a damaged file, for the message.

@@ -22,7 +22,7 @@ class Engine(Protocol):
     """Takes names in batches and says later what became of them."""
 
     def room(self) -> int:
-        """How many more batches it takes now."""
+        """Return how many more batches it takes now."""
         ...
 
     def submit(self, names: list[str]) -> None:
@@ -30,7 +30,7 @@ class Engine(Protocol):
         ...
 
     def collect(self, timeout: float) -> list[Collected]:
-        """What has come back; waits for something at most ``timeout`` seconds."""
+        """Return what has come back; waits for something at most ``timeout`` seconds."""
         ...
 
     def close(self) -> None:

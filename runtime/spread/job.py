@@ -49,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Turns:
-    """What one call of the work holds, and how it says that it has got further."""
+    """A job: what one call of the work holds, and how it says that it has got further."""
 
     turns: list[Turn]
     show: Callable[[float], None] | None = None
@@ -60,7 +60,7 @@ class Turns:
             turn.saved()
 
     def within(self, share: float) -> None:
-        """How much of the call's work is done, 0 to 1."""
+        """Return how much of the call's work is done, 0 to 1."""
         if self.show is not None:
             self.show(share)
 
@@ -70,7 +70,7 @@ Work = Callable[[list[str], Turns], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a subject: done, failed with a reason, or busy at another process."""
+    """The outcome of a subject: done, failed with a reason, or busy at another process."""
 
     name: str
     state: Literal["done", "failed", "busy"]

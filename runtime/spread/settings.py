@@ -1,4 +1,4 @@
-"""Where the work over subjects is done; inherited by the settings of every stage that has such."""
+"""Settings of where work over subjects is done; every stage that has such inherits them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SpreadSettings:
 
     @property
     def here(self) -> bool:
-        """Whether this process does the work itself."""
+        """Return whether this process does the work itself."""
         return self.engine == "local" and self.subjects_at_once == 1
 
     def check_spread(self) -> None:

@@ -27,7 +27,7 @@ LOOK_AGAIN = 1.0
 
 @dataclass
 class Report:
-    """What became of all subjects.
+    """The outcome of all subjects.
 
     Attributes:
         job: the work.
@@ -153,7 +153,7 @@ class _Run:
                         self._take(outcome)
 
     def show(self, share: float) -> None:
-        """How much of the subjects at hand is done."""
+        """Return how much of the subjects at hand is done."""
         self.bar.n = round(self.done + len(self.report.failures) + share * self.job.batch, 2)
         self.bar.update(0)
 

@@ -31,7 +31,7 @@ class Turn:
         self._lock = FileLock(self._file, timeout=0)
 
     def take(self) -> bool:
-        """Whether the turn is ours; not while another process has it."""
+        """Return whether the turn is ours; not while another process has it."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
@@ -65,5 +65,5 @@ def remove_turns(folder: Path) -> None:
 
 
 def any_taken(folder: Path, names: list[str]) -> bool:
-    """Whether the turn of any of these was taken by a process that is at work or died so."""
+    """Return whether the turn of any of these was taken by a process that is at work or died so."""
     return any((folder / f"{name}.tries").exists() for name in names)

@@ -114,7 +114,7 @@ def _product_rate(a, b, out, count: int, repeats: int, device: torch.device) -> 
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What a reader needs to judge a figure: device, versions, threads and command."""
+    """Return what a reader needs to judge a figure: device, versions, threads and command."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if device.type == "cuda":

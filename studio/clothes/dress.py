@@ -13,7 +13,7 @@ from studio.drawing.subdivide import subdivision
 from studio.drawing.textures import build_mips, read_texture, shift_hue, solid_texture
 from studio.people.subject import Subject
 
-_WIDEST = 1.15  # |x| beyond which nothing is needed, house units
+_WIDEST = 1.15  # |x| beyond which nothing is needed, world units
 
 
 def clothes_parts(
@@ -23,7 +23,7 @@ def clothes_parts(
 
     Args:
         neck: [3] the neck joint.
-        lowest: height below which nothing is needed, house units; the cut proper comes later.
+        lowest: height below which nothing is needed, world units; the cut proper comes later.
         size: texture side.
     """
     corners = points[np.maximum(garment.mesh.faces, 0)]

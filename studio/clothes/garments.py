@@ -18,7 +18,7 @@ from studio.drawing.textures import Texture, build_mips, solid_texture
 from studio.hair.crop import clip_at
 from studio.people.subject import Subject
 
-_BAND = 0.04  # height of the neckband, house units
+_BAND = 0.04  # height of the neckband, world units
 _GAP = 0.016  # cloth stands this far off the skin at the neckline
 _SHOWN = 0.13  # so much cloth shows in front above the bust's cut
 _LOOSE = 0.05  # and so much farther on the chest
@@ -31,7 +31,7 @@ class Cut:
     """A cut's neckline.
 
     Args:
-        rise: height of the collar above the neck's base, house units.
+        rise: height of the collar above the neck's base, world units.
         slope: how much the collar drops per unit of depth towards the front.
         dip: how far the front is cut out below the collar; narrow: how steeply it closes
             sideways; pointed: V rather than a bow.
@@ -93,7 +93,7 @@ def garment_parts(
         skin: the bust's skin, nothing hidden.
         neck: [3] the neck joint.
         head_share: [V] share of the head's turning that each skin vertex follows.
-        lowest: height at which the bust is cut, house units.
+        lowest: height at which the bust is cut, world units.
         size: side of the fabric's picture.
 
     Returns:

@@ -13,7 +13,7 @@ from studio.drawing.scene import Part, vertex_normals
 from studio.drawing.textures import build_mips, encode, srgb_to_linear
 from studio.people.subject import Subject
 
-_MIDDLE = np.array([0.0, 0.2, -0.05])  # of the skull, house units
+_MIDDLE = np.array([0.0, 0.2, -0.05])  # of the skull, world units
 _AROUND, _UP = 96, 20
 
 
@@ -22,7 +22,7 @@ class HatStyle:
     """A hat.
 
     Args:
-        front, back: height of its lower edge over the forehead and at the nape, house units.
+        front, back: height of its lower edge over the forehead and at the nape, world units.
         gap: of the crown over the skull, which leaves room for flattened hair.
         upright: 0 follows the skull, 1 stands straight up to a flat top.
         brim: how far a brim reaches out; drop: how far it falls; visor: brim in front only.

@@ -21,7 +21,7 @@ PATTERNS = (
     "printed",
     "logo",
 )
-# The fabric's picture is about 2.4 house units wide and half as high (studio.clothes.garments).
+# The fabric's picture is about 2.4 world units wide and half as high (studio.clothes.garments).
 _WIDTH, _HEIGHT, _TOP = 2.4, 1.2, 0.15
 
 

@@ -3,8 +3,8 @@
 Files, for frame i, one value a pixel, sampled at the pixel's centre; a texel of hair counts as
 surface from alpha 0.5:
 
-- ``depth_%06d.png``: 16 bits, depth along the viewing axis in house units × 8192; 0 is empty.
-- ``normal_%06d.png``: 8-bit RGB, (unit normal in the house world + 1) / 2 × 255; black is empty.
+- ``depth_%06d.png``: 16 bits, depth along the viewing axis in world units × 8192; 0 is empty.
+- ``normal_%06d.png``: 8-bit RGB, (unit normal in our world + 1) / 2 × 255; black is empty.
 - ``label_%06d.png``: 8 bits, index into `studio.drawing.scene.LABELS`; 0 is background.
 """
 
@@ -22,7 +22,7 @@ from studio.drawing.raster import Camera, visible_surface
 from studio.drawing.scene import Scene
 
 MAPS = ("depth", "normal", "label")
-DEPTH_STEPS = 8192  # steps of the depth file per house unit: up to 8 units
+DEPTH_STEPS = 8192  # steps of the depth file per world unit: up to 8 units
 # The quickest setting within a few percent of the smallest files.
 _RUNS = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 _COMPRESSION = {"depth": {"compress_level": 4}, "normal": _RUNS, "label": _RUNS}

@@ -16,7 +16,7 @@ MOST_SAMPLES = 8  # a side of a pixel: their mask has 64 bits
 
 @dataclass
 class Camera:
-    """One pinhole camera as NumPy values (OpenCV axes, house world)."""
+    """One pinhole camera as NumPy values (OpenCV axes, world)."""
 
     rotation: np.ndarray
     origin: np.ndarray
@@ -156,7 +156,7 @@ def inverse_depth(scene: Scene, camera: Camera, alpha_cut: float = 0.5) -> np.nd
 def visible_surface(
     scene: Scene, camera: Camera, alpha_cut: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the pixel centres see; translucent texels count from `alpha_cut`.
+    """Return what the pixel centres see; translucent texels count from `alpha_cut`.
 
     Returns:
         Projected vertices [V, 3] (pixel x, y, 1/z), 1/z [H, W] (0: none), triangle [H, W] (-1:

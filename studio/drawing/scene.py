@@ -18,7 +18,7 @@ class Part:
 
     Args:
         label: one of LABELS.
-        positions: [V, 3] house world.
+        positions: [V, 3] world.
         triangles: [T, 3].
         uv: [V, 2], origin bottom left.
         texture: its colour and alpha.

@@ -17,7 +17,7 @@ from studio.drawing.textures import LUMINANCE, SRGB_TO_LINEAR, build_mips, encod
 from studio.hair.crop import clip_at
 from studio.people.subject import Subject
 
-_GAP = 0.006  # hair stays this far above the skin, house units
+_GAP = 0.006  # hair stays this far above the skin, world units
 _SPREAD, _MOST = 0.4, 0.8  # standard deviation and limit of a strand's log luminance
 _COARSE = 4000  # card styles with fewer faces are subdivided once
 _HANGS_FROM = 0.08  # height below which hair hangs
@@ -51,7 +51,7 @@ def style_cards(points: np.ndarray, subject: Subject, scalp: np.ndarray) -> np.n
     """Lengthens, waves and lifts fitted hair at `points` [V, 3] as the subject wears it.
 
     Args:
-        scalp: [V] height above the hairline of the skin nearest to each point, house units; hair
+        scalp: [V] height above the hairline of the skin nearest to each point, world units; hair
             is lifted over the scalp only, so that its edge stays on the head.
     """
     middle = np.array([0.0, 0.2, -0.05])
@@ -105,7 +105,7 @@ def soften_hairline(part: Part, skin: Part, line: np.ndarray) -> None:
     A fringe stays as it is: it does not begin there.
 
     Args:
-        line: [S] height of the skin's vertices above the hairline, house units.
+        line: [S] height of the skin's vertices above the hairline, world units.
     """
     distance, nearest = cKDTree(skin.positions).query(part.positions)
     on_skin = np.clip(1.6 - distance / 0.03, 0, 1)

@@ -15,14 +15,14 @@ from scipy.spatial import cKDTree
 from studio.drawing.scene import Part, vertex_normals
 from studio.drawing.textures import Texture, build_mips, encode
 
-_MIDDLE = np.array([0.0, 0.2, -0.05])  # of the head, house units
+_MIDDLE = np.array([0.0, 0.2, -0.05])  # of the head, world units
 _STRANDS, _OVER, _HANGING = 72, 22, 30  # points across one side, over the head, hanging
-_STEP = 0.034  # length of a hanging step, house units
+_STEP = 0.034  # length of a hanging step, world units
 
 
 @dataclass(frozen=True)
 class DrapeStyle:
-    """Hair that falls from a parting; lengths in house units.
+    """Hair that falls from a parting; lengths in world units.
 
     Args:
         length: of what hangs below the ears, before the subject's own factor.
@@ -44,9 +44,9 @@ class CombedStyle:
     """Hair that follows the scalp.
 
     Args:
-        height: over the scalp, house units.
+        height: over the scalp, world units.
         towards: direction from the head's middle in which strands run.
-        bun: radius of a bun there, 0 for none, house units.
+        bun: radius of a bun there, 0 for none, world units.
         sides: share of the height at the temples and the nape.
     """
 

@@ -23,7 +23,7 @@ _TONES = 16  # curls share this many tones, columns of their texture
 
 @dataclass(frozen=True)
 class CurlStyle:
-    """A procedural style; lengths in house units.
+    """A procedural style; lengths in world units.
 
     Args:
         height: how far curls reach above the scalp.

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from studio.drawing.scene import Part
 from studio.drawing.textures import Texture, build_mips, encode
 
-_GAP = 0.006  # hair stays this far above the skin, house units
+_GAP = 0.006  # hair stays this far above the skin, world units
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ShellStyle:
     """A procedural style.
 
     Args:
-        height: of the outermost shell above the scalp, house units.
+        height: of the outermost shell above the scalp, world units.
         layers: number of shells.
         clump: size of a curl in texels of the strand field (0: single strands).
         cover: share of the scalp that is covered at the roots.
@@ -59,13 +59,13 @@ _LINE_DEPTH = (0.17, 0.23, 0.31, 0.5, 0.6, 0.69, 0.8, 0.98, 1.4)
 
 
 def hairline(points: np.ndarray, receding: float = 0.0) -> np.ndarray:
-    """Signed height [V] of points of the head above the hairline, house units (positive: hair).
+    """Signed height [V] of points of the head above the hairline, world units (positive: hair).
 
     The line runs level over the forehead, down the temples, round short sideburns and over the
     ears to the nape.
 
     Args:
-        receding: how far the hair over the forehead has gone back, house units; beyond 0.2 the
+        receding: how far the hair over the forehead has gone back, world units; beyond 0.2 the
             crown is bare and a wreath is left.
     """
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]

@@ -1,1 +1,1 @@
-"""How a person is seen: light, pose and expression, the cameras round the head."""
+"""The looks of a person: light, pose and expression, the cameras round the head."""

@@ -10,7 +10,7 @@ import torch
 from captures.cameras import Cameras, look_at, pinhole
 
 PORTRAIT_FOV = 28.84  # degrees: a 70 mm lens on a 36 mm sensor
-DISTANCE = 3.7  # house units: the whole bust stays in the picture
+DISTANCE = 3.7  # world units: the whole bust stays in the picture
 
 
 def rig_directions(n_views: int, low_degrees: float, high_degrees: float) -> np.ndarray:
@@ -43,7 +43,7 @@ def head_rig(
         n_views: number of cameras.
         size: picture width and height in pixels.
         fov_degrees: full field of view.
-        distance: from the origin in house units.
+        distance: from the origin in world units.
         low_degrees, high_degrees: range of elevations.
     """
     eye = distance * torch.from_numpy(rig_directions(n_views, low_degrees, high_degrees))

@@ -11,7 +11,7 @@ import numpy as np
 from studio.drawing.raster import Camera, inverse_depth, load_kernels
 from studio.drawing.scene import Part, flatten
 
-_EXTENT = 1.45  # half width of the depth maps, house units: covers the bust with its hair
+_EXTENT = 1.45  # half width of the depth maps, world units: covers the bust with its hair
 _DISTANCE = 60.0  # far enough for nearly parallel rays
 _BOUNCE = 0.55  # how much light reflects between the walls of a crease, for a mean albedo
 

@@ -20,7 +20,7 @@ ANCESTRIES = ("african", "asian", "caucasian")
 
 @dataclass
 class Shape:
-    """What shapes the body.
+    """The shape of the body.
 
     Args:
         age: years, 1..90.

@@ -1,4 +1,4 @@
-"""What depends on the base mesh alone: the bust's refined faces, regions of the face, weights."""
+"""The base mesh, which nobody's shape changes: refined faces, regions of the face, weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sits in and on the face: eyes, brows, lashes, teeth, tongue, glasses."""
+"""Parts in and on the face: eyes, brows, lashes, teeth, tongue, glasses."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def finish_eyes(parts: list[Part]) -> None:
 
 
 def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) -> list[Part]:
-    """Brows and lashes; `fit` puts a proxy in its place in the house world.
+    """Brows and lashes; `fit` puts a proxy in its place in our world.
 
     Args:
         resting: [V, 3] base-mesh vertices of the resting face, from which a frown is judged.
@@ -129,7 +129,7 @@ def mouth_parts(
     Args:
         resting: [V, 3] base-mesh vertices of the resting face.
         lips: base vertices where the upper and the lower lip meet.
-        gap: height of the opening between them, house units.
+        gap: height of the opening between them, world units.
     """
     out = []
     for kind, name in (("teeth", "teeth_base"), ("tongue", "tongue01")):
@@ -159,7 +159,7 @@ def finish_mouth(parts: list[Part], gap: float) -> None:
     """Lifts the light on the front teeth, which reflect what enters between the lips.
 
     Args:
-        gap: height of the opening between the lips, house units.
+        gap: height of the opening between the lips, world units.
     """
     inside = [part for part in parts if part.label == "mouth"]
     front = max((part.positions[:, 2].max() for part in inside), default=0.0)

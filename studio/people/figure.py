@@ -1,4 +1,4 @@
-"""From a subject's parameters to a lit bust in the house world."""
+"""From a subject's parameters to a lit bust in our world."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from studio.people.face import (
 from studio.people.skin import beard_region, lay, paint_scalp, skin_part
 from studio.people.subject import Subject
 
-HEAD_HEIGHT = 1.02  # chin to crown in house units
-HEAD_MIDDLE = 0.17  # height of the head's middle in house units
+HEAD_HEIGHT = 1.02  # chin to crown in world units
+HEAD_MIDDLE = 0.17  # height of the head's middle in world units
 CUT_BELOW_CHIN = 0.46  # in head heights
 CUT_ASIDE = 0.8  # in head heights
 _CHIN = HEAD_MIDDLE - HEAD_HEIGHT / 2
@@ -126,7 +126,7 @@ def build_parts(
 
 
 def _placement(assets: AssetFolder, base: np.ndarray):
-    """Map from base-mesh decimetres to the house world: the head's size and place are fixed."""
+    """Map from base-mesh decimetres to our world: the head's size and place are fixed."""
     body = base[assets.base_mesh().groups["body"]]
     crown = body[:, 1].max()
     chin = base[bust(assets).chin, 1]

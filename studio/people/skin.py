@@ -38,7 +38,7 @@ def skin_part(
     """The bust's skin without the faces hidden by `garment`, if any.
 
     Args:
-        points: [V, 3] base-mesh vertices in the house world.
+        points: [V, 3] base-mesh vertices in our world.
         resting: [V, 3] those of the resting face, on which moles and stubble have their places.
         size: texture side.
     """
@@ -84,7 +84,7 @@ def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: 
 
 
 def beard_region(part: Part, resting: np.ndarray, template: Bust, style: str) -> np.ndarray:
-    """How much hair of beard `style` grows at each vertex, 0..1.
+    """Return how much hair of beard `style` grows at each vertex, 0..1.
 
     Args:
         part: the skin; resting: [V, 3] its vertices in the resting face.
@@ -199,7 +199,7 @@ def _spot(image: np.ndarray, template: Bust, subject: Subject, positions: np.nda
         bary = rng.dirichlet([1.0, 1.0, 1.0], size=count)
         uv = (template.uv[template.triangles[chosen]] * bary[..., None]).sum(1)
         extent = np.ptp(template.uv[template.triangles[chosen]], axis=1).mean(1)
-        scale = extent / np.sqrt(area[chosen] + 1e-12)  # texture units per house unit
+        scale = extent / np.sqrt(area[chosen] + 1e-12)  # texture units per world unit
         for place, per_unit, draw in zip(uv, scale, rng.random((count, 2)), strict=True):
             _stamp(image, place, radius * per_unit * (0.6 + 0.9 * draw[0]), depth * draw[1])
 

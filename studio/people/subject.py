@@ -16,7 +16,7 @@ class Subject:
         shape: body and face.
         skin: skin texture's name; tone: 0 light .. 1 dark.
         hair: hair style's name; hair_mirrored; hair_colour: sRGB; hair_name: its name.
-        receding: how far a procedural hairline has gone back, house units; beyond 0.2 the crown is
+        receding: how far a procedural hairline has gone back, world units; beyond 0.2 the crown is
             bare.
         eyebrows, eyelashes, eyes: names of those.
         hair_length, hair_wave, hair_volume: of card styles: factor on what hangs, amplitude of

@@ -1,4 +1,4 @@
-"""How different a set's subjects are: face shapes, principal components, counts, twins."""
+"""The diversity of a set's subjects: face shapes, principal components, counts, twins."""
 
 from __future__ import annotations
 

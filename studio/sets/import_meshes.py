@@ -111,7 +111,7 @@ def import_meshes(config: ImportMeshesConfig) -> None:
 
 
 def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
-    """The parts of one file in the house world."""
+    """The parts of one file in our world."""
     try:
         import trimesh
     except ImportError as error:

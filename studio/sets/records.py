@@ -1,4 +1,4 @@
-"""What a set of the studio has finished, on disk: each subject's record, and dataset.json."""
+"""Records of a set's finished subjects: each subject's record, and dataset.json."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def subject_of(name: str) -> tuple[int, int]:
 
 
 def held_out(config: StudioRenderConfig) -> tuple[int, int]:
-    """How many subjects are test and validation identities.
+    """Return how many subjects are test and validation identities.
 
     Raises:
         UserError: no subject would be left for training.

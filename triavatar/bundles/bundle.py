@@ -98,7 +98,7 @@ class Bundle:
 
     @property
     def framing(self) -> Framing:
-        """Where the face stands in the portraits the model knows."""
+        """Return where the face stands in the portraits the model knows."""
         return self.index.framing
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""How close an export comes to the avatar it was made from.
+"""Comparison of an export with the avatar it was made from.
 
 Legend: N views, H W picture size in pixels.
 """
@@ -73,7 +73,7 @@ def _psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def mesh_agreement(views: Views, mesh: Mesh) -> Agreement:
-    """How close a textured mesh, unlit, comes to pictures of the field."""
+    """Return how close a textured mesh, unlit, comes to pictures of the field."""
 
     def picture(i: int) -> Picture:
         color, hit = draw(mesh, views.cameras, i)
@@ -83,5 +83,5 @@ def mesh_agreement(views: Views, mesh: Mesh) -> Agreement:
 
 
 def splat_agreement(views: Views, splats: Splats) -> Agreement:
-    """How close Gaussians come to pictures of the field."""
+    """Return how close Gaussians come to pictures of the field."""
     return agreement(views, lambda i: draw_splats(splats, views.cameras, i))

@@ -82,7 +82,7 @@ class Field:
     def half_depth(
         self, origins: Tensor, directions: Tensor, start: Tensor, reach: float, steps: int = 64
     ) -> tuple[Tensor, Tensor]:
-        """Where rays have lost half of their light, within a stretch of them.
+        """Return where rays have lost half of their light, within a stretch of them.
 
         Args:
             origins, directions: [R, 3].

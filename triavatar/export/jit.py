@@ -1,4 +1,4 @@
-"""How the export's kernels are compiled and where the compiled code is kept."""
+"""Compilation of the export's kernels, and where the compiled code is kept."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Maker:
 
     @cached_property
     def placement(self) -> Placement:
-        """Where files put the avatar."""
+        """Return where files put the avatar."""
         return place(self.surface.vertices, self.settings.metres_per_unit)
 
     @cached_property

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 METRES_PER_UNIT = 0.225 / 1.02
-"""A head is 1.02 world units from chin to crown in the house's sets; a grown-up's is 0.225 m."""
+"""A head is 1.02 world units from chin to crown in the studio's sets; a grown-up's is 0.225 m."""
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles in the house world: right-handed, +y up, the subject looks along +z.
+    """Triangles in our world: right-handed, +y up, the subject looks along +z.
 
     Attributes:
         vertices: [V, 3] float32, world units or, once placed, metres.

@@ -1,4 +1,4 @@
-"""Which triangle a pixel sees, and where on it: a z-buffer for meshes of one texture.
+"""A rasteriser, which triangle a pixel sees and where on it: a z-buffer for meshes of one texture.
 
 Legend: V vertices, F triangles, H W picture size in pixels, T side of the texture in texels.
 """
@@ -15,7 +15,7 @@ from triavatar.export.jit import jit
 
 @dataclass(frozen=True)
 class Seen:
-    """What the pixel centres of one picture see.
+    """The surface that the pixel centres of one picture see.
 
     Attributes:
         face: triangle, [H, W] int32; -1 where there is none.
@@ -27,7 +27,7 @@ class Seen:
 
     @property
     def hit(self) -> np.ndarray:
-        """Whether a pixel sees the mesh, [H, W] bool."""
+        """Return whether a pixel sees the mesh, [H, W] bool."""
         return self.face >= 0
 
     def blend(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def rasterise(screen: np.ndarray, faces: np.ndarray, width: int, height: int) ->
 
 
 def see(vertices: np.ndarray, faces: np.ndarray, cameras: Cameras, view: int) -> Seen:
-    """What a camera sees of a mesh.
+    """Return what a camera sees of a mesh.
 
     Args:
         vertices: [V, 3] in world units.

@@ -1,4 +1,4 @@
-"""What an export makes, and how finely."""
+"""Settings of an export: what it makes, and how finely."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SplatSettings:
 
 @dataclass
 class ExportSettings:
-    """How an avatar becomes files."""
+    """Settings of an avatar's files."""
 
     mesh: MeshSettings = field(default_factory=MeshSettings)
     """The textured mesh, for glb, obj and html."""

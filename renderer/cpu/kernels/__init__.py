@@ -1,1 +1,1 @@
-"""What numba compiles: marching, look-ups, the decoder's layers, compositing."""
+"""Kernels that numba compiles: marching, look-ups, the decoder's layers, compositing."""

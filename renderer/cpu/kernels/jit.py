@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled, where the compiled code is kept, and vector maths.
+"""Compilation of the CPU kernels, where its results are kept, and vector maths.
 
 Kernels release the interpreter lock and use no threads of their own, see
 :mod:`renderer.cpu.threads`.

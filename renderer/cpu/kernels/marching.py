@@ -15,7 +15,7 @@ BLOCK = 8  # cells along one side of the blocks that are skipped whole
 
 @kernel(exact=True)
 def block_occupancy(occupied, blocks):
-    """Which blocks of ``BLOCK``³ cells hold an occupied one: [B, G, G, G] → [B, b, b, b]."""
+    """Return which blocks of ``BLOCK``³ cells hold an occupied one: [B, G, G, G] → [B, b, b, b]."""
     blocks[:] = 0
     size = occupied.shape[1]
     for n in range(occupied.shape[0]):

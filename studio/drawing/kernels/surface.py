@@ -47,7 +47,7 @@ def bounds(screen):
 
 @jit
 def footprints(screen, triangles, first, last, texture_of, uv, table, n_levels, rate):
-    """How a texture is filtered over one shaded pixel of each triangle.
+    """Return how a texture is filtered over one shaded pixel of each triangle.
 
     The pixel's image in the texture is an ellipse. A triangle seen at a slant takes several taps
     along the ellipse's long axis, so that neither thin strands on it break up into dots nor the

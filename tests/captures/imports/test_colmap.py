@@ -157,7 +157,7 @@ def test_fitting_to_points_and_naming_directions(tmp_path):
         )
     )
     eye = MultiViewSet(tmp_path / "out").load("in").cameras.c2w[0, :3, 3]
-    # The points fill a cube of half width 1 house unit before, 0.9 after.
+    # The points fill a cube of half width 1 world unit before, 0.9 after.
     assert 0.8 < float(eye.norm()) / float(np.hypot(3.5, 0.4)) < 1.1
     assert abs(float(eye[0])) < 1e-4 and float(eye[2]) > 0
 

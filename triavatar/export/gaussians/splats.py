@@ -29,7 +29,7 @@ class Splats:
     """N Gaussians.
 
     Attributes:
-        positions: centres in the house world, [N, 3] float32.
+        positions: centres in our world, [N, 3] float32.
         rotations: [N, 3, 3] float32; the columns are the principal axes, the third along the
             surface's normal.
         scales: standard deviation along each axis in world units, [N, 3] float32.

@@ -32,7 +32,7 @@ import time
 import torch
 
 from renderer.cuda import unavailable_reason
-from renderer.cuda.field import layout_for
+from renderer.cuda.field_ops import layout_for
 from renderer.cuda.layout import DecoderShape
 from renderer.cuda.modules import load_module
 

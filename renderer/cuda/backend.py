@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from renderer.cuda import ops
-from renderer.cuda.field import layout_for
+from renderer.cuda.field_ops import layout_for
 from renderer.cuda.layout import DecoderShape
 from renderer.cuda.modules import loading_obstacle
 from renderer.cuda.plane_step import step_planes

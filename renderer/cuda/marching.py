@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from renderer.cuda.library import operation
 from renderer.cuda.modules import check_count, check_tensor, load_module
 from renderer.samples import Samples, step_length
 
@@ -86,10 +87,19 @@ def pack_occupancy(occupied: Tensor) -> Tensor:
     Returns:
         [B, ⌈G³ / 32⌉] int32.
     """
+    return _pack_occupancy(occupied)
+
+
+def _fake_pack(occupied):
+    cells = occupied.shape[-1] ** 3
+    grids = occupied.numel() // cells
+    return occupied.new_empty(grids, (cells + 31) // 32, dtype=torch.int32)
+
+
+@operation("pack_occupancy", "(Tensor occupied) -> Tensor", fake=_fake_pack)
+def _pack_occupancy(occupied):
     grids = occupied.reshape(-1, occupied.shape[-1] ** 3).contiguous()
-    count = grids.shape[1]
-    words = (count + 31) // 32
-    bits = torch.empty(grids.shape[0], words, dtype=torch.int32, device=occupied.device)
+    count, bits = grids.shape[1], _fake_pack(occupied)
     module = load_module("march.cu", _NO_MACROS, occupied.device)
     for one, out in zip(grids, bits, strict=True):
         module.launch("pack_bits", [(count + _BLOCK - 1) // _BLOCK], _BLOCK, 0, [one, out, count])
@@ -131,16 +141,38 @@ def march_packed(
         raise ValueError(f"{bits.shape[0]} triplanes: say which one each ray looks at")
     if triplane is not None and (triplane.shape != (rays,) or triplane.dtype != torch.int32):
         raise ValueError(f"triplane must be int32 [R={rays}], got {list(triplane.shape)}")
-    step = step_length(steps)
+    given = origins, directions, bits, cells, steps, float(near), jitter, triplane
+    return PackedSamples(*_march(*given), step_length(steps))
+
+
+def fake_samples(like: Tensor, rays: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ray, distance and offsets of an unknown number of samples, for operations' fake results."""
+    total = torch.library.get_ctx().new_dynamic_size()
+    return (
+        like.new_empty(total, dtype=torch.int32),
+        like.new_empty(total, dtype=torch.float32),
+        like.new_empty(rays + 1, dtype=torch.int32),
+    )
+
+
+@operation(
+    "march",
+    "(Tensor origins, Tensor directions, Tensor bits, int cells, int steps, float near, "
+    "Tensor? jitter, Tensor? triplane) -> (Tensor, Tensor, Tensor)",
+    fake=lambda origins, *rest: fake_samples(origins, origins.shape[0]),
+)
+def _march(origins, directions, bits, cells, steps, near, jitter, triplane):
+    """Ray [S] int32, distance [S] and offsets [R + 1] int32 of the samples."""
+    device, rays = origins.device, origins.shape[0]
     given = Rays(
         origins.data_ptr(),
         directions.data_ptr(),
-        jitter.data_ptr() if jitter is not None else None,
+        None if jitter is None else jitter.data_ptr(),
         None if triplane is None else triplane.data_ptr(),
         rays,
     )
     tiny = torch.finfo(torch.float32).tiny ** 0.5
-    lattice = Lattice(step, near, tiny, steps, cells)
+    lattice = Lattice(step_length(steps), near, tiny, steps, cells)
     module = load_module("march.cu", _NO_MACROS, device)
     grid = [(rays + _WARPS - 1) // _WARPS]
     counts = torch.empty(rays, dtype=torch.int32, device=device)
@@ -149,7 +181,7 @@ def march_packed(
     ray = torch.empty(total, dtype=torch.int32, device=device)
     t = torch.empty(total, dtype=torch.float32, device=device)
     module.launch("march_write", grid, _BLOCK, 0, [given, lattice, bits, offsets, ray, t])
-    return PackedSamples(ray, t, offsets, step)
+    return ray, t, offsets
 
 
 def scan(counts: Tensor) -> tuple[Tensor, int]:

@@ -10,6 +10,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from renderer.cuda.library import operation
 from renderer.cuda.modules import load_module
 from renderer.plane_step import step_constants
 
@@ -58,9 +59,24 @@ def step_planes(
     Returns:
         The new values in half precision, [1, 3, H, W, C], as the field's kernels read them.
     """
-    count, height, width, channels = planes.shape
-    half = torch.empty_like(planes, dtype=torch.float16)
     constants = step_constants(planes.shape, group, weights, step)
+    return _plane_step(planes, grad, reference, mean, square, out, constants)
+
+
+def _fake_step(planes, *rest):
+    return planes.new_empty(1, *planes.shape, dtype=torch.float16)
+
+
+@operation(
+    "plane_step",
+    "(Tensor planes, Tensor grad, Tensor? reference, Tensor(a!) mean, Tensor(b!) square, "
+    "Tensor(c!) out, float[] constants) -> Tensor",
+    fake=_fake_step,
+    mutates=["mean", "square", "out"],
+)
+def _plane_step(planes, grad, reference, mean, square, out, constants):
+    count, height, width, channels = planes.shape
+    half = _fake_step(planes)
     arguments = [
         planes,
         grad,
@@ -74,4 +90,4 @@ def step_planes(
     grid = [(planes.numel() // 4 + _BLOCK - 1) // _BLOCK]
     module = load_module("plane_step.cu", _NO_MACROS, planes.device)
     module.launch("plane_step", grid, _BLOCK, 0, arguments)
-    return half[None]
+    return half

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from renderer.cuda import field, ops
-from renderer.cuda.field import FieldSamples, evaluate_density
+from renderer.cuda import field_ops, ops
+from renderer.cuda.field import evaluate_density
+from renderer.cuda.field_ops import FieldSamples
+from renderer.cuda.layout import DecoderShape
 from renderer.cuda.packing import pack_decoder
 from renderer.triplane import sample_planes
 from tests.renderer.cuda.scenes import (
@@ -52,7 +54,7 @@ def test_density_and_color(host, shape, count):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_gradients(host, shape, frozen, monkeypatch):
     # Several chunks, the last one partly filled.
-    monkeypatch.setattr(field, "BACKWARD_CHUNK", 128)
+    monkeypatch.setattr(field_ops, "BACKWARD_CHUNK", 128)
     planes, decoder, points, directions, ray = scene(shape, 150)
     decoder.requires_grad_(not frozen)
     generator = torch.Generator().manual_seed(9)
@@ -102,7 +104,7 @@ def test_folding_is_exact():
     planes, decoder, points, directions, ray = scene(SHAPES[0], 50)
     packed, bias = pack_decoder(decoder)
     h = decoder._density_hidden(sample_planes(planes, points))
-    start = field.DecoderShape.of(decoder).density_in * 64
+    start = DecoderShape.of(decoder).density_in * 64
     geometry = packed[start : start + 64 * 80].view(64, 80)
     density, _ = plain_field(planes, decoder, points, directions, ray)
     assert relative(torch.exp(h @ geometry[:, 64 + 3] + bias), density) < 1e-5

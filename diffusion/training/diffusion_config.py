@@ -62,6 +62,9 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     """Side in pixels that --vae sees."""
     mirror: bool = False
     """Learn from mirrored people as well (needs --vae: stored features can't be mirrored)."""
+    start_from: Path | None = None
+    """A trained model (run or model folder) of the same architecture; a new run begins with its
+    weights and normalisation."""
     plane_size: int = 128
     """Side of the planes the model makes; fitted planes are shrunk to it."""
     normalization: NormalizationName = "channel"

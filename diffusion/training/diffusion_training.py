@@ -24,6 +24,7 @@ from diffusion.networks import PlaneNormalization
 from diffusion.networks.denoiser import TriplaneDenoiser
 from diffusion.networks.pixel_aligned import WHOLE_BOX
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
+from diffusion.sampling.sample_set import open_model
 from diffusion.sampling.schedules import alphas_cumprod, make_scheduler
 from diffusion.training.diffusion_config import DiffusionConfig
 from diffusion.training.loop import TrainingLoop
@@ -79,12 +80,15 @@ class DiffusionTraining(ABC):
             config.normalization,
         )
         self.prepare()
+        trained = self._trained()
         self.dataset = self.make_dataset()
         torch.manual_seed(config.seed)
         try:
             model = self.build_model()
         except ValueError as error:
             raise UserError(f"the settings under model don't fit the data: {error}") from error
+        if trained is not None:
+            self._take_weights(model, trained)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         self.loop = TrainingLoop(config, stage, model)
@@ -149,6 +153,31 @@ class DiffusionTraining(ABC):
         found = chosen_subjects(self.config, self.views.names, self.views.root, splits)
         there = set(self.fitted.names)
         return Subjects(found.train, [name for name in found.validation if name in there])
+
+    def _trained(self) -> dict[str, Tensor] | None:
+        """Weights that `start_from` names; its normalisation, which they rely on, is taken over."""
+        if self.config.start_from is None:
+            return None
+        folder, about = open_model(self.config.start_from, self.kind)
+        if about.get("decoder_hash") != self.fitted.manifest["decoder_hash"]:
+            raise UserError(f"{folder} was trained on triplanes of another decoder")
+        found = self.kind.from_pretrained(folder, local_files_only=True)
+        self.pairs.normalization = found.normalization
+        return found.unet.state_dict()
+
+    def _take_weights(self, model: TriplaneDenoiser, trained: dict[str, Tensor]) -> None:
+        own = model.state_dict()
+        differing = sorted(
+            name
+            for name in own.keys() | trained.keys()
+            if name not in own or name not in trained or own[name].shape != trained[name].shape
+        )
+        if differing:
+            raise UserError(
+                f"{self.config.start_from} has another architecture than the settings under model "
+                f"({differing[0]} differs): give the settings that it was trained with"
+            )
+        model.load_state_dict(trained)
 
     def _copied(self) -> PlaneNormalization:
         """The normalisation on the training's device; the data keeps the original on the CPU."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,7 @@ class TrainingLoop:
             UserError: when the loss is no longer finite (the last save is untouched).
         """
         config, accelerator = self.config, self.accelerator
+        begun = time.monotonic()
         stopped = validator is not None and self._out_of_patience(validator)
         if self.step >= config.steps or stopped:
             self.run.log(f"already finished at step {self.step}")
@@ -171,7 +173,7 @@ class TrainingLoop:
         )
         self.model.train()
         window: dict[str, Tensor] = {}
-        since = self.step
+        since, late = self.step, False
         bar = progress(
             total=config.steps,
             initial=self.step,
@@ -188,7 +190,9 @@ class TrainingLoop:
                 self.step += 1
                 bar.update()
                 last = self.step == config.steps
-                save = last or self.step % config.save_every == 0
+                late = not last and self._out_of_time(begun)
+                stopped = late
+                save = last or late or self.step % config.save_every == 0
                 if save or self.step % config.log_every == 0:
                     means = self._means(window, self.step - since)
                     window, since = {}, self.step
@@ -200,12 +204,15 @@ class TrainingLoop:
                         self._with_average(lambda: draw_samples(self.step))
                 if validator is not None and (last or self.step % validator.config.every == 0):
                     self._validate(validator, save_model)
-                    stopped = self._out_of_patience(validator)
+                    stopped = late or self._out_of_patience(validator)
                 if save or stopped:
                     self._save_model(save_model)
                     self._save_state()
         accelerator.end_training()
-        self.run.log(f"finished at step {self.step}: {self.run.snapshots / 'model'}")
+        if late:
+            self.run.log(f"stopped at step {self.step} by the clock; the same command goes on")
+        else:
+            self.run.log(f"finished at step {self.step}: {self.run.snapshots / 'model'}")
 
     def _optimise(
         self,
@@ -273,6 +280,16 @@ class TrainingLoop:
                 )
 
         self._with_average(measure)
+
+    def _out_of_time(self, begun: float) -> bool:
+        """Whether `minutes` have passed since `begun`, on any process: all stop at one step."""
+        if not self.config.minutes:
+            return False
+        late = time.monotonic() - begun >= 60 * self.config.minutes
+        if self.accelerator.num_processes == 1:
+            return late
+        votes = torch.tensor(float(late), device=self.device)
+        return bool(torch.as_tensor(self.accelerator.reduce(votes, reduction="sum")) > 0)
 
     def _out_of_patience(self, validator: Validator) -> bool:
         best = best_so_far(self.run.snapshots / "best")

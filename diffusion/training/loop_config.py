@@ -24,6 +24,9 @@ class LoopConfig:
     """Seed of all randomness."""
     steps: int = setting(100_000, resumable=True, at_least=1)
     """Optimiser steps in all; a finished run goes on when this is raised."""
+    minutes: float = setting(0.0, resumable=True, at_least=0)
+    """Minutes after which this call saves and stops, wherever it is; the same command goes on. 0
+    sets no end."""
     batch_size: int = setting(8, at_least=1)
     """Samples per optimiser step, over all processes and micro-batches."""
     gradient_accumulation: int = setting(1, at_least=1)

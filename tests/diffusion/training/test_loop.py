@@ -108,10 +108,8 @@ def start(settings: dict, folder: Path, die: str | None, **environment: str) -> 
 
 
 def train(settings: dict, folder: Path, **changes) -> Path:
-    config = TrainBaseConfig(
-        output_dir=folder, model=BaseModelConfig(**MODEL), **{**settings, **changes}
-    )
-    train_base(config)
+    values = {"model": BaseModelConfig(**MODEL), **settings, **changes}
+    train_base(TrainBaseConfig(output_dir=folder, **values))
     return folder
 
 
@@ -213,6 +211,36 @@ def test_a_finished_run_stays_and_can_be_extended(settings: dict, whole: Path) -
     assert "already finished at step 6" in (whole / "log.txt").read_text()
     with pytest.raises(UserError, match="learning_rate"):
         train(settings, whole, learning_rate=2e-3)
+
+
+def test_stopped_by_the_clock_and_started_again_ends_the_same(
+    settings: dict, whole: Path, tmp_path: Path
+) -> None:
+    train(settings, tmp_path, minutes=1e-9)
+    assert [row["step"] for row in rows(tmp_path)] == [1]
+    assert "stopped at step 1 by the clock" in (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "snapshots" / "model").is_dir()
+    train(settings, tmp_path, minutes=600.0)
+    expected, found = weights(whole), weights(tmp_path)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert rows(whole) == rows(tmp_path)
+
+
+def test_a_run_begins_with_another_ones_weights(
+    settings: dict, whole: Path, tmp_path: Path
+) -> None:
+    warm = train(settings, tmp_path / "warm", start_from=whole, steps=1, learning_rate=1e-12)
+    cold = train(settings, tmp_path / "cold", steps=1, learning_rate=1e-12)
+    expected = weights(whole)
+    assert all(torch.allclose(expected[key], value) for key, value in weights(warm).items())
+    assert not all(torch.allclose(expected[key], value) for key, value in weights(cold).items())
+    with pytest.raises(UserError, match="another architecture than the settings under model"):
+        train(
+            settings,
+            tmp_path / "other",
+            start_from=whole,
+            model=BaseModelConfig(**MODEL | {"width": 16}),
+        )
 
 
 def test_learning_rate() -> None:

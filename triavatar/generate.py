@@ -14,12 +14,12 @@ from runtime.config import own_first
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json
 from runtime.launch import is_main_process
-from runtime.picture_files import name_pictures, read_picture
+from runtime.picture_files import name_pictures
 from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
 from triavatar.avatar import RECORD, Avatar
 from triavatar.bundles.bundle import find_bundle
-from triavatar.pipeline import AvatarPipeline
+from triavatar.pipeline import AvatarPipeline, check_portrait, read_portrait
 from triavatar.portrait_diffusion import SamplingConfig
 from triavatar.render_avatar import ViewConfig, write_views
 from triavatar.sheets import Cell, Row, draw_sheet, save_picture
@@ -105,7 +105,7 @@ def list_portraits(config: GenerateConfig) -> dict[str, Path]:
     return dict(found)
 
 
-def read_portrait(config: GenerateConfig, file: Path, pipeline: AvatarPipeline) -> np.ndarray:
+def portrait_of(config: GenerateConfig, file: Path, pipeline: AvatarPipeline) -> np.ndarray:
     """Read a portrait and prepare it where that is asked for: uint8 [S, S, 3 | 4].
 
     Raises:
@@ -113,15 +113,11 @@ def read_portrait(config: GenerateConfig, file: Path, pipeline: AvatarPipeline) 
     """
     prepare = config.prepare and config.root is None
     try:
-        picture = pipeline.prepare(file) if prepare else read_picture(file, "portrait")
+        picture = pipeline.prepare(file) if prepare else read_portrait(file)
     except UserError as error:
         hint = " (--no_prepare takes portraits as they are)" if prepare else ""
         raise UserError(f"{error}{hint}") from None
-    height, width = picture.shape[:2]
-    if height != width:
-        raise UserError(
-            f"{file} is {width} × {height} pixels, not square; crop it to a square around the head."
-        )
+    check_portrait(picture, str(file))
     return picture
 
 
@@ -168,7 +164,7 @@ class AvatarMaker:
         reasons = []
         for name, file in self.made.files.items():
             try:
-                self._pictures[name] = read_portrait(self.config, file, self.pipeline)
+                self._pictures[name] = portrait_of(self.config, file, self.pipeline)
                 return
             except UserError as error:
                 reasons.append(str(error))
@@ -180,7 +176,7 @@ class AvatarMaker:
         for name in names:
             picture = self._pictures.pop(name, None)
             if picture is None:
-                picture = read_portrait(config, self.made.files[name], self.pipeline)
+                picture = portrait_of(config, self.made.files[name], self.pipeline)
             avatar = self.pipeline.make(
                 picture,
                 name,

@@ -11,6 +11,7 @@ Legend: C channels, H W plane size, S side of a portrait.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,8 @@ from triavatar.portrait_diffusion import PortraitDiffusion, SamplingConfig
 
 Picture = str | Path | Image.Image | np.ndarray
 """A file, or a picture in memory: uint8 [H, W, 3 | 4], straight alpha."""
+LEAST_COVERED = 0.02
+"""Of a portrait, by the person; a head that fills a quarter of the side covers three times that."""
 
 
 class AvatarPipeline:
@@ -200,12 +203,14 @@ class AvatarPipeline:
         Raises:
             UserError: the picture can't be read or doesn't show one face well enough.
         """
-        array = _read(picture)
-        if not is_photograph(array):
-            return array
-        if self._maker is None:
-            self._maker = PortraitMaker(self.portrait)
-        return self._maker(array, str(picture) if isinstance(picture, str | Path) else name)
+        array = read_portrait(picture)
+        where = str(picture) if isinstance(picture, str | Path) else name
+        if is_photograph(array):
+            if self._maker is None:
+                self._maker = PortraitMaker(self.portrait)
+            array = self._maker(array, where)
+        check_portrait(array, where)
+        return array
 
     def make(
         self,
@@ -229,6 +234,7 @@ class AvatarPipeline:
         Raises:
             UserError: the portrait doesn't fit the models.
         """
+        check_portrait(portrait, f"the portrait of {name}")
         likeness = likeness or LikenessSettings()
         if self.likeness is None or (likeness.level == "off" and self.diffusion is not None):
             if self.diffusion is None:
@@ -237,10 +243,12 @@ class AvatarPipeline:
             record = {}
         else:
             seen = Portrait.of(with_alpha(portrait), self.likeness.camera)
-            planes, found = fit_likeness(seen, self.likeness, self.decoder, likeness, seed)
+            # What was learnt of people stays on the CPU.
+            decoder = copy.deepcopy(self.decoder).cpu()
+            planes, found = fit_likeness(seen, self.likeness, decoder, likeness, seed)
             record = {"likeness": found.as_dict(), "warnings": found.warnings}
         # In half precision as on disk, so that what is rendered now and later agrees.
-        planes = planes.detach().clamp(-1, 1).half().float()
+        planes = planes.detach().to(self.device).clamp(-1, 1).half().float()
         return Avatar(planes, self.decoder, name, portrait, {"seed": seed, **record})
 
     @overload
@@ -282,14 +290,32 @@ class AvatarPipeline:
             ]
         if name is None:
             name = Path(pictures).stem if isinstance(pictures, str | Path) else "avatar"
-        portrait = self.prepare(pictures) if prepare else _read(pictures)
+        portrait = self.prepare(pictures) if prepare else read_portrait(pictures)
         return self.make(portrait, name, seed=seed, sampling=sampling, likeness=likeness)
 
 
-def _read(picture: Picture) -> np.ndarray:
-    """Return uint8 [H, W, 3 | 4]."""
+def read_portrait(picture: Picture) -> np.ndarray:
+    """Return a picture, a file or in memory, as uint8 [H, W, 3 | 4]."""
     if isinstance(picture, str | Path):
         return read_picture(Path(picture), "portrait")
     if isinstance(picture, Image.Image):
         return upright_array(picture)
     return picture
+
+
+def check_portrait(portrait: np.ndarray, where: str) -> None:
+    """Refuse what no avatar can be made of.
+
+    Raises:
+        UserError: it is no square picture of 8 bits, or nothing is in it.
+    """
+    if portrait.dtype != np.uint8 or portrait.ndim != 3 or portrait.shape[2] not in (3, 4):
+        raise UserError(f"{where} must be uint8 [S, S, 3 or 4], not {list(portrait.shape)}.")
+    height, width = portrait.shape[:2]
+    if height != width:
+        raise UserError(
+            f"{where} is {width} × {height} pixels, not square; crop it to a square around the "
+            "head."
+        )
+    if (with_alpha(portrait)[..., 3] > 127).mean() < LEAST_COVERED:
+        raise UserError(f"{where} is empty: white or transparent nearly everywhere.")

@@ -1,5 +1,6 @@
 """A built wheel, installed in an environment of its own and used from an empty folder."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ PARTS += ("triavatar", "studies", "configs")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True)
+    # The project's own folder must not help.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=clean, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 

@@ -10,7 +10,7 @@ from captures.multiview import MultiViewSet
 from photos.portraits import PortraitSettings
 from runtime.errors import UserError
 from tests.scenes import constant_decoder
-from triavatar.generate import GenerateConfig, list_portraits, read_portrait
+from triavatar.generate import GenerateConfig, list_portraits, portrait_of
 from triavatar.pipeline import AvatarPipeline
 
 
@@ -19,7 +19,7 @@ def _read(folder: Path, pipeline: AvatarPipeline, **changes):
     pictures, refused = {}, []
     for name, file in list_portraits(config).items():
         try:
-            pictures[name] = read_portrait(config, file, pipeline)
+            pictures[name] = portrait_of(config, file, pipeline)
         except UserError as error:
             refused.append(str(error))
     return pictures, refused
@@ -58,3 +58,15 @@ def test_photographs_are_prepared_unless_told_not_to(tmp_path):
     assert not pictures and len(refused) == 2
     assert "no face" in refused[0] and "--no_prepare" in refused[0]
     assert "other.heic" in refused[1] and "JPEG" in refused[1]
+
+
+def test_empty_and_oblong_portraits_are_refused(tmp_path):
+    Image.new("RGBA", (32, 32), (200, 100, 50, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
+    oblong = Image.new("RGBA", (32, 24), (0, 0, 0, 0))
+    oblong.paste((200, 100, 50, 255), (8, 8, 24, 20))
+    oblong.save(tmp_path / "oblong.png")
+    pictures, refused = _read(tmp_path, AvatarPipeline(constant_decoder(1.0)))
+    assert not pictures and len(refused) == 3
+    assert "clear.png is empty" in refused[0] and "32 × 24" in refused[1]
+    assert "white.png is empty" in refused[2]

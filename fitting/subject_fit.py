@@ -69,6 +69,10 @@ class FitSettings(MarchSettings):
     """Weight of the free-space loss: points in cells that some silhouette rules out (the
     complement of the visual hull) shall be transparent, so rays need not cross them; 0 turns
     the hull off and marches through all occupied cells."""
+    fill_steps: int = setting(0, at_least=0)
+    """Steps at the beginning that march through the whole visual hull, not through occupied cells
+    alone. A start that is no noise (the mean triplane) is empty where few people have anything,
+    and what is never sampled can't grow: long hair, hats."""
     free_space_points: int = setting(2000, at_least=1)
     """Points per step of the free-space loss, half of them where density was found lately."""
     jitter: JitterSettings = field(default_factory=JitterSettings)
@@ -294,6 +298,8 @@ class SubjectFit:
     def _refresh(self) -> None:
         random = generator(self.seed, "grid", self.name, self.visit, self.step_index)
         self.grid.refresh(self.planes.detach(), self.decoder, generator=random, within=self.hull)
+        if self.hull is not None and self.step_index < self.settings.fill_steps:
+            self.grid.occupied.copy_(self.hull)
 
 
 def new_planes(

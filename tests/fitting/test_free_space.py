@@ -2,10 +2,13 @@
 
 import torch
 
+from captures.multiview import MultiViewSet
 from fitting.free_space import LOOK_EVERY, FreeSpace
+from fitting.ray_pool import RayPool
+from fitting.subject_fit import FitSettings, SubjectFit
 from renderer.field import query_density
 from runtime.seeds import generator
-from tests.scenes import random_decoder
+from tests.scenes import random_decoder, write_spheres
 
 GRID = 32
 
@@ -70,3 +73,17 @@ def test_the_planes_follow():
         planes.data.clamp_(-1, 1)
     after = density_at(planes, decoder, space.cells)
     assert len(space.dense) and float(after.max()) < 0.6 * float(before.min())
+
+
+def test_the_first_steps_may_march_the_whole_hull(tmp_path):
+    """What the start holds empty is sampled while the hull counts as occupied, and not after."""
+    rays = RayPool(MultiViewSet(write_spheres(tmp_path / "set")).load("subject_000"))
+    start = torch.randn(3, 6, 12, 12, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    for fill_steps in (0, 8):
+        settings = FitSettings(rays=64, steps=48, grid=16, grid_every=4, fill_steps=fill_steps)
+        fit = SubjectFit("a", rays, start, random_decoder(), settings, seed=0, total=9)
+        whole = []
+        for _ in range(9):
+            fit.step()
+            whole.append(bool((fit.grid.occupied == fit.hull).all()))
+        assert whole == [fill_steps > 0] * 8 + [False]

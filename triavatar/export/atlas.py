@@ -50,26 +50,19 @@ def texels(mesh: Mesh, size: int) -> Seen:
     return rasterise(screen, mesh.faces, size, size)
 
 
-def fill_holes(texture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Spread known texels over all others: coarse levels fill what finer ones lack.
+def fill_holes(texture: np.ndarray, known: np.ndarray, reach: float = np.inf) -> np.ndarray:
+    """Give every unknown texel the value of the nearest known one.
+
+    Charts thus grow over their edges, and look-ups there meet no colours of their neighbours.
 
     Args:
-        texture: [T, T, D] float32; values of unknown texels don't count.
-        known: weight of each texel, [T, T] float32 ≥ 0; 0 is unknown.
-
-    Returns:
-        [T, T, D] float32; texels of weight 1 or more keep their values, lighter ones lean on
-        their surroundings.
+        texture: [T, T, D]; values of unknown texels don't count.
+        known: [T, T] bool.
+        reach: texels farther than this from all known ones become 0.
     """
-    weight = np.minimum(known, 1)[..., None].astype(np.float32)
-    if texture.shape[0] % 2 or texture.shape[0] < 2:
-        total = max(float(weight.sum()), 1e-8)
-        mean = (texture * weight).sum(axis=(0, 1)) / total
-        return texture * weight + mean * (1 - weight)
-    half = (texture.shape[0] // 2, 2, texture.shape[1] // 2, 2)
-    coarse_weight = weight.reshape(*half, 1).sum(axis=(1, 3))
-    coarse = (texture * weight).reshape(*half, -1).sum(axis=(1, 3)) / np.maximum(
-        coarse_weight, 1e-8
-    )
-    filled = fill_holes(coarse.astype(np.float32), coarse_weight[..., 0])
-    return texture * weight + np.repeat(np.repeat(filled, 2, axis=0), 2, axis=1) * (1 - weight)
+    from scipy.ndimage import distance_transform_edt
+
+    if not known.any():
+        return np.zeros_like(texture)
+    distance, (row, column) = distance_transform_edt(~known, return_indices=True)
+    return np.where((distance <= reach)[..., None], texture[row, column], 0).astype(texture.dtype)

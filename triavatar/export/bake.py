@@ -20,6 +20,11 @@ from triavatar.export.raster import sample_texture, see
 STANDOFF = 0.06
 """World units in front of the surface at which a texel's ray begins: outside of soft matter."""
 
+TRUSTED = 0.3
+"""Looks of unit weight after which a texel's difference is believed."""
+REACH = 2.0
+"""Texels over which differences are spread to those between the looks."""
+
 
 @dataclass(frozen=True)
 class Views:
@@ -77,20 +82,20 @@ def bake(mesh: Mesh, field: Field, size: int) -> Mesh:
     points = torch.from_numpy(seen.blend(mesh.vertices, mesh.faces)).to(field.planes)
     normals = torch.from_numpy(seen.blend(mesh.normals, mesh.faces)).to(points)
     normals = torch.nn.functional.normalize(normals, dim=1)
-    color, opacity = _fall(field, points, normals)
+    color, decided = _fall(field, points, normals)
     texture = np.zeros((size, size, 3), dtype=np.float32)
-    known = np.zeros((size, size), dtype=np.float32)
-    texture[seen.hit], known[seen.hit] = color.cpu().numpy(), opacity.cpu().numpy()
+    known = np.zeros((size, size), dtype=bool)
+    texture[seen.hit], known[seen.hit] = color.cpu().numpy(), decided.cpu().numpy()
     return replace(mesh, texture=_to_bytes(fill_holes(texture, known)))
 
 
 def _fall(field: Field, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Colour, freed of the background, and its weight at points [R, 3]."""
+    """Colour, freed of the background, at points [R, 3], and whether a ray decides it [R]."""
     seen = field.look(points + STANDOFF * normals, -normals, near=0.0)
     color = seen.color / seen.opacity[:, None].clamp(min=1e-3)
     # Light that passed the surface, or fell on something far behind it, tells nothing.
     near = (seen.depth < 3 * STANDOFF) & (seen.opacity > 0.5)
-    return color.clamp(0, 1), near.float()
+    return color.clamp(0, 1), near
 
 
 def correct(mesh: Mesh, views: Views, size: int = 512, rounds: int = 2) -> Mesh:
@@ -102,11 +107,12 @@ def correct(mesh: Mesh, views: Views, size: int = 512, rounds: int = 2) -> Mesh:
     Args:
         mesh: textured.
         views: pictures of the field it comes from.
-        size: side of the texture of differences; coarse, so that every texel is seen.
+        size: side of the texture of differences, at most the texture's.
         rounds: repetitions; each also corrects what bilinear look-ups smoothed before.
     """
     assert mesh.texture is not None and mesh.uv is not None
     texture = mesh.texture.astype(np.float32) / 255
+    size = min(size, texture.shape[0])
     links = [_link(mesh, views, view) for view in range(len(views))]
     for _ in range(rounds):
         total = np.zeros((size * size, 3), dtype=np.float64)
@@ -114,8 +120,9 @@ def correct(mesh: Mesh, views: Views, size: int = 512, rounds: int = 2) -> Mesh:
         for uv, color, trust in links:
             _spread(uv, (color - sample_texture(texture, uv)), trust, size, total, weight)
         mean = (total / np.maximum(weight, 1e-6)[:, None]).reshape(size, size, 3)
-        known = (weight / 0.5).reshape(size, size)
-        difference = fill_holes(mean.astype(np.float32), known.astype(np.float32))
+        # Few looks at a texel are trusted less; what nobody saw stays as it was.
+        sure = np.minimum(weight / TRUSTED, 1).reshape(size, size, 1)
+        difference = fill_holes((mean * sure).astype(np.float32), sure[..., 0] > 0.1, REACH)
         texture = np.clip(texture + _enlarged(difference, texture.shape[0]), 0, 1)
     return replace(mesh, texture=_to_bytes(texture))
 

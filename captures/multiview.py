@@ -78,6 +78,8 @@ class MultiViewSet:
 
     def __init__(self, root: Path | str, convention: str | None = None):
         self.root = Path(root)
+        if self.root.name == "dataset.json":
+            self.root = self.root.parent
         if not self.root.is_dir():
             raise UserError(f"no multi-view set at {self.root}: the folder does not exist")
         self._description: dict[str, Any] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +24,7 @@ from runtime.errors import UserError
 from runtime.files import write_json
 from runtime.formats.tensor_files import check_adam, check_like, on_cpu
 from runtime.processes import Processes
-from runtime.progress import progress
+from runtime.progress import counted, progress
 from runtime.runs import RunFolder
 from runtime.seeds import generator
 
@@ -332,4 +331,5 @@ def report_quality(folder: RunFolder, quality: dict[str, dict[str, float]]) -> N
         if all(key in entry for entry in quality.values())
     }
     write_json(folder.path / "quality.json", {"mean": mean, "subjects": quality})
-    folder.log(f"held-out views, {len(quality)} subjects: {json.dumps(mean)}")
+    figures = ", ".join(f"{key} {value:.2f}" for key, value in mean.items())
+    folder.log(f"held-out views, {counted(len(quality), 'subject')}: {figures}")

@@ -39,3 +39,8 @@ def progress(
         mininterval=interval,
         dynamic_ncols=True,
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count in words, e.g. "1 avatar" and "2 avatars"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

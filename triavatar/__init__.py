@@ -5,7 +5,7 @@ Example:
     >>> pipeline = AvatarPipeline.from_pretrained("data/bundle")
     >>> avatar = pipeline("me.jpg")
     >>> avatar.picture(azimuth=30).save("side.png")
-    >>> avatar.turntable("me.mp4")
+    >>> avatar.turntable("me.mp4", size=256)
     >>> avatar.save("me")
 
 ``AvatarPipeline`` makes avatars, ``Avatar`` is one (a triplane with its decoder: render, turn,

@@ -15,6 +15,7 @@ from runtime.errors import UserError
 from runtime.files import file_hash, read_json
 from runtime.launch import is_main_process
 from runtime.picture_files import name_pictures
+from runtime.progress import counted
 from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
 from triavatar.avatar import RECORD, Avatar
@@ -222,8 +223,8 @@ def generate(config: GenerateConfig) -> None:
     report = spread(job, list(files), config, warn, maker)
     made = len(report.names) - len(report.failures)
     if made:
-        count = f"{made} avatar{'s' * (made > 1)}"
-        run.log(f"{count} in {run.path / 'avatars'}; to look at: triavatar view {run.path}")
+        place = run.path / "avatars"
+        run.log(f"{counted(made, 'avatar')} in {place}; to look at: triavatar view {run.path}")
     report.raise_failures()
 
 

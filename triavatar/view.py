@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from renderer.render import RenderSettings
 from runtime.devices import select_device
 from runtime.errors import UserError
+from runtime.progress import counted
 from triavatar.avatar_files import find_triplanes
 from triavatar.turntable import encode_jpeg, page
 from triavatar.viewer_scene import LAYERS, Scene, Viewpoint
@@ -182,8 +183,7 @@ def view(config: ViewerConfig) -> None:
         UserError: see :class:`ViewerServer`.
     """
     server = ViewerServer(config)
-    number = len(server.scene.triplanes)
-    count = f"{number} avatar{'s' * (number > 1)}"
+    count = counted(len(server.scene.triplanes), "avatar")
     print(f"{count} at {server.address} (Ctrl-C ends)", flush=True)
     if config.browser:
         webbrowser.open(server.address)

@@ -15,6 +15,7 @@ from captures.description import write_description
 from captures.multiview import write_view
 from runtime.errors import UserError
 from runtime.ownership import begin, lock_folder
+from runtime.progress import counted
 
 AXES = {
     "+x": (1, 0, 0), "-x": (-1, 0, 0), "+y": (0, 1, 0), "-y": (0, -1, 0), "+z": (0, 0, 1),
@@ -260,6 +261,6 @@ def describe_import(
         provenance={"imported_from": source, **(provenance or {})},
         license=license,
     )
-    subjects = f"{len(names)} subject{'s' * (len(names) > 1)}"
+    subjects = counted(len(names), "subject")
     held = f"{len(views['validation'] + views['test'])} of {n_frames} views held out"
     print(f"{root}: {subjects}, {held}; next: triavatar doctor {root}")

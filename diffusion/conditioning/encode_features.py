@@ -22,6 +22,7 @@ from runtime.config import check_settings, own_first, setting
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.picture_files import name_pictures, read_picture
+from runtime.progress import counted
 from runtime.spread import Job, SpreadSettings, Turns, spread
 from runtime.version import VERSION
 
@@ -109,7 +110,8 @@ def encode_features(config: EncodeFeaturesConfig) -> None:
         unit="portrait",
     )
     report = spread(job, encoder.sources.names, config, begun=encoder)
-    print(f"{len(report.names) - len(report.failures)} portraits in {encoder.store.folder}")
+    done = counted(len(report.names) - len(report.failures), "portrait")
+    print(f"{done} in {encoder.store.folder}")
     report.raise_failures()
 
 
@@ -153,6 +155,6 @@ def _sources(config: EncodeFeaturesConfig) -> _Sources:
 
 
 def _picture_files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"there is no folder of portraits {folder}")
+    if not folder.exists():
+        raise UserError(f"there are no portraits at {folder}")
     return name_pictures([folder])

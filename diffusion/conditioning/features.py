@@ -132,9 +132,10 @@ def load_vae(path_or_id: str) -> AutoencoderKL:
     """
     folder = Path(path_or_id)
     if folder.exists():
-        # A diffusers pipeline folder keeps its VAE one level down.
-        if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
-            folder = folder / "vae"
+        # A diffusers pipeline's folder, a bundle, a run folder of train-vae.
+        for inner in ("vae", "snapshots/model"):
+            if not (folder / "config.json").exists() and (folder / inner / "config.json").exists():
+                folder = folder / inner
         return load_model(AutoencoderKL, folder, "VAE", "train it again or give another folder")
     # Names such as runs/vae are folders that are not there, not repositories on the hub.
     if path_or_id.count("/") != 1 or not _HUB_ID.fullmatch(path_or_id) or folder.parent.exists():

@@ -22,6 +22,7 @@ from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json, write_json
 from runtime.launch import is_main_process
+from runtime.progress import counted
 from runtime.runs import RunFolder
 from runtime.seeds import seed_of
 from runtime.spread import Job, SpreadSettings, Turns, spread
@@ -241,7 +242,7 @@ def sample_set(config: SampleSetConfig, kind: type[TriplaneSampler], stage: str)
         unit="triplane",
     )
     report = spread(job, names, config, begun=sampler)
-    run.log(f"{len(report.names) - len(report.failures)} triplanes in {out.folder}")
+    run.log(f"{counted(len(report.names) - len(report.failures), 'triplane')} in {out.folder}")
     report.raise_failures()
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.conftest import PROJECT
 from triavatar import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PARTS = ("runtime", "captures", "renderer", "fitting", "diffusion", "photos", "studio", "likeness")
 PARTS += ("triavatar", "studies", "configs")
 

@@ -1,0 +1,62 @@
+"""Damage that knows nothing of a format: cuts, noise, other kinds of files, planted code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from random import Random
+
+
+class Planted:
+    """Unpickled, it makes a file: the proof that code of a file was run."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+def damage_raw(path: Path, random: Random, mark: Path) -> str:
+    """Damage a file; what was done. ``mark`` is the file that planted code would make."""
+    content = path.read_bytes()
+    kind = random.choice(
+        ["cut", "cut", "empty", "flip", "flip", "noise", "more", "utf16", "bom", "nul"]
+        + ["folder", "pipe", "circle", "device", "dangling", "long", "pickle", "gone"]
+    )
+    if kind in ("folder", "pipe", "circle", "device", "dangling", "gone"):
+        path.unlink()
+    if kind == "cut":
+        content = content[: random.randrange(max(1, len(content)))]
+    elif kind == "flip":
+        changed = bytearray(content or b"x")
+        for _ in range(random.choice([1, 3, 40])):
+            changed[random.randrange(len(changed))] = random.randrange(256)
+        content = bytes(changed)
+    elif kind == "utf16":
+        content = content.decode("latin-1").encode("utf-16")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "circle":
+        path.symlink_to(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "dangling":
+        path.symlink_to("/nowhere/at/all")
+    elif kind == "long":
+        with open(path, "r+b") as file:
+            file.truncate(2**40)  # takes no room on disk
+    elif kind != "gone":
+        replaced = {
+            "empty": b"",
+            "noise": random.randbytes(300),
+            "more": content + b"\0trailing",
+            "bom": b"\xef\xbb\xbf" + content,
+            "nul": b"\0" * 100,
+            "pickle": pickle.dumps(Planted(mark)),
+        }
+        path.write_bytes(replaced.get(kind, content))
+    return kind

@@ -80,7 +80,12 @@ class DecoderFit:
         self.within = 0
         self.visits_per_round = -(-len(names) // config.subjects_per_step)
         self.visits = config.rounds * self.visits_per_round
-        self.store = SubjectStore(self.folder.state / "subjects", names, self.device)
+        self.store = SubjectStore(
+            self.folder.state / "subjects",
+            names,
+            self.device,
+            (3, config.channels, config.plane_size, config.plane_size),
+        )
         # The running pair of all subjects; only for consolidation online.
         self.running: Consolidation | None = None
 

@@ -31,13 +31,20 @@ class SubjectStore:
         folder: where they lie.
         names: the subjects.
         device: where consolidation pairs are read to.
+        shape: of every triplane, [3, C, H, H]; None where it may be any.
 
     Attributes:
         versions: version of each subject's file; 0 = not visited yet.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], device: torch.device):
-        self.folder, self.device = folder, device
+    def __init__(
+        self,
+        folder: Path,
+        names: Iterable[str],
+        device: torch.device,
+        shape: tuple[int | None, ...] = (3, None, None, None),
+    ):
+        self.folder, self.device, self.shape = folder, device, shape
         self.versions = dict.fromkeys(names, 0)
 
     @property
@@ -54,7 +61,7 @@ class SubjectStore:
 
     def _load(self, name: str) -> dict[str, Tensor]:
         path = self.path(name, self.versions[name])
-        return load_tensors(path, {"planes": (3, None, None, None)})[0]
+        return load_tensors(path, {"planes": self.shape})[0]
 
     def pair(self, name: str) -> Consolidation | None:
         """The consolidation pair of the subject's last visit, if that stored one."""

@@ -37,6 +37,10 @@ FORMAT_VERSIONS = {"float16": 1, "uint8": 2}
 """Version by dtype: programs that know fp16 alone shall not take codes for values."""
 
 
+_Low = Annotated[float, Field(ge=-1, le=-1)]
+_High = Annotated[float, Field(ge=1, le=1)]
+
+
 class Manifest(Described):
     """``manifest.json``."""
 
@@ -45,6 +49,8 @@ class Manifest(Described):
     axis_order: Literal["P C H W"]
     plane_order: list[Literal["xy", "xz", "yz"]]
     shape: Annotated[list[Size], Field(min_length=4, max_length=4)]
+    range: tuple[_Low, _High] = (-1.0, 1.0)
+    box: tuple[tuple[_Low, _Low, _Low], tuple[_High, _High, _High]] | None = None
     dtype: Literal["float16", "uint8"]
     decoder_hash: Name
 

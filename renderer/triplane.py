@@ -19,7 +19,7 @@ from torch import Tensor
 
 from runtime.errors import UserError
 from runtime.files import atomic_path, check_file
-from runtime.formats.tensor_files import load_metadata, load_tensors, save_tensors
+from runtime.formats.tensor_files import FLOATS, load_metadata, load_tensors, save_tensors
 
 PLANE_ORDER = ("xy", "xz", "yz")
 AXIS_ORDER = "P C H W"
@@ -243,12 +243,12 @@ def load_triplane(path: Path | str, shape: tuple[int, int, int, int] | None = No
     if path.suffix == ".npy":
         planes = torch.from_numpy(_read_npy(path))
     else:
-        tensors, _ = load_tensors(path, {"planes": shape or (3, None, None, None)})
+        tensors, _ = load_tensors(
+            path, {"planes": shape or (3, None, None, None)}, kinds=(*FLOATS, "U8")
+        )
         planes = tensors["planes"]
         if planes.dtype == torch.uint8:
             planes = _dequantized(tensors, path)
-        elif not planes.is_floating_point():
-            raise UserError(f"{path} holds planes of {planes.dtype}; fit or sample it again")
         planes = planes.float()
     if planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2] or planes.numel() == 0:
         raise UserError(f"{path} holds shape {list(planes.shape)}, expected [3, C, H, H]")

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, vae_hash
+from diffusion.sampling.model_files import load_pipeline
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from diffusion.sampling.sample_set import check_steps, load_pipeline
+from diffusion.sampling.sample_set import check_steps
 from diffusion.sampling.solvers import SamplerConfig
 from runtime.errors import UserError
 from runtime.seeds import seed_of
@@ -102,7 +103,8 @@ class PortraitDiffusion:
                         f"{meaning}s; give two models of one chain."
                     )
         encoder = PortraitEncoder(str(parts["vae"]), int(str(trained["image_size"])), device)
-        if vae_hash(encoder.vae) != trained["vae_hash"]:
+        factor = trained["scaling_factor"] or encoder.scaling_factor
+        if vae_hash(encoder.vae) != trained["vae_hash"] or factor != encoder.scaling_factor:
             raise UserError(
                 f"the VAE {parts['vae']} is not the one {parts['base']} was trained with."
             )

@@ -39,7 +39,7 @@ class FeatureManifest(Described):
     version: Literal[1]
     vae_hash: Name
     image_size: Size
-    scaling_factor: Number
+    scaling_factor: Annotated[Number, Field(gt=0)]
     latent_shape: Shape
     level_shapes: Annotated[list[Shape], Field(min_length=N_LEVELS, max_length=N_LEVELS)]
 
@@ -147,12 +147,5 @@ class FeatureSet:
             raise UserError(
                 f"{self.folder} has no features of {name}: run `triavatar encode-features` for it"
             )
-        features = PortraitFeatures.load(self.path(name))
-        shapes = [list(level.shape[1:]) for level in features.levels]
-        wanted = self.manifest["latent_shape"], self.manifest["level_shapes"]
-        if (list(features.latent.shape[1:]), shapes) != wanted:
-            raise UserError(
-                f"{self.path(name)} holds features of image size {features.image_size} where the "
-                f"manifest says {self.image_size}: delete the file and encode it again"
-            )
-        return features
+        shapes = [self.manifest["latent_shape"], *self.manifest["level_shapes"]]
+        return PortraitFeatures.load(self.path(name), shapes)

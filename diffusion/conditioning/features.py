@@ -112,14 +112,19 @@ class PortraitFeatures:
         save_tensors(path, half, metadata)
 
     @staticmethod
-    def load(path: Path) -> PortraitFeatures:
+    def load(path: Path, shapes: Sequence[Sequence[int]] | None = None) -> PortraitFeatures:
         """Reads what `save` wrote, as float32 with B = 1.
+
+        Args:
+            path: the file.
+            shapes: of the latent and the levels, which they must have.
 
         Raises:
             UserError: the file is missing, damaged or holds other tensors.
         """
         keys = ["latent"] + [f"level_{i}" for i in range(N_LEVELS)]
-        tensors, _ = load_tensors(path, dict.fromkeys(keys, (None, None, None)))
+        any_shape = [(None, None, None)] * len(keys)
+        tensors, _ = load_tensors(path, dict(zip(keys, shapes or any_shape, strict=True)))
         values = [tensors[key].float()[None] for key in keys]
         return PortraitFeatures(values[0], (values[1], values[2], values[3]))
 

@@ -238,6 +238,7 @@ def describe_data(pairs: PairedSet) -> dict[str, Any]:
     return {
         "decoder_hash": pairs.fitted.manifest["decoder_hash"],
         "vae_hash": pairs.portraits.manifest["vae_hash"],
+        "scaling_factor": pairs.portraits.manifest["scaling_factor"],
         "image_size": pairs.portraits.manifest["image_size"],
         "channels": pairs.fitted.shape[1],
         "plane_sizes": list(pairs.sizes),

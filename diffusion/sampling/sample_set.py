@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from captures.selection import ResumableNames
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitFeatures
+from diffusion.sampling.model_files import Pipeline, load_pipeline
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
 from diffusion.sampling.solvers import SamplerConfig, chosen_timesteps
 from renderer.fitted_set import FittedSet
 from runtime.config import own_first, setting
+from runtime.described import Described, Name, read_described
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import file_hash, read_json, write_json
+from runtime.files import write_json
 from runtime.launch import is_main_process
 from runtime.progress import counted
 from runtime.runs import RunFolder
@@ -28,7 +28,6 @@ from runtime.seeds import seed_of
 from runtime.spread import Job, SpreadSettings, Turns, spread
 
 RESUMABLE = {"resumable": True}
-Pipeline = TypeVar("Pipeline", BaseTriplanePipeline, UpsampleTriplanePipeline)
 
 
 @own_first
@@ -50,59 +49,6 @@ class SampleSetConfig(SamplerConfig, SpreadSettings, ResumableNames):
     """Seed of the noise; each name has its own."""
     device: str = field(default="auto", metadata=RESUMABLE)
     """Device: auto, cpu, cuda or cuda:N."""
-
-
-def open_model(path: Path, kind: type[DiffusionPipeline]) -> tuple[Path, dict[str, object]]:
-    """Find a trained model: its folder, and what it says it was trained on.
-
-    Args:
-        path: a run folder (its best snapshot if there is one, else its last), or a model's folder.
-        kind: the pipeline it must hold.
-
-    Raises:
-        UserError: there is none, or another one.
-    """
-    snapshots = [path / "snapshots" / name for name in ("best", "model")]
-    folder = next((each for each in snapshots if each.is_dir()), path)
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise UserError(
-            f"{path} holds no model (no model_index.json): give the run folder of the training or "
-            f"its snapshots/model"
-        )
-    parts = read_json(index)
-    if parts.get("_class_name") != kind.__name__:
-        raise UserError(
-            f"{folder} holds a {parts.get('_class_name')}, this stage needs a {kind.__name__}"
-        )
-    if "normalization" not in parts:
-        raise UserError(
-            f"{folder} was trained by an earlier version, whose models this one can't read: train "
-            f"it again"
-        )
-    return folder, read_json(folder / "training_data.json")
-
-
-def load_pipeline(
-    kind: type[Pipeline], path: Path, device: torch.device
-) -> tuple[Pipeline, dict[str, object]]:
-    """The trained pipeline, and what it says it was trained on.
-
-    Raises:
-        UserError: the folder is missing, damaged or holds another model.
-    """
-    folder, trained = open_model(path, kind)
-    try:
-        pipeline = kind.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the model in {folder} can't be read ({reason}): train it again") from None
-    assert isinstance(pipeline, kind)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.unet.eval()
-    weights = sorted((folder / "unet").glob("*.safetensors"))
-    trained["model_hash"] = "-".join(file_hash(each)[:16] for each in weights)
-    return pipeline.to(device), trained
 
 
 def check_steps(config: SamplerConfig, pipeline: Pipeline) -> None:
@@ -133,7 +79,10 @@ def check_features(
         pipeline.unet.portrait.check(store.load(names[0]))
     except ValueError as error:
         raise UserError(f"{store.folder}: {error}") from None
-    if trained.get("vae_hash") != store.manifest["vae_hash"]:
+    factor = store.manifest["scaling_factor"]
+    if trained.get("vae_hash") != store.manifest["vae_hash"] or (
+        trained.get("scaling_factor") not in (None, factor)
+    ):
         raise UserError(
             f"{store.folder} was encoded with another VAE than the model was trained with: encode "
             f"the portraits with that VAE"
@@ -246,10 +195,16 @@ def sample_set(config: SampleSetConfig, kind: type[TriplaneSampler], stage: str)
     report.raise_failures()
 
 
+class KeptModel(Described):
+    """``model.json``: whose samples a folder holds."""
+
+    model_hash: Name
+
+
 def _keep_model(run: RunFolder, trained: dict[str, object]) -> None:
     """Notes which weights the samples come from; refuses to go on with others."""
     path = run.path / "model.json"
-    if path.exists() and read_json(path).get("model_hash") != trained["model_hash"]:
+    if path.exists() and read_described(KeptModel, path).model_hash != trained["model_hash"]:
         raise UserError(
             f"{run.path} holds samples of other weights of the model (it was trained on since): "
             f"choose a new output_dir or delete that folder"

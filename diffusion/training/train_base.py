@@ -13,8 +13,8 @@ from torch import Tensor
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.data.pairs import DenoisingBatch, DenoisingDataset
 from diffusion.networks import TriplaneUNet
+from diffusion.sampling.model_files import open_model
 from diffusion.sampling.pipelines import BaseTriplanePipeline, base_guide, expected_values
-from diffusion.sampling.sample_set import open_model
 from diffusion.training.diffusion_config import DiffusionConfig, NetworkConfig
 from diffusion.training.diffusion_training import DiffusionTraining
 from runtime.errors import UserError

@@ -17,6 +17,7 @@ from runtime.files import atomic_path, check_file
 
 MOST_BYTES = 2**31
 """Of one subject's tensors: triplane, features, what fitting keeps of it."""
+FLOATS = ("F16", "BF16", "F32", "F64")
 Shape = Sequence[int | None]
 
 
@@ -38,13 +39,17 @@ def save_tensors(
 
 
 def load_tensors(
-    path: str | Path, expected: Mapping[str, Shape] | None = None, most: int = MOST_BYTES
+    path: str | Path,
+    expected: Mapping[str, Shape] | None = None,
+    most: int = MOST_BYTES,
+    kinds: Sequence[str] = FLOATS,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Load a safetensors file: (name → CPU tensor, metadata). All values are finite.
 
     Args:
         expected: tensors that must be there, with their shapes; None stands for any size.
         most: bytes that the file may have.
+        kinds: of numbers that the expected tensors may have, as safetensors calls them.
 
     Raises:
         UserError: the file is missing, truncated, no safetensors file, or holds something else.
@@ -53,6 +58,8 @@ def load_tensors(
     def read(handle: Any) -> dict[str, Tensor]:
         for name, shape in (expected or {}).items():
             _check_shape(path, handle, name, shape)
+            if (kind := handle.get_slice(name).get_dtype()) not in kinds:
+                raise UserError(f"{path} holds {name} as {kind} numbers; make it again.")
         return {name: handle.get_tensor(name) for name in handle.keys()}
 
     tensors, metadata = _open_tensors(path, most, read)

@@ -16,6 +16,7 @@ from PIL import Image
 from captures.cameras import look_at
 from tests.stages.conftest import Chain
 
+Command = Callable[["World", Path], list[str]]
 QUICK = ["--rounds", "1", "--inner_steps", "1"]
 
 
@@ -30,24 +31,25 @@ class Target:
     """
 
     files: str
-    command: Callable[[Chain, Path], list[str]]
+    command: Command
     resumed: str = ""
 
 
-def stage(name: str, *more: str) -> Callable[[Chain, Path], list[str]]:
+def stage(name: str, *more: str) -> Command:
     return lambda world, out: [*world.arguments(name, out), *more]
 
 
-def resume(name: str, *more: str) -> Callable[[Chain, Path], list[str]]:
-    return lambda world, out: [*world.arguments(name, world.out / name), *more]
+def resume(name: str, *more: str) -> Command:
+    # A run goes on with the inputs that it was begun with.
+    return lambda world, out: [*world.begun.arguments(name, world.out / name), *more]
 
 
-def doctor(world: Chain, out: Path) -> list[str]:
+def doctor(world: World, out: Path) -> list[str]:
     return ["doctor", str(world.root), "--no_geometry"]
 
 
-def render(file: str) -> Callable[[Chain, Path], list[str]]:
-    def command(world: Chain, out: Path) -> list[str]:
+def render(file: str) -> Command:
+    def command(world: World, out: Path) -> list[str]:
         views = ["--views.size", "8", "--views.frames", "0", "--views.azimuths", "0"]
         decoder = ["--decoder", str(world.out / "fit-decoder" / "decoder")]
         path = str(world.root.parent / file)
@@ -57,20 +59,21 @@ def render(file: str) -> Callable[[Chain, Path], list[str]]:
     return command
 
 
-def importer(kind: str, *more: str) -> Callable[[Chain, Path], list[str]]:
-    def command(world: Chain, out: Path) -> list[str]:
+def importer(kind: str, *more: str) -> Command:
+    def command(world: World, out: Path) -> list[str]:
         source = str(world.root.parent / kind)
         return ["studio", f"import-{kind}", "--source", source, "--output_dir", str(out), *more]
 
     return command
 
 
-def portraits(world: Chain, out: Path) -> list[str]:
+def portraits(world: World, out: Path) -> list[str]:
     arguments = world.arguments("encode-features", out)
     at = arguments.index("--root")
     return [*arguments[:at], "--portraits", str(world.root.parent / "photos"), *arguments[at + 2 :]]
 
 
+FITTED = "out/fit-triplanes"
 MODEL = "out/train-base/snapshots/model"
 VAE = "out/train-vae/snapshots/model"
 MESHES = ("--n_views", "1", "--size", "8", "--supersampling", "1", "--no_relight")
@@ -86,8 +89,8 @@ TARGETS = [
     Target("out/fit-decoder/manifest.json", stage("fit-triplanes", "--iterations", "1")),
     Target("out/fit-decoder/decoder/*", stage("fit-triplanes", "--iterations", "1")),
     Target("out/fit-decoder/triplanes/*", stage("fit-triplanes", "--iterations", "1")),
-    Target("out/fit-triplanes/triplanes/blue.*", render("out/fit-triplanes/triplanes/blue.safetensors")),
-    Target("out/fit-triplanes/manifest.json", render("out/fit-triplanes/triplanes/blue.safetensors")),
+    Target(f"{FITTED}/triplanes/blue.*", render(f"{FITTED}/triplanes/blue.safetensors")),
+    Target(f"{FITTED}/manifest.json", render(f"{FITTED}/triplanes/blue.safetensors")),
     Target("out/fit-decoder/decoder/*", render("blue.npy")),
     Target("blue.npy", render("blue.npy")),
     Target("out/encode-features/manifest.json", stage("sample-base")),
@@ -95,22 +98,22 @@ TARGETS = [
     Target(f"{MODEL}/*.json", stage("sample-base")),
     Target(f"{MODEL}/scheduler/*", stage("sample-base")),
     Target(f"{MODEL}/unet/*", stage("sample-base")),
+    Target(f"{MODEL}/normalization/*", stage("sample-base")),
     Target(f"{VAE}/*", stage("encode-features")),
     Target("photos/*", portraits),
     Target("out/train-base/config.yaml", resume("train-base", "--steps", "7"), "train-base"),
     Target("out/train-base/stats.jsonl", resume("train-base", "--steps", "7"), "train-base"),
     Target("out/train-base/state/*/*", resume("train-base", "--steps", "7"), "train-base"),
     Target("out/fit-decoder/config.yaml", resume("fit-decoder"), "fit-decoder"),
-    Target("out/fit-decoder/stats.jsonl", resume("fit-decoder"), "fit-decoder"),
     Target("out/fit-decoder/state/*.pt", resume("fit-decoder"), "fit-decoder"),
     Target("out/fit-decoder/state/subjects/*", resume("fit-decoder"), "fit-decoder"),
     Target("transforms/anna/*.json", importer("transforms")),
     Target("transforms/anna/*.png", importer("transforms")),
-    Target("colmap/anna/sparse/*.txt", importer("colmap", "--front", "+z", "--size", "16")),
-    Target("colmap/anna/images/*", importer("colmap", "--front", "+z", "--size", "16")),
+    Target("colmap/anna/sparse/*.txt", importer("colmap", "--front=-y", "--size", "16")),
+    Target("colmap/anna/images/*", importer("colmap", "--front=-y", "--size", "16")),
     Target("meshes/*.obj", importer("meshes", *MESHES)),
     Target("meshes/*.ply", importer("meshes", *MESHES)),
-]  # fmt: skip
+]
 
 
 def add_foreign_files(world: Chain) -> None:
@@ -174,11 +177,23 @@ def _write_meshes(folder: Path) -> None:
     (folder / "spike.ply").write_text(header + "\n".join(rows) + "\n")
 
 
-def own_world(world: Chain, folder: Path, resumed: str) -> Chain:
+@dataclass
+class World(Chain):
+    """A copy of the chain's folders.
+
+    Attributes:
+        begun: the chain.
+    """
+
+    begun: Chain
+
+
+def own_world(world: Chain, folder: Path, resumed: str) -> World:
     """The world again, sharing all files but those of a run that is gone on with."""
     base = world.root.parent
     shutil.copytree(base, folder, copy_function=os.link)
     if resumed:
         shutil.rmtree(folder / "out" / resumed)
         shutil.copytree(base / "out" / resumed, folder / "out" / resumed)
-    return Chain(folder / "set", folder / "out", folder / "configs")
+    begun = world.begun if isinstance(world, World) else world
+    return World(folder / "set", folder / "out", folder / "configs", begun)

@@ -4,14 +4,20 @@ Python's own HTTP server and one page: the browser asks for the view it needs, s
 hand moves and full at rest.
 """
 
+import ipaddress
 import json
 import math
+import select
+import socket
 import webbrowser
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
 
 from renderer.render import RenderSettings
 from runtime.devices import select_device
@@ -103,8 +109,27 @@ class ViewerServer(ThreadingHTTPServer):
             "nearest": NEAREST,
         }
 
-    def picture(self, query: dict[str, list[str]]) -> bytes:
-        """The JPEG a query asks for.
+    def knows(self, host: str) -> bool:
+        """Whether a request's Host header names this machine as people type it.
+
+        A page of another site can have its own name lead to this machine and would then read our
+        answers; it can't do so for addresses in figures.
+        """
+        name = urlsplit(f"//{host}").hostname or ""
+        own = {"localhost", self.config.host.lower(), socket.gethostname().lower()}
+        if name in own | {f"{each}.local" for each in own}:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def picture(self, query: dict[str, list[str]], wanted: Callable[[], bool]) -> bytes | None:
+        """The JPEG a query asks for; None when it came to nobody's turn any more.
+
+        Args:
+            wanted: asked when the picture's turn has come, whether somebody still waits for it.
 
         Raises:
             UserError: the query makes no sense, or the triplane can't be read.
@@ -123,10 +148,14 @@ class ViewerServer(ThreadingHTTPServer):
         size = int(_number(query, "size", self.config.size, 16, self.config.size))
         background = _number(query, "background", 1.0, 0, 1)
         moving = bool(_number(query, "moving", 0, 0, 1))
-        job = self.renderer.submit(
-            self.scene.render, name, viewpoint, size, layer, background, moving
-        )
-        return encode_jpeg(job.result(), 85 if moving else 95)
+
+        def render() -> np.ndarray | None:
+            if not wanted():
+                return None
+            return self.scene.render(name, viewpoint, size, layer, background, moving)
+
+        picture = self.renderer.submit(render).result()
+        return None if picture is None else encode_jpeg(picture, 85 if moving else 95)
 
 
 def _number(query: dict[str, list[str]], key: str, default: float, low: float, high: float):
@@ -144,25 +173,54 @@ class Handler(BaseHTTPRequestHandler):
     """Answers GET / (the page), /scene.json and /view?…; errors are one sentence of text."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 30
+    """Seconds that a connection may stay silent, also in the middle of a request."""
     server: ViewerServer
 
     def do_GET(self) -> None:
-        address = urlsplit(self.path)
         try:
+            address = urlsplit(self.path)
+        except ValueError:
+            address = urlsplit("/nowhere")
+        try:
+            if (stranger := self._stranger(address.path)) is not None:
+                self._send(403, "text/plain; charset=utf-8", stranger.encode())
+                return
             if address.path == "/":
                 self._send(200, "text/html; charset=utf-8", page("viewer.html").encode())
             elif address.path == "/scene.json":
                 content = json.dumps(self.server.describe()).encode()
                 self._send(200, "application/json", content)
             elif address.path == "/view":
-                picture = self.server.picture(parse_qs(address.query))
-                self._send(200, "image/jpeg", picture)
+                picture = self.server.picture(parse_qs(address.query), self._waits)
+                if picture is None:
+                    self.close_connection = True
+                else:
+                    self._send(200, "image/jpeg", picture)
             else:
                 self._send(404, "text/plain; charset=utf-8", b"there is nothing here")
         except UserError as error:
             self._send(400, "text/plain; charset=utf-8", str(error).encode())
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True  # the page was closed while its picture was on the way
+
+    def _stranger(self, path: str) -> str | None:
+        """Why a request is not the viewer's own page's; None when it is."""
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        if not self.server.knows(host):
+            return f"the viewer is not called {host[:80]!r}; open {self.server.address}"
+        elsewhere = self.headers.get("Sec-Fetch-Site") == "cross-site" and path != "/"
+        if elsewhere or (origin is not None and urlsplit(origin).netloc != host):
+            return f"pages of other sites get nothing here; open {self.server.address}"
+        return None
+
+    def _waits(self) -> bool:
+        """Whether the other side still holds the connection open."""
+        try:
+            readable, _, _ = select.select([self.connection], [], [], 0)
+            return not readable or self.connection.recv(1, socket.MSG_PEEK) != b""
+        except (OSError, ValueError):
+            return False
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)

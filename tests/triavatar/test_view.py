@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.scenes import constant_decoder
 from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
 from triavatar.turntable import write_turn
-from triavatar.view import ViewerConfig, ViewerServer
+from triavatar.view import Handler, ViewerConfig, ViewerServer
 from triavatar.viewer_scene import DEPTH_COLORS
 from triavatar.views import still_cameras
 
@@ -113,6 +114,59 @@ def test_bad_requests_get_one_sentence(server, path, status, words):
         get(server, path)
     assert caught.value.code == status and words in caught.value.read().decode()
     assert picture(server, "size=16").shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:8008"}, 200),
+        ({"Host": "[::1]:8008"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_pages_of_other_sites_get_nothing(server, headers, status):
+    request = urllib.request.Request(server.address + "scene.json", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == status
+    except urllib.error.HTTPError as error:
+        assert error.code == status and b"anna" not in error.read()
+
+
+def test_pictures_nobody_waits_for_are_not_rendered(server, monkeypatch):
+    rendered, gate = [], threading.Event()
+    render = server.scene.render
+
+    def counted(*arguments):
+        gate.wait(60)
+        rendered.append(arguments)
+        return render(*arguments)
+
+    monkeypatch.setattr(server.scene, "render", counted)
+    ask = b"GET /view?size=16 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for _ in range(40):
+        with socket.create_connection(server.server_address) as gone:
+            gone.sendall(ask)
+    # All have come and gone while the first of them was being rendered.
+    deadline = time.monotonic() + 60
+    while server.renderer._work_queue.qsize() < 30 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    gate.set()
+    assert picture(server, "size=16").shape == (16, 16, 3)
+    assert len(rendered) <= 12
+
+
+def test_half_a_request_is_not_waited_for(server, monkeypatch):
+    monkeypatch.setattr(Handler, "timeout", 0.2)
+    with socket.create_connection(server.server_address) as half:
+        half.sendall(b"GET /view?si")
+        half.settimeout(60)
+        assert half.recv(1) == b""
 
 
 def test_what_can_be_opened(folder, tmp_path):

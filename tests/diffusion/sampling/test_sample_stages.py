@@ -32,6 +32,8 @@ def save(pipeline, folder: Path, fitted: FittedSet, features: FeatureSet) -> Pat
         {
             "decoder_hash": fitted.manifest["decoder_hash"],
             "vae_hash": features.manifest["vae_hash"],
+            "image_size": features.manifest["image_size"],
+            "channels": CHANNELS,
             "step": 1,
         },
     )

@@ -197,7 +197,7 @@ def test_models_that_are_missing_or_damaged_are_refused(config, tmp_path, upsamp
     index.write_text(parts)
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    refuses(sample_base, replace(config, model=broken), str(broken), "can't be read")
+    refuses(sample_base, replace(config, model=broken), str(broken), "is truncated")
 
 
 def test_features_of_another_encoding_are_refused(config, tmp_path, tiny_fitted, tiny_features):

@@ -23,8 +23,8 @@ from diffusion.data.subjects import Subjects, chosen_subjects, paired_subjects, 
 from diffusion.networks import PlaneNormalization
 from diffusion.networks.denoiser import TriplaneDenoiser
 from diffusion.networks.pixel_aligned import WHOLE_BOX
+from diffusion.sampling.model_files import open_model
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
-from diffusion.sampling.sample_set import open_model
 from diffusion.sampling.schedules import alphas_cumprod, make_scheduler
 from diffusion.training.diffusion_config import DiffusionConfig
 from diffusion.training.loop import TrainingLoop

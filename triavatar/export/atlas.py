@@ -39,8 +39,37 @@ def unwrap(mesh: Mesh, size: int = 2048) -> Mesh:
     pack.create_image = False
     atlas.generate(charts, pack)
     source, faces, uv = atlas[0]
+    source, faces, uv = _colored(source.astype(np.int64), faces.astype(np.int64), uv)
     normals = None if mesh.normals is None else mesh.normals[source]
     return Mesh(mesh.vertices[source], faces.astype(np.int32), normals, uv.astype(np.float32))
+
+
+def _colored(
+    source: np.ndarray, faces: np.ndarray, uv: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give slivers, which get no chart, one point of a neighbour's chart each.
+
+    Args:
+        source: vertex of the mesh that each vertex of the atlas comes from.
+        faces: of the atlas.
+        uv: of its vertices.
+
+    Returns:
+        The same, with the slivers' corners as vertices of their own.
+    """
+    a, b, c = (uv[faces[:, k]].astype(np.float64) for k in range(3))
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
+    sliver = area == 0
+    twin = np.full(int(source.max()) + 1, -1)
+    charted = faces[~sliver].reshape(-1)
+    twin[source[charted]] = charted
+    corners = source[faces[sliver]]
+    # Any corner that also belongs to a charted triangle will do.
+    point = twin[corners].max(axis=1)
+    uv = np.concatenate([uv, np.repeat(uv[point], 3, axis=0)])
+    faces = faces.copy()
+    faces[sliver] = len(source) + np.arange(corners.size).reshape(-1, 3)
+    return np.concatenate([source, corners.reshape(-1)]), faces, uv
 
 
 def texels(mesh: Mesh, size: int) -> Seen:

@@ -15,6 +15,7 @@ from tests.scenes import constant_decoder
 from tests.triavatar.export.ball import SETTINGS, ball_color
 from triavatar import cli
 from triavatar.export import libraries
+from triavatar.export.atlas import _colored
 from triavatar.export.bake import draw, photograph
 from triavatar.export.compare import mesh_agreement
 from triavatar.export.glb import write_glb
@@ -53,6 +54,19 @@ def test_texture_is_the_paint(maker):
     picture, hit = draw(mesh, views.cameras, 2)
     places = see(mesh.vertices, mesh.faces, views.cameras, 2).blend(mesh.vertices, mesh.faces)
     assert np.abs(picture[hit] - ball_color(places)).mean() < 0.01
+
+
+def test_slivers_take_a_neighbours_color():
+    # Two triangles with a chart, a third between them without one: its corners' places are 0.
+    source = np.array([0, 1, 2, 1, 2, 3, 0, 1, 3])
+    faces = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]])
+    uv = np.array([[0.1, 0.1], [0.2, 0.1], [0.1, 0.2], [0.6, 0.5], [0.5, 0.6], [0.7, 0.7]])
+    uv = np.concatenate([uv, np.zeros((3, 2))])
+    new_source, new_faces, new_uv = _colored(source, faces, uv)
+    assert (new_source[new_faces] == source[faces]).all()  # the same triangles in space
+    assert (new_faces[:2] == faces[:2]).all() and (new_uv[:9] == uv).all()
+    sliver = new_uv[new_faces[2]]
+    assert (sliver == sliver[0]).all() and (uv[:6] == sliver[0]).all(axis=1).any()
 
 
 def test_wrong_texture_is_noticed(maker):

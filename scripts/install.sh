@@ -1,4 +1,4 @@
-# Sourced by test.sh and demo.sh after common.sh: $python becomes that of a virtual environment
+# Sourced by test.sh and the demos after common.sh: $python becomes that of a virtual environment
 # with the project in it. An active environment is used as it is found; otherwise TRIAVATAR_VENV
 # or .venv is made, with PYTHON (default: the newest of python3.11, python3.12, … python3).
 usable() {

@@ -117,10 +117,15 @@ def test_launch_counts_processes(project, tmp_path):
         assert words in many
 
 
-def test_unknown_scale_and_demo_flag(project, tmp_path):
+DEMOS = {"demo.sh": 4, "train_demo.sh": 10}
+"""Script → stages it runs, at least."""
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+def test_unknown_scale_and_demo_flag(demo, project, tmp_path):
     done = sh(project / "scripts" / "fit_stage1.sh", cwd=tmp_path, SCALE="huge")
     assert done.returncode == 2 and "huge" in done.stderr
-    done = sh(project / "scripts" / "demo.sh", "--rot", cwd=tmp_path)
+    done = sh(project / "scripts" / demo, "--rot", cwd=tmp_path)
     assert done.returncode == 2 and "--rot" in done.stderr
 
 
@@ -131,11 +136,12 @@ def arguments_of(script, scale_folder) -> list[str]:
     return [found[1], "--config", str(scale_folder / f"{found[2]}.yaml")]
 
 
-def test_demo_dry_run_names_commands_that_parse(project, tmp_path):
-    done = sh(project / "scripts" / "demo.sh", "--dry-run", "--output_dir", "o", cwd=tmp_path)
+@pytest.mark.parametrize("demo", DEMOS)
+def test_demo_dry_run_names_commands_that_parse(demo, project, tmp_path):
+    done = sh(project / "scripts" / demo, "--dry-run", "--output_dir", "o", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     commands = [shlex.split(line[3:]) for line in done.stdout.splitlines() if line[:2] == "=="]
-    assert len(commands) >= 10
+    assert len(commands) >= DEMOS[demo]
     for command in commands:
         if command[0] == "sh":
             stage = arguments_of(open(command[1]).read(), project / "configs" / "debug")

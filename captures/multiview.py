@@ -29,6 +29,7 @@ from captures.camera_files import CameraFormat, read_camera
 from captures.cameras import Cameras
 from captures.conventions import CONVENTIONS, Convention, named_convention
 from captures.description import read_description
+from captures.photographs import Portrait, portrait_numbers, read_portrait
 from captures.rgba import PictureFormat, resize_rgba
 from captures.rgba import read_rgba as read_rgba
 from runtime.errors import UserError
@@ -222,6 +223,25 @@ class MultiViewSet:
         if size is not None and image.size != (size, size):
             image = resize_rgba(image, size)
         return np.asarray(image)
+
+    def portraits(
+        self, name: str, numbers: list[int] | None = None, size: int | None = None
+    ) -> list[Portrait]:
+        """Portraits of a subject as photographs are (:mod:`captures.photographs`).
+
+        Args:
+            numbers: which; all by default, and none where a set has none.
+            size: resize pictures to this many pixels along each side (area filter).
+        """
+        self._require(name)
+        folder = self.root / name
+        numbers = portrait_numbers(folder) if numbers is None else numbers
+        return [read_portrait(folder, number, size) for number in numbers]
+
+    def portrait_numbers(self, name: str) -> list[int]:
+        """Numbers of a subject's portraits as photographs are, ascending."""
+        self._require(name)
+        return portrait_numbers(self.root / name)
 
     def _require(self, name: str) -> None:
         if name not in self.names:

@@ -29,7 +29,7 @@ from studio.hair.combed import COMBED_STYLES, DRAPE_STYLES, CombedStyle, combed_
 from studio.hair.crop import crop
 from studio.hair.curls import CURL_STYLES, CurlStyle, curl_parts
 from studio.hair.shells import BEARD_STYLES, SHELL_STYLES, hairline, shell_parts
-from studio.looks.lighting import bake_light
+from studio.looks.lighting import STUDIO, Light, bake_light, bake_lights
 from studio.looks.pose import Pose, expression_units, softened, turn_head
 from studio.people.body import joint, shaped_vertices
 from studio.people.bust import bust
@@ -61,13 +61,50 @@ def build_scene(
         texture_size: largest texture side; larger pictures are reduced.
         pose: expression, head rotation and gaze; the resting face looking ahead by default.
     """
-    return flatten(build_parts(assets, subject, texture_size, pose))
+    return build_scenes(assets, subject, texture_size, pose)[0]
+
+
+def build_scenes(
+    assets: AssetFolder,
+    subject: Subject,
+    texture_size: int = 2048,
+    pose: Pose | None = None,
+    lights: tuple[Light, ...] = (STUDIO,),
+) -> list[Scene]:
+    """`build_scene` under each of `lights`, for little more than under one."""
+    parts, gap = unlit_parts(assets, subject, texture_size, pose)
+    out = []
+    for baked in bake_lights(parts, lights):
+        lit = [replace(part, light=light) for part, light in zip(parts, baked, strict=True)]
+        out.append(flatten(_finished(lit, gap)))
+    return out
 
 
 def build_parts(
     assets: AssetFolder, subject: Subject, texture_size: int = 2048, pose: Pose | None = None
 ) -> list[Part]:
     """The parts of `build_scene` before they are flattened."""
+    parts, gap = unlit_parts(assets, subject, texture_size, pose)
+    bake_light(parts)
+    return _finished(parts, gap)
+
+
+def _finished(parts: list[Part], gap: float) -> list[Part]:
+    """Lit parts with their eyes, mouth and cuts; see `unlit_parts` for the gap."""
+    finish_eyes(parts)
+    finish_mouth(parts, gap)
+    planes = [
+        (np.array([1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
+        (np.array([-1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
+        (np.array([0.0, -1.0, 0.0]), -_LOWEST),
+    ]
+    return crop(parts, planes)
+
+
+def unlit_parts(
+    assets: AssetFolder, subject: Subject, texture_size: int, pose: Pose | None
+) -> tuple[list[Part], float]:
+    """The parts before light falls on them, and how far the lips stand apart, house units."""
     pose = pose or Pose()
     template = bust(assets)
     resting = shaped_vertices(assets, subject.shape)
@@ -113,16 +150,7 @@ def build_parts(
         bound += [(part, carried_share(part)) for part in clothes]
     _turn(bound, pivot, pose)
     skin.triangles = skin.triangles[~hidden[skin.triangles].all(1)]
-    parts = [skin, *clothes, *on_head]
-    bake_light(parts)
-    finish_eyes(parts)
-    finish_mouth(parts, gap)
-    planes = [
-        (np.array([1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
-        (np.array([-1.0, 0.0, 0.0]), CUT_ASIDE * HEAD_HEIGHT),
-        (np.array([0.0, -1.0, 0.0]), -_LOWEST),
-    ]
-    return crop(parts, planes)
+    return [skin, *clothes, *on_head], gap
 
 
 def _placement(assets: AssetFolder, base: np.ndarray):

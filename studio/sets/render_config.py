@@ -41,6 +41,12 @@ class StudioRenderConfig(SpreadSettings):
     variants: int = setting(1, at_least=1)
     """Renders of each subject; the first rests and looks ahead, the others get random expressions,
     head rotations and gazes, and the same cameras."""
+    portraits: int = setting(0, at_least=0, at_most=999)
+    """Portraits of each subject as photographs are, beside the views: random light, lens, turn,
+    expression, noise and cut-out (data/README.md describes them). The same command with a larger
+    number adds some."""
+    portrait_size: int = setting(0, at_least=0)
+    """Their width and height in pixels; 0 takes that of the views."""
     maps: tuple[Literal["depth", "normal", "label"], ...] = ()
     """Maps to write beside every picture (data/README.md describes the files)."""
     low_elevation: float = setting(-35.0, at_least=-85, at_most=85)

@@ -22,6 +22,7 @@ from studio.looks.pose import Pose, sample_pose
 from studio.people.random_subject import sample_subject
 from studio.people.subject import rounded
 from studio.people.words import labels, sentence
+from studio.sets.portraits import draw_portraits, missing_portraits
 from studio.sets.records import (
     SUBJECT_FILE,
     Listing,
@@ -94,7 +95,11 @@ def _render_all(root: Path, config: StudioRenderConfig) -> Report:
 
 
 def _finished(config: StudioRenderConfig, name: str) -> bool:
-    return finished(Path(config.output_dir), config, *subject_of(name))
+    index, variant = subject_of(name)
+    root = Path(config.output_dir)
+    if not finished(root, config, index, variant):
+        return False
+    return variant > 0 or not missing_portraits(config, root / name)
 
 
 class SubjectRenderer:
@@ -112,7 +117,11 @@ class SubjectRenderer:
             for place, pair in enumerate(to_do):
                 for ahead in to_do[place + len(coming) : place + 2]:
                     coming.append(background.submit(_prepare, self.assets, self.config, *ahead))
-                _render(coming.popleft().result(), self.config, *pair)
+                prepared = coming.popleft().result()
+                if prepared is not None:
+                    _render(prepared, self.config, *pair)
+                if pair[1] == 0:
+                    draw_portraits(self.assets, self.config, pair[0])
                 turns.saved()
                 turns.within((place + 1) / len(to_do))
 
@@ -130,7 +139,10 @@ def _check(config: StudioRenderConfig) -> None:
 
 def _prepare(
     assets: AssetFolder, config: StudioRenderConfig, index: int, variant: int
-) -> PreparedSubject:
+) -> PreparedSubject | None:
+    """The scene of a subject whose views are still to be drawn."""
+    if finished(Path(config.output_dir), config, index, variant):
+        return None
     subject = sample_subject(assets, config.seed, index)
     rng = numpy_generator(config.seed, "pose", index, variant)
     return prepare(assets, subject, sample_pose(rng) if variant else Pose(), config.size)

@@ -30,8 +30,12 @@ def prepare(assets: AssetFolder, subject: Subject, pose: Pose, size: int) -> Pre
     """Builds the scene of `subject` for pictures of `size` pixels a side."""
     from studio.people.figure import build_scene
 
-    texture_size = 512 if size <= 128 else 1024 if size <= 256 else 2048
-    return PreparedSubject(subject, pose, build_scene(assets, subject, texture_size, pose))
+    return PreparedSubject(subject, pose, build_scene(assets, subject, texture_size(size), pose))
+
+
+def texture_size(size: int) -> int:
+    """Largest texture side that pictures of `size` pixels a side can show."""
+    return 512 if size <= 128 else 1024 if size <= 256 else 2048
 
 
 def render_views(

@@ -17,9 +17,9 @@ def gather(
         points, normals: [V, 3].
         lift: [V] distance along the normal (and towards the light) that is not shadowed.
         wrap: [V] how far light reaches round the terminator (0: Lambert).
-        direction: [3] towards the light; colour: [3] its radiance.
+        direction: [3] towards the light; colour: [C] its radiance.
         nearest: [S, S] 1/z of the depth map seen from `origin` with `rotation` and `focal`.
-        lit, open_sky: [V, 3] shadowed and unshadowed sums, updated.
+        lit, open_sky: [V, C] shadowed and unshadowed sums, updated.
     """
     size = nearest.shape[0]
     half = size / 2
@@ -56,6 +56,6 @@ def gather(
                 seen += (1 - tx) * ty
             if nearest[y0 + 1, x0 + 1] <= iz:
                 seen += tx * ty
-        for k in range(3):
+        for k in range(colour.shape[0]):
             open_sky[i, k] += amount * colour[k]
             lit[i, k] += amount * colour[k] * seen

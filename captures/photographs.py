@@ -39,7 +39,7 @@ class PortraitCamera(Described):
 
 
 class PortraitRecord(Described):
-    """``portrait_*.json``; data/README.md describes the rest of it."""
+    """``portrait_*.json``; docs/formats.md describes the rest of it."""
 
     camera: PortraitCamera
 

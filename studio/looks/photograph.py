@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 
 @dataclass
@@ -47,7 +47,7 @@ def sample_photograph(rng: np.random.Generator) -> Photograph:
         contrast=float(np.clip(1 + 0.1 * rng.standard_normal(), 0.75, 1.3)),
         saturation=float(np.clip(1 + 0.12 * rng.standard_normal(), 0.6, 1.4)),
         balance=tuple(float(v) for v in 1 + 0.025 * rng.standard_normal(3)),
-        noise=float(0.035 * rng.random() ** 2),
+        noise=float(0.022 * rng.random() ** 2),
         quality=int(rng.integers(45, 97)),
         matte=kind,
         matte_shift=float(shift),
@@ -117,15 +117,15 @@ def _matte(alpha: np.ndarray, settings: Photograph, rng: np.random.Generator) ->
     elif settings.matte == "hard":
         alpha = np.clip((gaussian_filter(alpha, 0.6 * scale) - 0.5) * 4 + 0.5, 0, 1)
     elif settings.matte_shift:
-        # A blurred edge rises by about 1 / (2.5 sigma) a pixel.
-        sigma = 1.5 * scale
-        level = 0.5 - settings.matte_shift * scale / (2.5 * sigma)
-        alpha = np.clip((gaussian_filter(alpha, sigma) - level) * 2.5 + 0.5, 0, 1)
+        solid = alpha > 0.5
+        depth = np.where(solid, distance_transform_edt(solid), 1 - distance_transform_edt(~solid))
+        alpha = np.clip(depth + scale * settings.matte_shift, 0, 1)
+        alpha = gaussian_filter(alpha, 0.4 * scale)
     edge = np.argwhere((alpha > 0.2) & (alpha < 0.8))
     y, x = np.meshgrid(*2 * [np.arange(len(alpha))], indexing="ij")
     for _ in range(settings.wrong if len(edge) else 0):
         at = edge[int(rng.integers(len(edge)))]
-        across, along = scale * rng.uniform(1.5, 6, 2)
+        across, along = scale * rng.uniform(1.5, 5.5, 2)
         patch = np.clip(1.5 - np.hypot((y - at[0]) / across, (x - at[1]) / along), 0, 1)
         left = rng.random() < 0.5
         alpha = np.maximum(alpha, patch) if left else alpha * (1 - patch)

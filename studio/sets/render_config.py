@@ -43,7 +43,7 @@ class StudioRenderConfig(SpreadSettings):
     head rotations and gazes, and the same cameras."""
     portraits: int = setting(0, at_least=0, at_most=999)
     """Portraits of each subject as photographs are, beside the views: random light, lens, turn,
-    expression, noise and cut-out (data/README.md describes them). The same command with a larger
+    expression, noise and cut-out (docs/formats.md describes them). The same command with a larger
     number adds some."""
     portrait_size: int = setting(0, at_least=0)
     """Their width and height in pixels; 0 takes that of the views."""

@@ -177,6 +177,12 @@ STAGES: dict[str, Stage] = {
         "study_likeness",
         "Compare ways of finding a stranger's avatar from one portrait, on held-out people.",
     ),
+    "study conditioning": Stage(
+        "studies.conditioning",
+        "StudyConditioningConfig",
+        "study_conditioning",
+        "Train variants of the base model alike and measure each on strangers.",
+    ),
     "study forgetting": Stage(
         "studies.forgetting",
         "StudyForgettingConfig",
@@ -249,6 +255,12 @@ STAGES: dict[str, Stage] = {
         "bench_render",
         "Measure rendering against the plain reference: samples/s, frames/s, memory.",
         first="triplanes",
+    ),
+    "bench samplers": Stage(
+        "studies.bench.bench_samplers",
+        "BenchSamplersConfig",
+        "bench_samplers",
+        "Print how much of the spread each way of sampling keeps where the answer is known.",
     ),
     "bench fit": Stage(
         "studies.bench.bench_fit",

@@ -59,6 +59,7 @@ class TriplaneUNet(TriplaneDenoiser, ModelMixin, ConfigMixin):
         feature_channels, feature_sizes: of the encoder's maps, finest first.
         feature_patches: side of a token's patch in each map.
         token_width: width of the portrait tokens.
+        multi_scale: tokens of all feature maps; of the coarsest alone without.
     """
 
     @register_to_config
@@ -87,6 +88,7 @@ class TriplaneUNet(TriplaneDenoiser, ModelMixin, ConfigMixin):
         feature_sizes: tuple[int, ...] = (256, 128, 64),
         feature_patches: tuple[int, ...] = (16, 8, 4),
         token_width: int = 512,
+        multi_scale: bool = True,
     ) -> None:
         super().__init__()
         self._build(
@@ -116,6 +118,7 @@ class TriplaneUNet(TriplaneDenoiser, ModelMixin, ConfigMixin):
             feature_channels=feature_channels,
             feature_sizes=feature_sizes,
             feature_patches=feature_patches,
+            multi_scale=multi_scale,
         )
 
     def forward(

@@ -98,7 +98,10 @@ class PooledLatent(nn.Module):
 
 
 class PortraitConditioning(nn.Module):
-    """All of a portrait's ways into a model: a vector for the embedding, tokens for attention."""
+    """All of a portrait's ways into a model: a vector for the embedding, tokens for attention.
+
+    With `multi_scale` off the tokens are those of the coarsest map alone, for all attention.
+    """
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class PortraitConditioning(nn.Module):
         feature_patches: Sequence[int],
         token_width: int,
         embedding_width: int,
+        multi_scale: bool = True,
     ) -> None:
         super().__init__()
         if not len(feature_channels) == len(feature_sizes) == len(feature_patches) >= 1:
@@ -135,11 +139,11 @@ class PortraitConditioning(nn.Module):
         self.pooled = PooledLatent(
             latent_channels, latent_size, latent_patch, latent_width, 8, embedding_width
         )
+        shapes = list(zip(feature_channels, feature_sizes, feature_patches, strict=True))
+        self.first = 0 if multi_scale else len(shapes) - 1
         self.levels = nn.ModuleList(
             PatchTokens(channels, size, patch, token_width)
-            for channels, size, patch in zip(
-                feature_channels, feature_sizes, feature_patches, strict=True
-            )
+            for channels, size, patch in shapes[self.first :]
         )
 
     def check(self, features: PortraitFeatures) -> None:
@@ -164,13 +168,14 @@ class PortraitConditioning(nn.Module):
         Returns:
             Vector [B, E], and for each feature map, finest first, tokens [B, K, D].
         """
-        if features is None:
-            return self.pooled(None, drop), [level(None, drop) for level in self.levels]
-        self.check(features)
-        tokens = [
-            level(values, drop) for level, values in zip(self.levels, features.levels, strict=True)
-        ]
-        return self.pooled(features.latent, drop), tokens
+        maps: Sequence[Tensor | None] = [None] * len(self.levels)
+        if features is not None:
+            self.check(features)
+            maps = features.levels[self.first :]
+        tokens = [level(values, drop) for level, values in zip(self.levels, maps, strict=True)]
+        latent = None if features is None else features.latent
+        # With a single scale, every level reads the same tokens.
+        return self.pooled(latent, drop), [tokens[0]] * self.first + tokens
 
 
 def _sizes(shapes: Sequence[tuple[int, int]]) -> str:

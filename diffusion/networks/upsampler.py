@@ -53,7 +53,7 @@ class TriplaneUpsampler(TriplaneDenoiser, ModelMixin, ConfigMixin):
             `PlaneNormalization`); as published it makes planes whole.
         plane_convs, positions, pixel_aligned, portrait_window: as in `TriplaneUNet`.
         latent_channels, latent_size, latent_patch, latent_width, feature_channels, feature_sizes,
-        feature_patches, token_width: as in `TriplaneUNet`.
+        feature_patches, token_width, multi_scale: as in `TriplaneUNet`.
     """
 
     @register_to_config
@@ -81,6 +81,7 @@ class TriplaneUpsampler(TriplaneDenoiser, ModelMixin, ConfigMixin):
         feature_sizes: tuple[int, ...] = (256, 128, 64),
         feature_patches: tuple[int, ...] = (16, 8, 4),
         token_width: int = 512,
+        multi_scale: bool = True,
     ) -> None:
         super().__init__()
         self.low_res_size = low_res_size
@@ -111,6 +112,7 @@ class TriplaneUpsampler(TriplaneDenoiser, ModelMixin, ConfigMixin):
             feature_channels=feature_channels,
             feature_sizes=feature_sizes,
             feature_patches=feature_patches,
+            multi_scale=multi_scale,
         )
 
     def forward(

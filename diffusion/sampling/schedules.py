@@ -19,7 +19,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-ScheduleName = Literal["cosine_light", "sigmoid"]
+ScheduleName = Literal["cosine_light", "sigmoid", "linear"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 
 SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
@@ -29,7 +29,8 @@ def alpha_bar(name: ScheduleName, time: np.ndarray) -> np.ndarray:
     """The continuous ᾱ(t) of a schedule, before any cap on β.
 
     Args:
-        name: `cosine_light` (the base model's) or `sigmoid` (the upsampler's).
+        name: `cosine_light` (the base model's), `sigmoid` (the upsampler's), or `linear` (that of
+            DDPM, arXiv 2006.11239, for comparison).
         time: t in 0..1.
 
     Returns:
@@ -44,6 +45,8 @@ def alpha_bar(name: ScheduleName, time: np.ndarray) -> np.ndarray:
         # without subtracting two values that both round to 1.
         end = 1 / (1 + np.exp(30.0))
         return (1 / (1 + np.exp(30 * time)) - end) / (0.5 - end)
+    if name == "linear":
+        return np.exp(-(0.1 * time + 9.95 * time**2))
     raise ValueError(f"unknown noise schedule '{name}': choose one of {', '.join(SCHEDULE_NAMES)}")
 
 

@@ -39,6 +39,9 @@ class NetworkConfig:
     """Side of a token's patch in each feature map, finest first."""
     token_width: int = 512
     """Width of the portrait tokens."""
+    multi_scale: bool = True
+    """Read tokens of all three feature maps, the finest at the finest planes; else of the coarsest
+    map alone."""
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likeness.coefficients import Expected, find_coefficients
+from likeness.coefficients import CoefficientSearch, Expected
 from likeness.descent import Marcher
 from likeness.learned.likeness_model import LikenessModel
 from likeness.portrait.placement import find_placement, placed
@@ -142,16 +142,17 @@ class _Search:
         rounds = s.rounds if s.camera.iterations or s.light.direction else 1
         for index in range(rounds):
             even = self._estimate_camera_and_light()
-            self.coefficients = find_coefficients(
+            search = CoefficientSearch(
                 even,
-                self.model.prior,
+                self.model,
                 self._expected(even),
-                self.coefficients,
                 marcher,
                 s.coefficients,
-                s.coefficients.steps // rounds,
                 s.seed + index,
             )
+            found = search.newton(self.coefficients, s.coefficients.newton_steps)
+            steps = s.coefficients.steps if index == rounds - 1 else 0
+            self.coefficients = search.adam(found, steps)
 
     def _expected(self, portrait: Portrait) -> Expected:
         if self.settings.regression:

@@ -79,11 +79,13 @@ class LightSettings:
 class CoefficientSettings:
     """Settings of the search for the linear prior's coefficients."""
 
-    steps: int = 120
-    """Steps of Adam; each renders and differentiates ``rays`` pixels."""
-    rays: int = 3072
+    newton_steps: int = 8
+    """Damped Newton steps, each on a quarter of the pixels; in every round."""
+    steps: int = 40
+    """Steps of Adam in the last round; each renders and differentiates ``rays`` pixels."""
+    rays: int = 2048
     """Pixels per step."""
-    learning_rate: float = 0.08
+    learning_rate: float = 0.05
     """Adam's step size in standard deviations of the coefficients."""
     opacity_weight: float = 0.3
     """Weight of the squared opacity error beside the squared colour error."""

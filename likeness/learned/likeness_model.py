@@ -5,6 +5,7 @@
     <folder>/config.json              format, decoder hash, the portraits' camera
     <folder>/prior/                   see :class:`likeness.learned.prior.LinearPrior`
     <folder>/regression.safetensors   see :class:`likeness.learned.regression.Regression`
+    <folder>/curvature.safetensors    for Newton's steps, see :class:`LikenessModel`
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from captures.cameras import Cameras
 from captures.multiview import MultiViewSet
 from likeness.learned.prior import LinearPrior, fit_prior
-from likeness.learned.regression import Regression, fit_regression, small_pixels
+from likeness.learned.regression import Regression, fit_regression, mirrored_pixels, small_pixels
 from likeness.portrait.portrait import Portrait
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
-from runtime.files import read_json, write_json
+from runtime.files import load_tensors, read_json, save_tensors, write_json
 from runtime.progress import progress
 
 FORMAT = "triavatar-likeness"
@@ -35,11 +37,14 @@ class LikenessModel:
     Attributes:
         prior: of their triplanes.
         regression: from a portrait to the prior's coefficients.
+        curvature: [2, K, K], how the mean squared error of colour and of opacity bends along the
+            coefficients: twice the products of the slopes of small portraits.
         camera: one camera, that of the portraits learnt from.
     """
 
     prior: LinearPrior
     regression: Regression
+    curvature: Tensor
     camera: Cameras
 
     def save(self, folder: Path | str) -> None:
@@ -47,6 +52,7 @@ class LikenessModel:
         folder = Path(folder)
         self.prior.save(folder / "prior")
         self.regression.save(folder / "regression.safetensors")
+        save_tensors(folder / "curvature.safetensors", {"curvature": self.curvature.half()})
         camera = self.camera
         config = {
             "format": FORMAT,
@@ -79,7 +85,9 @@ class LikenessModel:
             raise UserError(f"{folder / 'config.json'} describes no {FORMAT} of version 1")
         prior = LinearPrior.load(folder / "prior", decoder_hash)
         regression = Regression.load(folder / "regression.safetensors")
-        if regression.weights.shape[1] != prior.components:
+        tensors, _ = load_tensors(folder / "curvature.safetensors")
+        curvature = tensors["curvature"].float()
+        if not regression.weights.shape[1] == prior.components == curvature.shape[-1]:
             raise UserError(
                 f"{folder}: the regression guesses {regression.weights.shape[1]} coefficients, the "
                 f"prior has {prior.components}; they are of different models, copy both again"
@@ -89,7 +97,7 @@ class LikenessModel:
         focal = torch.tensor([stated["focal"] * size])
         cx, cy = (torch.tensor([v * size]) for v in stated["principal_point"])
         camera = Cameras(torch.tensor([stated["c2w"]]), focal, focal, cx, cy, size, size)
-        return cls(prior, regression, camera)
+        return cls(prior, regression, curvature, camera)
 
 
 def learn_likeness(
@@ -113,6 +121,17 @@ def learn_likeness(
         rgba = views.portrait(name)
         pixels.append(small_pixels(Portrait.of(rgba, camera)))
         coefficients.append(prior.coefficients(fitted.load(name)[None])[0])
-    known = torch.stack(coefficients)
-    regression = fit_regression(torch.stack(pixels), known, prior.mirrored(known))
-    return LikenessModel(prior, regression, camera)
+    known, seen = torch.stack(coefficients), torch.stack(pixels)
+    regression = fit_regression(seen, known, prior.mirrored(known))
+    curvature = _curvature(
+        torch.cat([seen, mirrored_pixels(seen)]), torch.cat([known, prior.mirrored(known)])
+    )
+    return LikenessModel(prior, regression, curvature, camera)
+
+
+def _curvature(pixels: Tensor, coefficients: Tensor) -> Tensor:
+    """[2, K, K] from small portraits [M, 4 · SIDE²] and coefficients [M, K] of unit deviation."""
+    slopes = coefficients.T @ (pixels - pixels.mean(dim=0)) / len(pixels)
+    third = slopes.shape[1] // 4
+    color, opacity = slopes[:, : 3 * third], slopes[:, 3 * third :]
+    return torch.stack([2 * part @ part.T / part.shape[1] for part in (color, opacity)])

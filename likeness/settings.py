@@ -11,6 +11,9 @@ from torch import Tensor
 
 from renderer.render import RenderSettings
 
+Level = Literal["off", "guide", "full"]
+"""How far to go."""
+
 
 @dataclass
 class MarchSettings:
@@ -139,7 +142,7 @@ class SideSettings:
 class LikenessSettings:
     """Settings of making an avatar look like its portrait."""
 
-    level: Literal["off", "guide", "full"] = "full"
+    level: Level = "full"
     """off: what regression guesses from the portrait; guide: coefficients that show the portrait
     best (15 s on two cores); full: planes tuned to its pixels as well (60 s)."""
     size: int = 128

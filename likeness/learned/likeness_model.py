@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,11 +24,29 @@ from likeness.learned.prior import LinearPrior, fit_prior
 from likeness.learned.regression import Regression, fit_regression, mirrored_pixels, small_pixels
 from likeness.portrait.portrait import Portrait
 from renderer.fitted_set import FittedSet
-from runtime.errors import UserError
-from runtime.files import load_tensors, read_json, save_tensors, write_json
+from runtime.described import Described, Matrix, Name, Number, read_described
+from runtime.files import write_json
+from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
 
-FORMAT = "triavatar-likeness"
+FORMAT: Literal["triavatar-likeness"] = "triavatar-likeness"
+
+
+class PortraitCamera(Described):
+    """Pose, and focal length and principal point in picture sides."""
+
+    c2w: Matrix
+    focal: Number
+    principal_point: tuple[Number, Number]
+
+
+class LikenessFile(Described):
+    """``config.json``."""
+
+    format: Literal["triavatar-likeness"]
+    version: Literal[1]
+    decoder_hash: Name
+    camera: PortraitCamera
 
 
 @dataclass(frozen=True)
@@ -80,24 +99,17 @@ class LikenessModel:
             UserError: it is missing, damaged or belongs to another decoder.
         """
         folder = Path(folder)
-        config = read_json(folder / "config.json")
-        if config.get("format") != FORMAT or config.get("version") != 1:
-            raise UserError(f"{folder / 'config.json'} describes no {FORMAT} of version 1")
+        config = read_described(LikenessFile, folder / "config.json")
         prior = LinearPrior.load(folder / "prior", decoder_hash)
-        regression = Regression.load(folder / "regression.safetensors")
-        tensors, _ = load_tensors(folder / "curvature.safetensors")
-        curvature = tensors["curvature"].float()
-        if not regression.weights.shape[1] == prior.components == curvature.shape[-1]:
-            raise UserError(
-                f"{folder}: the regression guesses {regression.weights.shape[1]} coefficients, the "
-                f"prior has {prior.components}; they are of different models, copy both again"
-            )
-        size = 128
-        stated = config["camera"]
-        focal = torch.tensor([stated["focal"] * size])
-        cx, cy = (torch.tensor([v * size]) for v in stated["principal_point"])
-        camera = Cameras(torch.tensor([stated["c2w"]]), focal, focal, cx, cy, size, size)
-        return cls(prior, regression, curvature, camera)
+        k = prior.components
+        regression = Regression.load(folder / "regression.safetensors", k)
+        tensors, _ = load_tensors(folder / "curvature.safetensors", {"curvature": (2, k, k)})
+        size, stated = 128, config.camera
+        focal = torch.tensor([stated.focal * size])
+        cx, cy = (torch.tensor([v * size]) for v in stated.principal_point)
+        pose = torch.tensor([stated.c2w])
+        camera = Cameras(pose, focal, focal, cx, cy, size, size)
+        return cls(prior, regression, tensors["curvature"].float(), camera)
 
 
 def learn_likeness(

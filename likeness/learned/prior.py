@@ -14,22 +14,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from likeness.learned.mirror import mirror, split, unfold
 from renderer.fitted_set import FittedSet
+from runtime.described import Count, Described, Name, Size, read_described
 from runtime.errors import UserError
-from runtime.files import read_json, write_json
+from runtime.files import write_json
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
 
 Parts = tuple[Tensor, Tensor]
 """Even and odd, folded."""
-FORMAT = "triavatar-linear-prior"
+FORMAT: Literal["triavatar-linear-prior"] = "triavatar-linear-prior"
 HELD_OUT = 5
 """One person of so many is left out to measure what the components don't hold."""
+
+
+class PriorFile(Described):
+    """``config.json`` of a prior; counts of its even and odd components."""
+
+    format: Literal["triavatar-linear-prior"]
+    version: Literal[1]
+    decoder_hash: Name
+    shape: Annotated[list[Size], Field(min_length=4, max_length=4)]
+    even: Count
+    odd: Count
+    people: Count
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,8 @@ class LinearPrior:
             "version": 1,
             "decoder_hash": self.decoder_hash,
             "shape": list(self.shape),
-            "components": {"even": len(self.even), "odd": len(self.odd)},
+            "even": len(self.even),
+            "odd": len(self.odd),
             "people": self.people,
         }
         write_json(folder / "config.json", config)
@@ -118,26 +134,29 @@ class LinearPrior:
             UserError: it is missing, damaged or belongs to another decoder.
         """
         folder = Path(folder)
-        config = read_json(folder / "config.json")
-        if config.get("format") != FORMAT or config.get("version") != 1:
-            raise UserError(f"{folder / 'config.json'} describes no {FORMAT} of version 1")
-        if decoder_hash is not None and config["decoder_hash"] != decoder_hash:
+        config = read_described(PriorFile, folder / "config.json")
+        if decoder_hash is not None and config.decoder_hash != decoder_hash:
             raise UserError(
                 f"the prior at {folder} was made for another decoder; give the decoder of its "
                 "bundle, or make the prior again from triplanes of this one"
             )
-        tensors, _ = load_tensors(folder / "prior.safetensors")
-        try:
-            parts = [_dequantize(tensors[n], tensors[f"{n}_scale"]) for n in ("even", "odd")]
-            mean, noise = tensors["mean"].float(), tensors["noise"].float()
-            if list(mean.shape) != config["shape"] or noise.shape != mean.shape:
-                raise ValueError(f"planes of shape {list(mean.shape)}")
-            return cls(mean, *parts, noise, config["decoder_hash"], int(config["people"]))
-        except (KeyError, ValueError, RuntimeError) as error:
-            path = folder / "prior.safetensors"
-            raise UserError(
-                f"{path} is damaged or doesn't fit its config.json ({error}); copy the bundle again"
-            ) from None
+        p, c, h, w = config.shape
+        half, whole = c * h * w, (p - 1) * c * h * w
+        block = max(h * w // 2, 1)
+        tensors, _ = load_tensors(
+            folder / "prior.safetensors",
+            {
+                "mean": (p, c, h, w),
+                "noise": (p, c, h, w),
+                "even": (config.even, whole),
+                "even_scale": (config.even, whole // block),
+                "odd": (config.odd, half),
+                "odd_scale": (config.odd, half // block),
+            },
+        )
+        even, odd = (_dequantize(tensors[n], tensors[f"{n}_scale"]) for n in ("even", "odd"))
+        mean, noise = tensors["mean"].float(), tensors["noise"].float()
+        return cls(mean, even, odd, noise, config.decoder_hash, config.people)
 
 
 def fit_prior(fitted: FittedSet, names: Sequence[str], components: int = 256) -> LinearPrior:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from likeness.portrait.portrait import Portrait
-from runtime.errors import UserError
 from runtime.formats.tensor_files import load_tensors, save_tensors
 
 SIDE = 32
@@ -124,16 +123,23 @@ class Regression:
         save_tensors(path, {k: v.half() for k, v in halves.items()} | wholes)
 
     @classmethod
-    def load(cls, path: Path | str) -> Regression:
-        """Read what :meth:`save` wrote; UserError if it is missing or damaged."""
-        tensors, _ = load_tensors(path)
+    def load(cls, path: Path | str, components: int | None = None) -> Regression:
+        """Read what :meth:`save` wrote; UserError if it is damaged or of another number K."""
+        pixels, features = 4 * SIDE**2, None
+        expected = {
+            "mean": (pixels,),
+            "basis": (features, pixels),
+            "deviation": (features,),
+            "anchors": (None, features),
+            "weights": (None, components),
+            "spread": (components,),
+            "scalars": (3,),
+        }
+        tensors, _ = load_tensors(path, expected)
         t = {name: tensor.float() for name, tensor in tensors.items()}
-        try:
-            noise, width, usual = t["scalars"].tolist()
-            model = PixelModel(t["mean"], t["basis"], t["deviation"], noise)
-            return cls(model, t["anchors"], t["weights"], width, t["spread"], usual)
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{path} is no regression of this version ({error})") from None
+        noise, width, usual = t["scalars"].tolist()
+        model = PixelModel(t["mean"], t["basis"], t["deviation"], noise)
+        return cls(model, t["anchors"], t["weights"], width, t["spread"], usual)
 
 
 def _kernel(a: Tensor, b: Tensor, width: float) -> Tensor:

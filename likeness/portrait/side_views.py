@@ -20,9 +20,9 @@ from captures.cameras import Cameras
 from likeness.portrait.portrait import Portrait
 from likeness.portrait.surface import Front
 from likeness.settings import SideSettings
-from renderer.compositing import Rendered
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_images
+from renderer.samples import Rendered
 
 
 def turned(camera: Cameras, azimuths: list[float], elevations: list[float]) -> Cameras:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captures.cameras import Cameras
 from likeness.portrait.portrait import Portrait
-from renderer.compositing import Rendered
+from renderer.samples import Rendered
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,25 @@ import torch
 from torch import Tensor
 
 from likeness.portrait.portrait import Portrait
-from likeness.settings import MarchSettings
 from renderer.decoder import TriplaneDecoder
 from renderer.occupancy import OccupancyGrid
-from renderer.render import build_occupancy, render_rays
+from renderer.render import RenderSettings, build_occupancy, render_rays
+
+REFRESH_EVERY = 15
+"""Steps between refreshes of the occupancy grid."""
 
 
 class Marcher:
     """Renders rays of changing planes, with an occupancy grid refreshed now and then."""
 
-    def __init__(self, decoder: TriplaneDecoder, settings: MarchSettings) -> None:
-        self.decoder, self.every = decoder, settings.refresh_every
-        self.settings = settings.render_settings()
+    def __init__(self, decoder: TriplaneDecoder, settings: RenderSettings) -> None:
+        self.decoder, self.settings = decoder, settings
         self.grid: OccupancyGrid | None = None
         self.calls = 0
 
     def __call__(self, planes: Tensor, origins: Tensor, directions: Tensor):
         """Render rays [R, 3] of planes [3, C, H, W] on white; differentiable to the planes."""
-        if self.grid is None or self.calls % self.every == 0:
+        if self.grid is None or self.calls % REFRESH_EVERY == 0:
             self.grid = build_occupancy(planes.detach(), self.decoder, self.settings)
         self.calls += 1
         return render_rays(planes, self.decoder, self.grid, origins, directions, 1.0, self.settings)

@@ -22,6 +22,7 @@ from likeness.portrait.portrait import Portrait
 from likeness.portrait.portrait_camera import FREEDOMS, find_camera, moved
 from likeness.portrait.portrait_light import evenly_lit, find_light
 from likeness.portrait.side_views import side_views
+from likeness.portrait.surface import silhouette_hull
 from likeness.settings import LikenessSettings
 from likeness.tuning import tune_planes
 from renderer.decoder import TriplaneDecoder
@@ -90,13 +91,12 @@ def fit_likeness(
             sides,
             planes,
             model.prior.noise,
+            silhouette_hull(search.seen, model.space),
             Marcher(decoder, settings.march),
             settings.planes,
             settings.seed,
         )
-    shown = render_images(
-        planes, decoder, search.seen.camera, 1.0, settings.march.render_settings()
-    )
+    shown = render_images(planes, decoder, search.seen.camera, 1.0, settings.march)
     error = (shown.color[0] - search.seen.color).square().mean()
     record.portrait_psnr = float(-10 * error.clamp(min=1e-10).log10())
     record.distance = float(search.coefficients.square().mean())

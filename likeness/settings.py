@@ -16,24 +16,6 @@ Level = Literal["off", "guide", "full"]
 
 
 @dataclass
-class MarchSettings:
-    """Settings of ray marching while a likeness is found."""
-
-    steps: int = 160
-    """Samples along the box's diagonal."""
-    grid: int = 64
-    """Cells along one side of the occupancy grid."""
-    threshold: float = 0.02
-    """Density per world unit above which a cell is marched through; low, so matter can grow."""
-    refresh_every: int = 15
-    """Steps between refreshes of the occupancy grid."""
-
-    def render_settings(self) -> RenderSettings:
-        """As the renderer takes them."""
-        return RenderSettings(steps=self.steps, grid=self.grid, threshold=self.threshold)
-
-
-@dataclass
 class CameraSettings:
     """Expected departures of a portrait's camera from the usual one, as standard deviations."""
 
@@ -114,6 +96,10 @@ class PlaneSettings:
     """Adam's step size."""
     prior_weight: float = 0.05
     """Weight of the planes' squared distance from their start."""
+    free_space_weight: float = 0.1
+    """Weight of the opacity of space that nobody fills, or that the portrait shows to be empty."""
+    free_space_points: int = 2000
+    """Points per step at which it is looked at."""
     smoothness_weight: float = 3.0
     """Weight of the difference's total variation."""
 
@@ -157,8 +143,10 @@ class LikenessSettings:
     """The portrait's camera."""
     light: LightSettings = field(default_factory=LightSettings)
     """The portrait's light."""
-    march: MarchSettings = field(default_factory=MarchSettings)
-    """How rays are marched."""
+    march: RenderSettings = field(
+        default_factory=lambda: RenderSettings(steps=160, grid=64, threshold=0.02)
+    )
+    """How rays are marched; the threshold is low, so that matter can grow."""
     coefficients: CoefficientSettings = field(default_factory=CoefficientSettings)
     """First: the coefficients of the linear prior."""
     sides: SideSettings = field(default_factory=SideSettings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fitting.free_space import FreeSpace
 from likeness.descent import Marcher, draw, picture_error
 from likeness.portrait.portrait import Portrait
 from likeness.settings import PlaneSettings
@@ -20,6 +21,7 @@ def tune_planes(
     sides: list[Portrait],
     planes: Tensor,
     noise: Tensor,
+    hull: Tensor,
     marcher: Marcher,
     settings: PlaneSettings,
     seed: int = 0,
@@ -29,6 +31,7 @@ def tune_planes(
     Args:
         sides: what they shall look like from elsewhere.
         planes: [3, C, H, W], the start; resized to ``settings.size`` first if that is larger.
+        hull: [G, G, G] bool, cells that may hold anything.
         noise: [3, C, H, W], how far each texel may be off; texels of no deviation hardly move.
     """
     size = max(settings.size, planes.shape[-1])
@@ -39,6 +42,7 @@ def tune_planes(
     change = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=settings.learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.steps, 1), 1e-3)
+    free = FreeSpace(hull)
     random = generator(seed, "planes")
     for index in range(settings.steps):
         tuned = (start + change * step).clamp(-1, 1)
@@ -48,6 +52,10 @@ def tune_planes(
             side = sides[index % len(sides)]
             pixels = draw(side, settings.side_rays, random)
             loss = loss + settings.side_weight * picture_error(marcher, tuned, side, pixels, 0.3)
+        if settings.free_space_weight:
+            count = settings.free_space_points
+            fog = free.loss(tuned, marcher.decoder, count, index, random)
+            loss = loss + settings.free_space_weight * fog
         across = (change[..., 1:] - change[..., :-1]).square().mean()
         down = (change[..., 1:, :] - change[..., :-1, :]).square().mean()
         loss = loss + settings.prior_weight * change.square().mean()

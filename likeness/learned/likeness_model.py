@@ -5,7 +5,7 @@
     <folder>/config.json              format, decoder hash, the portraits' camera
     <folder>/prior/                   see :class:`likeness.learned.prior.LinearPrior`
     <folder>/regression.safetensors   see :class:`likeness.learned.regression.Regression`
-    <folder>/curvature.safetensors    for Newton's steps, see :class:`LikenessModel`
+    <folder>/likeness.safetensors     curvature and space of :class:`LikenessModel`
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from likeness.learned.prior import LinearPrior, fit_prior
 from likeness.learned.regression import Regression, fit_regression, mirrored_pixels, small_pixels
 from likeness.portrait.portrait import Portrait
 from renderer.fitted_set import FittedSet
+from renderer.render import RenderSettings, build_occupancy
 from runtime.described import Described, Matrix, Name, Number, read_described
 from runtime.files import write_json
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
 
 FORMAT: Literal["triavatar-likeness"] = "triavatar-likeness"
+
+SPACE_CELLS = 48
 
 
 class PortraitCamera(Described):
@@ -58,12 +61,14 @@ class LikenessModel:
         regression: from a portrait to the prior's coefficients.
         curvature: [2, K, K], how the mean squared error of colour and of opacity bends along the
             coefficients: twice the products of the slopes of small portraits.
+        space: [G, G, G] bool, cells of the box that any of the people fills, indexed (x, y, z).
         camera: one camera, that of the portraits learnt from.
     """
 
     prior: LinearPrior
     regression: Regression
     curvature: Tensor
+    space: Tensor
     camera: Cameras
 
     def save(self, folder: Path | str) -> None:
@@ -71,7 +76,8 @@ class LikenessModel:
         folder = Path(folder)
         self.prior.save(folder / "prior")
         self.regression.save(folder / "regression.safetensors")
-        save_tensors(folder / "curvature.safetensors", {"curvature": self.curvature.half()})
+        tensors = {"curvature": self.curvature, "space": self.space}
+        save_tensors(folder / "likeness.safetensors", tensors)
         camera = self.camera
         config = {
             "format": FORMAT,
@@ -103,13 +109,15 @@ class LikenessModel:
         prior = LinearPrior.load(folder / "prior", decoder_hash)
         k = prior.components
         regression = Regression.load(folder / "regression.safetensors", k)
-        tensors, _ = load_tensors(folder / "curvature.safetensors", {"curvature": (2, k, k)})
+        expected = {"curvature": (2, k, k), "space": (None, None, None)}
+        tensors, _ = load_tensors(folder / "likeness.safetensors", expected)
         size, stated = 128, config.camera
         focal = torch.tensor([stated.focal * size])
         cx, cy = (torch.tensor([v * size]) for v in stated.principal_point)
         pose = torch.tensor([stated.c2w])
         camera = Cameras(pose, focal, focal, cx, cy, size, size)
-        return cls(prior, regression, tensors["curvature"].float(), camera)
+        space = tensors["space"].bool()
+        return cls(prior, regression, tensors["curvature"].float(), space, camera)
 
 
 def learn_likeness(
@@ -127,18 +135,22 @@ def learn_likeness(
         UserError: too few people, or files are missing or damaged.
     """
     prior = fit_prior(fitted, names, components)
+    decoder = fitted.decoder()
+    space = torch.zeros((SPACE_CELLS,) * 3, dtype=torch.bool)
     pixels, coefficients = [], []
     camera = views.load(names[0], views.frames(names[0])[:1]).cameras
     for name in progress(names, desc="regression", unit="person"):
         rgba = views.portrait(name)
         pixels.append(small_pixels(Portrait.of(rgba, camera)))
-        coefficients.append(prior.coefficients(fitted.load(name)[None])[0])
+        planes = fitted.load(name)
+        coefficients.append(prior.coefficients(planes[None])[0])
+        space |= build_occupancy(planes, decoder, RenderSettings(grid=SPACE_CELLS)).occupied
     known, seen = torch.stack(coefficients), torch.stack(pixels)
     regression = fit_regression(seen, known, prior.mirrored(known))
     curvature = _curvature(
         torch.cat([seen, mirrored_pixels(seen)]), torch.cat([known, prior.mirrored(known)])
     )
-    return LikenessModel(prior, regression, curvature, camera)
+    return LikenessModel(prior, regression, curvature, space | space.flip(0), camera)
 
 
 def _curvature(pixels: Tensor, coefficients: Tensor) -> Tensor:

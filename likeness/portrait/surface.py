@@ -5,6 +5,7 @@ Legend: S side of the portrait in pixels, R points.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -80,3 +81,20 @@ def facing(camera: Cameras, distance: Tensor) -> Tensor:
     _, directions = camera.image_rays(0)
     normal = normals(camera, distance)
     return -(normal * directions.view_as(normal)).sum(-1)
+
+
+def silhouette_hull(portrait: Portrait, space: Tensor) -> Tensor:
+    """Return the cells of ``space`` [G, G, G] that the portrait doesn't show to be empty.
+
+    A cell is empty where its centre, and a margin of one cell around it, falls on transparency.
+    """
+    cells = space.nonzero()
+    size = 2 / space.shape[0]
+    image, depth = portrait.camera.project((cells + 0.5) * size - 1)
+    margin = math.ceil(float(portrait.camera.fx[0] * size / depth[0].mean()))
+    near = F.max_pool2d(portrait.alpha[None, None], 2 * margin + 1, 1, margin)
+    grid = (image / portrait.size * 2 - 1)[None]
+    seen = F.grid_sample(near, grid, padding_mode="border", align_corners=False)[0, 0, 0]
+    hull = torch.zeros_like(space)
+    hull[tuple(cells[seen > 0.02].T)] = True
+    return hull

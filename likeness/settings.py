@@ -82,13 +82,13 @@ class CoefficientSettings:
 class PlaneSettings:
     """Settings of tuning the planes themselves once the coefficients are found."""
 
-    steps: int = 100
+    steps: int = 70
     """Steps of Adam; 0 leaves the planes as the coefficients give them."""
     size: int = 128
     """Plane size H to tune at; portraits of 128² and more hold detail that 64² can't."""
-    rays: int = 3072
+    rays: int = 2048
     """Pixels of the portrait per step."""
-    side_rays: int = 2048
+    side_rays: int = 1536
     """Pixels of the side views per step."""
     side_weight: float = 0.5
     """Weight of the side views' colour and opacity errors beside the portrait's."""

@@ -146,7 +146,7 @@ def learn_likeness(
         coefficients.append(prior.coefficients(planes[None])[0])
         space |= build_occupancy(planes, decoder, RenderSettings(grid=SPACE_CELLS)).occupied
     known, seen = torch.stack(coefficients), torch.stack(pixels)
-    regression = fit_regression(seen, known, prior.mirrored(known))
+    regression = fit_regression(seen, known, prior.mirrored(known), prior.variances())
     curvature = _curvature(
         torch.cat([seen, mirrored_pixels(seen)]), torch.cat([known, prior.mirrored(known)])
     )

@@ -94,6 +94,11 @@ class LinearPrior:
         pairs = zip(split(planes - self.mean), (self.even, self.odd), strict=True)
         return torch.cat([_coordinates(part, base) for part, base in pairs], dim=1)
 
+    def variances(self) -> Tensor:
+        """Return each component's share of people's squared differences, [K]."""
+        sizes = torch.cat([_squares(self.even), _squares(self.odd)])
+        return sizes / sizes.sum()
+
     def mirrored(self, coefficients: Tensor) -> Tensor:
         """Return the coefficients [..., K] of the mirror image."""
         sign = torch.ones(self.components)

@@ -22,6 +22,7 @@ SIDE = 32
 """Side in pixels of the small portraits."""
 FEATURES = 160
 FOLDS = 8
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 def small_pixels(portrait: Portrait) -> Tensor:
@@ -151,14 +152,18 @@ def _kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
     return linear + torch.exp(-distance) + 1
 
 
-def fit_regression(pixels: Tensor, coefficients: Tensor, mirrored: Tensor) -> Regression:
+def fit_regression(
+    pixels: Tensor, coefficients: Tensor, mirrored: Tensor, weights: Tensor | None = None
+) -> Regression:
     """Learn coefficients from portraits; strength and kernel are chosen by cross-validation.
 
     Args:
         pixels: [N, 4 · SIDE²] of :func:`small_pixels`.
         coefficients: [N, K] of the same people.
         mirrored: [N, K] of their mirror images.
+        weights: [K], how much each coefficient's error counts in the choice; alike without.
     """
+    weights = torch.ones(coefficients.shape[1]) if weights is None else weights
     count = len(pixels)
     fold = torch.arange(count) % min(FOLDS, count)
     both = torch.cat([pixels, mirrored_pixels(pixels)])
@@ -168,20 +173,20 @@ def fit_regression(pixels: Tensor, coefficients: Tensor, mirrored: Tensor) -> Re
     best: tuple[float, float, float, Tensor] | None = None
     for width in (0.0, 1.0, 2.0):
         kernel = _kernel(features, features, width).double()
-        for strength in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0):
+        for strength in STRENGTHS:
             guesses = _cross_validated(kernel, targets.double(), fold.repeat(2), strength)
-            error = float((guesses[:count] - coefficients).square().mean())
+            error = float(((guesses[:count] - coefficients).square() * weights).sum())
             if best is None or error < best[0]:
                 best = (error, width, strength, guesses[:count])
     assert best is not None
     _, width, strength, guesses = best
     kernel = _kernel(features, features, width).double()
-    weights = _solve(kernel, targets.double(), strength).float()
+    solution = _solve(kernel, targets.double(), strength).float()
     spread = (guesses - coefficients).square().mean(dim=0).sqrt()
     strange = torch.cat(
         [PixelModel.of(both[fold.repeat(2) != f]).surprise(pixels[fold == f]) for f in range(2)]
     )
-    return Regression(model, features, weights, width, spread, float(strange.quantile(0.9)))
+    return Regression(model, features, solution, width, spread, float(strange.quantile(0.9)))
 
 
 def _solve(kernel: Tensor, targets: Tensor, strength: float) -> Tensor:

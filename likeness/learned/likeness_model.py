@@ -110,7 +110,7 @@ class LikenessModel:
         k = prior.components
         regression = Regression.load(folder / "regression.safetensors", k)
         expected = {"curvature": (2, k, k), "space": (None, None, None)}
-        tensors, _ = load_tensors(folder / "likeness.safetensors", expected)
+        tensors, _ = load_tensors(folder / "likeness.safetensors", expected, kinds=("F32", "BOOL"))
         size, stated = 128, config.camera
         focal = torch.tensor([stated.focal * size])
         cx, cy = (torch.tensor([v * size]) for v in stated.principal_point)

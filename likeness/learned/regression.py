@@ -22,7 +22,8 @@ SIDE = 32
 """Side in pixels of the small portraits."""
 FEATURES = 160
 FOLDS = 8
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+WIDTHS = (0.0, 0.7, 1.0, 1.5)
 
 
 def small_pixels(portrait: Portrait) -> Tensor:
@@ -63,9 +64,14 @@ class PixelModel:
         return cls(mean, basis[:count], deviation, float(left.sqrt().clamp(min=0.01)))
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Features [M, F] of small portraits, each of about unit deviation; small ones shrunk."""
+        """Features [M, F] of small portraits [M, 4 · SIDE²], of unit variance on average.
+
+        Each is scaled by the root of its deviation: common ones count more, as they say more,
+        rare ones not as little as pixels would have it.
+        """
         scale = (self.deviation.square() + self.noise**2).sqrt()
-        return (pixels - self.mean) @ self.basis.T / scale
+        centred = (pixels - self.mean) @ self.basis.T
+        return centred / scale.sqrt() / scale.mean().sqrt()
 
     def surprise(self, pixels: Tensor) -> Tensor:
         """How unusual small portraits [M, 4 · SIDE²] are: squared deviations per pixel, [M]."""
@@ -171,7 +177,7 @@ def fit_regression(
     model = PixelModel.of(both)
     features = model.features(both)
     best: tuple[float, float, float, Tensor] | None = None
-    for width in (0.0, 1.0, 2.0):
+    for width in WIDTHS:
         kernel = _kernel(features, features, width).double()
         for strength in STRENGTHS:
             guesses = _cross_validated(kernel, targets.double(), fold.repeat(2), strength)

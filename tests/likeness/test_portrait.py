@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from captures.cameras import Cameras, orbit_cameras
 from likeness.learned.regression import SIDE, fit_regression, small_pixels
-from likeness.portrait.opacity import with_opacity
 from likeness.portrait.placement import find_placement, placed
 from likeness.portrait.portrait import Portrait
 from likeness.portrait.portrait_camera import FREEDOMS, find_camera, moved
@@ -151,19 +149,11 @@ def test_hull_keeps_what_the_portrait_may_show():
     _, cover = ball(camera)
     portrait = Portrait(torch.ones(64, 64, 3), cover, camera)
     hull = silhouette_hull(portrait, torch.ones((16,) * 3, dtype=torch.bool))
-    centres = (torch.stack(torch.meshgrid(*[torch.arange(16)] * 3, indexing="ij"), -1) + 0.5) / 8 - 1
+    centres = (
+        torch.stack(torch.meshgrid(*[torch.arange(16)] * 3, indexing="ij"), -1) + 0.5
+    ) / 8 - 1
     assert hull[centres.norm(dim=-1) < RADIUS].all()
     assert 0.05 < hull.float().mean() < 0.7
-
-
-def test_white_around_the_subject_becomes_transparent():
-    picture = np.full((32, 32, 3), 255, np.uint8)
-    picture[8:24, 8:24] = (200, 100, 50)
-    picture[14:16, 14:16] = 255  # a white button
-    rgba = with_opacity(picture)
-    assert rgba[0, 0, 3] == 0 and rgba[15, 15, 3] == 255 and rgba[12, 12, 3] == 255
-    again = Portrait.of(rgba, orbit_cameras(1, size=32)).color
-    assert (again - torch.from_numpy(picture) / 255).abs().max() < 0.01
 
 
 @pytest.fixture(scope="module")

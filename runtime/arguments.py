@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.config import check_settings, load_yaml, nearest, refuse_removed, typed_values
+from runtime.config import check_settings, load_yaml, merged, nearest, refuse_removed, typed_values
 from runtime.errors import UserError
 from runtime.shipped import find_configuration
 
@@ -29,7 +29,7 @@ def _default(cls: type, values: dict[str, Any]) -> Any:
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind):
-            given = _merged(_defaults_of(field), values.get(field.name, {}))
+            given = merged(_defaults_of(field), values.get(field.name, {}))
             value = _default(typing.cast(type, kind), given)
         elif field.name in values:
             value = values[field.name]
@@ -58,12 +58,6 @@ def _as_mapping(config: Any) -> dict[str, Any]:
     """Fields and values, nested dataclasses as mappings too."""
     pairs = ((field.name, getattr(config, field.name)) for field in dataclasses.fields(config))
     return {k: _as_mapping(v) if dataclasses.is_dataclass(v) else v for k, v in pairs}
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``, mapping by mapping."""
-    nested = {k: _merged(base[k], v) for k, v in over.items() if isinstance(base.get(k), dict)}
-    return {**base, **over, **nested}
 
 
 def _flags(cls: type, prefix: str = "") -> dict[str, Any]:

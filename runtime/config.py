@@ -195,14 +195,49 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping a YAML file holds.
+    """The mapping a YAML file holds, or a part of a file of several.
+
+    ``debug/base.yaml``, where there is no such file but a ``debug.yaml``, is the part ``base`` of
+    that. A part may extend another one of its file: ``extends: NAME``.
 
     Raises:
         UserError: the file is missing, is not YAML, or is no mapping.
     """
-    if not Path(path).exists():
+    path = Path(path)
+    parts = parts_file(path)
+    if parts is not None:
+        return _part(
+            parse_yaml(read_text(parts, 2**20), f"configuration {parts}"), path.stem, parts
+        )
+    if not path.exists():
         raise UserError(f"configuration {path} does not exist; give --config a file.")
     return parse_yaml(read_text(path, 2**20), f"configuration {path}")
+
+
+def parts_file(path: Path) -> Path | None:
+    """The file that ``path`` names a part of, or None where it is a file of its own or nothing."""
+    file = path.parent.with_suffix(".yaml") if path.parent.name else path
+    return file if not path.exists() and path.suffix == ".yaml" and file.is_file() else None
+
+
+def _part(parts: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
+    if name not in parts:
+        raise UserError(f"configuration {file} has no part {name}{nearest(name, parts)}")
+    own = parts[name] or {}
+    if not isinstance(own, dict):
+        raise UserError(f"configuration {file}: the part {name} must be a mapping.")
+    if "extends" not in own:
+        return own
+    # Parts come after what they extend, so that no two extend each other.
+    before = dict(list(parts.items())[: list(parts).index(name)])
+    extended = _part(before, str(own.pop("extends")), file)
+    return merged(extended, own)
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, mapping by mapping."""
+    nested = {k: merged(base[k], v) for k, v in over.items() if isinstance(base.get(k), dict)}
+    return {**base, **over, **nested}
 
 
 def _to_float(value: Any) -> float:

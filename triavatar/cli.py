@@ -108,6 +108,8 @@ def apply_scale(stage: Stage, name: str, arguments: list[str]) -> list[str]:
     Raises:
         UserError: there is no such scale, or the subcommand has no configuration.
     """
+    from runtime.config import parse_yaml
+    from runtime.files import read_text
     from runtime.shipped import scales, shipped
 
     if "--scale" not in arguments or not stage.settings:
@@ -119,7 +121,9 @@ def apply_scale(stage: Stage, name: str, arguments: list[str]) -> list[str]:
         raise UserError(f"--scale {scale} is unknown; choose from {', '.join(scales())}.")
     file = f"{scale}/{stage.settings}.yaml"
     folder = shipped("configs")
-    if folder is None or not (folder / file).is_file():
+    if folder is None or stage.settings not in parse_yaml(
+        read_text(folder / f"{scale}.yaml"), scale
+    ):
         return rest  # nothing differs from the defaults
     return ["--config", file, *rest]
 

@@ -12,6 +12,7 @@ from runtime.config import (
     changed_fields,
     check_settings,
     flatten,
+    load_yaml,
     own_first,
     setting,
     to_yaml,
@@ -280,10 +281,25 @@ def test_a_group_s_flag_is_its_level():
 
 def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_configuration(Path("debug/base.yaml")).is_file()
-    assert find_configuration(Path("configs/debug/base.yaml")).is_file()
-    assert not find_configuration(Path("debug/nothing.yaml")).exists()
+    assert load_yaml(find_configuration(Path("debug/base.yaml")))["plane_size"] == 32
+    assert load_yaml(find_configuration(Path("configs/debug/base.yaml")))["plane_size"] == 32
+    with pytest.raises(UserError, match="has no part nothing"):
+        load_yaml(find_configuration(Path("debug/nothing.yaml")))
     (tmp_path / "debug").mkdir()
     (tmp_path / "debug" / "base.yaml").write_text("own: 1")
-    assert find_configuration(Path("debug/base.yaml")) == Path("debug/base.yaml")
+    assert load_yaml(find_configuration(Path("debug/base.yaml"))) == {"own": 1}
     assert {"debug", "small", "paper"} <= set(scales())
+
+
+def test_a_part_of_a_file_may_extend_one_before_it(tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "shared:\n  fit: {rays: 8, steps: 4}\n"
+        "one:\n  extends: shared\n  rounds: 2\n  fit: {steps: 5}\n"
+        "none:\nwrong:\n  extends: later\nlater: {}\n"
+    )
+    assert load_yaml(tmp_path / "own" / "one.yaml") == {"fit": {"rays": 8, "steps": 5}, "rounds": 2}
+    assert load_yaml(tmp_path / "own" / "none.yaml") == {}
+    with pytest.raises(UserError, match="has no part later"):
+        load_yaml(tmp_path / "own" / "wrong.yaml")
+    with pytest.raises(UserError, match="has no part two"):
+        load_yaml(tmp_path / "own" / "two.yaml")

@@ -112,23 +112,28 @@ class Avatar:
         *,
         background: Tensor | float = 1.0,
         settings: RenderSettings | None = None,
+        alpha: bool = False,
         desc: str = "render",
     ) -> np.ndarray:
-        """Render N views as sRGB pictures, uint8 [N, H, W, 3], with a progress bar.
+        """Render N views as sRGB pictures, uint8 [N, H, W, 3 | 4], with a progress bar.
 
         Args:
             cameras, background, settings: see :meth:`render`.
+            alpha: leave the background out: colours with straight alpha.
             desc: what the bar says; it is shown for more than a few views.
         """
         views = range(len(cameras))
-        return np.stack(
-            [
-                to_bytes(self.render(cameras[i], background=background, settings=settings).color[0])
-                for i in progress(
-                    views, desc=desc, unit="view", disable=len(views) < 4, leave=False
-                )
-            ]
-        )
+        bar = progress(views, desc=desc, unit="view", disable=len(views) < 4, leave=False)
+        behind = 0.0 if alpha else background
+        pictures = []
+        for i in bar:
+            view = self.render(cameras[i], background=behind, settings=settings)
+            color, opacity = view.color[0], view.opacity[0][..., None]
+            if alpha:
+                straight = (color / opacity.clamp(min=1e-4)).clamp(max=1)
+                color = torch.cat([straight, opacity.clamp(0, 1)], dim=-1)
+            pictures.append(to_bytes(color))
+        return np.stack(pictures)
 
     def picture(
         self,

@@ -20,6 +20,8 @@ from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
 from triavatar.avatar import RECORD, Avatar
 from triavatar.bundles.bundle import find_bundle
+from triavatar.export.libraries import check_packages
+from triavatar.export.settings import Format
 from triavatar.pipeline import AvatarPipeline, check_portrait, read_portrait
 from triavatar.portrait_diffusion import SamplingConfig
 from triavatar.render_avatar import ViewConfig, write_views
@@ -62,6 +64,9 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """How a likeness is found, where the model has one: --likeness off, guide or full."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """What to render of every avatar."""
+    export: tuple[Format, ...] = field(default=(), metadata=RESUMABLE)
+    """Files for other programs, avatar.<format> beside the views: glb or obj, a textured mesh; ply,
+    Gaussians; html, a page for any browser. All of them take about a minute an avatar."""
     seed: int = 0
     """Names the noise; each portrait has its own."""
     device: str = field(default="auto", metadata=RESUMABLE)
@@ -129,6 +134,7 @@ class Made:
     folder: Path
     files: dict[str, Path]
     seed: int
+    export: tuple[Format, ...] = ()
 
     def source(self, name: str) -> dict[str, object]:
         """Return what the avatar's record says of its origin."""
@@ -136,7 +142,8 @@ class Made:
 
     def __call__(self, name: str) -> bool:
         record = self.folder / "avatars" / name / RECORD
-        if not (record.is_file() and (self.folder / "manifest.json").is_file()):
+        asked = [record.with_name(f"avatar.{kind}") for kind in self.export]
+        if not all(f.is_file() for f in (record, self.folder / "manifest.json", *asked)):
             return False
         known = read_json(record)
         made = all(known.get(key) == value for key, value in self.source(name).items())
@@ -152,7 +159,8 @@ class AvatarMaker:
 
     def __init__(self, config: GenerateConfig):
         self.config = config
-        self.made = Made(config.output_dir, list_portraits(config), config.seed)
+        files = list_portraits(config)
+        self.made = Made(config.output_dir, files, config.seed, config.export)
         self.pipeline = load_pipeline(config)
         self._pictures: dict[str, np.ndarray] = {}
 
@@ -186,7 +194,7 @@ class AvatarMaker:
                 likeness=config.likeness,
             )
             avatar.record |= self.made.source(name)
-            write_avatar(config.output_dir, avatar, config.views)
+            write_avatar(config.output_dir, avatar, config.views, config.export)
 
 
 def generate(config: GenerateConfig) -> None:
@@ -200,6 +208,7 @@ def generate(config: GenerateConfig) -> None:
         PartialFailure: some portraits were refused; the others' avatars are made.
     """
     config.views.check()
+    check_packages(config.export)
     files = list_portraits(config)
     maker = None
     if config.here:  # a model or portraits that can't be used leave nothing behind
@@ -210,7 +219,7 @@ def generate(config: GenerateConfig) -> None:
         "generate",
         AvatarMaker,
         config,
-        Made(run.path, files, config.seed),
+        Made(run.path, files, config.seed, config.export),
         run.state / "turns",
         uses_gpu=config.device != "cpu",
         unit="portrait",
@@ -228,8 +237,10 @@ def generate(config: GenerateConfig) -> None:
     report.raise_failures()
 
 
-def write_avatar(folder: Path, avatar: Avatar, views: ViewConfig) -> None:
-    """Write an avatar's views and sheet, then the avatar itself."""
+def write_avatar(
+    folder: Path, avatar: Avatar, views: ViewConfig, export: tuple[Format, ...] = ()
+) -> None:
+    """Write an avatar's views, sheet and exports, then the avatar itself."""
     beside = folder / "avatars" / avatar.name
     stills = write_views(beside, avatar, views)
     cells = [Cell(avatar.portrait, "portrait")]
@@ -239,4 +250,8 @@ def write_avatar(folder: Path, avatar: Avatar, views: ViewConfig) -> None:
     ]
     sheet = draw_sheet([Row("", cells)], min(views.size, 256), avatar.name)
     save_picture(beside / "sheet.png", sheet)
+    if export:
+        from triavatar.export.maker import take_away  # brings the export's kernels
+
+        take_away(beside, avatar.planes, avatar.decoder, export, title=avatar.name)
     avatar.save(folder)

@@ -36,6 +36,8 @@ class ViewConfig:
     """From the camera to the box's centre in world units (the box is [-1, 1]³)."""
     background: float = 1.0
     """Grey level behind the subject, 0 black to 1 white."""
+    alpha: bool = False
+    """Write still views with a transparent background (RGBA, straight alpha)."""
     march: RenderSettings = field(default_factory=RenderSettings)
     """How rays are marched."""
 
@@ -70,11 +72,11 @@ def write_views(folder: Path, avatar: Avatar, views: ViewConfig) -> np.ndarray:
     """Write ``view_<azimuth>.png`` and ``turntable.*`` into ``folder``, made when missing.
 
     Returns:
-        The still views, uint8 [N, H, W, 3].
+        The still views, uint8 [N, H, W, 3], or [N, H, W, 4] with alpha.
     """
     how = {"background": views.background, "settings": views.march}
     cameras = still_cameras(views.azimuths, views.size, views.elevation, views.distance)
-    stills = avatar.pictures(cameras, **how)
+    stills = avatar.pictures(cameras, alpha=views.alpha, **how)
     for azimuth, picture in zip(views.azimuths, stills, strict=True):
         save_picture(folder / f"view_{azimuth:+04.0f}.png", picture)
     if views.frames and views.turntable:

@@ -11,6 +11,7 @@ from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
 from triavatar.export.bake import photograph
 from triavatar.export.compare import mesh_agreement, splat_agreement
+from triavatar.export.libraries import check_packages
 from triavatar.export.maker import DISTANCE, Maker
 from triavatar.export.settings import ExportSettings, Format
 from triavatar.export.surface import around
@@ -67,6 +68,7 @@ def export(config: ExportConfig) -> None:
     avatars = list_avatars(config.avatars)
     if not avatars or not config.to:
         raise UserError("export needs at least one avatar and one format in --to.")
+    check_packages(config.to)
     bar = progress(total=len(avatars) * len(config.to), desc="export", unit="file")
     lines = []
     with bar:

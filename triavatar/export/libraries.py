@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 from runtime.errors import UserError
@@ -14,6 +15,25 @@ PACKAGES = {
     "pygltflib": "pygltflib",
     "gsply": "gsply",
 }
+
+MESH = ("skimage.measure", "fast_simplification", "xatlas")
+OF_FORMAT = {
+    "glb": (*MESH, "pygltflib"),
+    "obj": MESH,
+    "html": MESH,
+    # Files stand on the mesh's ground.
+    "ply": ("skimage.measure", "fast_simplification", "gsply"),
+}
+
+
+def check_packages(formats: Iterable[str]) -> None:
+    """Refuse formats whose packages are missing, before anything is made.
+
+    Raises:
+        UserError: names the first that is missing.
+    """
+    for module in dict.fromkeys(module for kind in formats for module in OF_FORMAT[kind]):
+        needed(module)
 
 
 def needed(module: str) -> ModuleType:

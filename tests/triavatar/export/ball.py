@@ -9,7 +9,7 @@ from torch import Tensor
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings
 from renderer.triplane import PLANE_AXES
-from triavatar.export.settings import ExportSettings, MeshSettings
+from triavatar.export.settings import ExportSettings, MeshSettings, SplatSettings
 
 RADIUS = 0.6
 """Where the ball's density is 1 per world unit; it grows by the factor e every 1/120 inwards."""
@@ -18,6 +18,7 @@ CONTRAST = 1.5
 
 SETTINGS = ExportSettings(
     mesh=MeshSettings(triangles=3000, resolution=64, texture=256),
+    splats=SplatSettings(count=2000, steps=10),
     views=8,
     view_size=48,
     march=RenderSettings(steps=384, grid=48),

@@ -214,12 +214,14 @@ class MultiViewSet:
         """Camera of the frontal portrait (N = 1)."""
         return self.load(name, [self.pictures.portrait_frame]).cameras
 
+    def portrait_path(self, name: str) -> Path:
+        """File of the frontal portrait, frame 0 unless stated; ``pictures`` says how to read it."""
+        self._require(name)
+        return self.root / name / IMAGE_NAME.format(self.pictures.portrait_frame)
+
     def portrait(self, name: str, size: int | None = None) -> np.ndarray:
         """The frontal portrait, frame 0 unless stated: RGBA uint8 [H, W, 4]."""
-        self._require(name)
-        image = self.pictures.read(
-            self.root / name / IMAGE_NAME.format(self.pictures.portrait_frame)
-        )
+        image = self.pictures.read(self.portrait_path(name))
         if size is not None and image.size != (size, size):
             image = resize_rgba(image, size)
         return np.asarray(image)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from captures.multiview import MultiViewSet
 from photos.backends import RembgMatting, load_detector
@@ -20,9 +21,11 @@ from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
 from photos.matte import WHITE, cut_out, foreground_colours
 from runtime.errors import UserError
 from runtime.files import atomic_path
-from runtime.picture_files import name_pictures, read_picture
+from runtime.picture_files import name_pictures, open_picture, read_picture
 from runtime.progress import progress
 
+SOFTWARE = "triavatar portrait"
+"""What portraits bear, so that no other picture of their name is overwritten."""
 GREY = 140  # behind a picture that is cut out already, while its face is looked for
 ENLARGED = 480  # shorter side of small pictures in which a face is looked for again
 PATCH = 48  # side of the face's patch on which blur and light are measured
@@ -266,6 +269,14 @@ def is_photograph(picture: np.ndarray) -> bool:
     return bool((border.min(-1) >= WHITE).mean() < 0.9)
 
 
+def _made_here(path: Path) -> bool:
+    """Whether a picture bears the mark of :func:`make_portraits`."""
+    try:
+        return open_picture(path, decode=False).info.get("Software") == SOFTWARE
+    except UserError:
+        return False
+
+
 def make_portraits(config: PortraitConfig) -> None:
     """Write a portrait of every photograph; those refused don't keep the others from it.
 
@@ -275,10 +286,13 @@ def make_portraits(config: PortraitConfig) -> None:
     photos = name_pictures(config.photos)
     if not photos:
         raise UserError("portrait needs photographs: files or folders")
-    for name, file in photos.items():
+    for name in photos:
         target = config.output_dir / f"{name}.png"
-        if target.exists() and file.exists() and target.samefile(file):
-            raise UserError(f"{file} would be overwritten; choose another output_dir")
+        if target.exists() and not _made_here(target):
+            raise UserError(
+                f"{target} is no portrait that this command made; it would be overwritten: choose "
+                "another output_dir"
+            )
     maker = PortraitMaker(config)
     refused = []
     for name, file in progress(photos.items(), desc="portrait", unit="photo"):
@@ -288,7 +302,9 @@ def make_portraits(config: PortraitConfig) -> None:
             refused.append(str(error))
             continue
         with atomic_path(config.output_dir / f"{name}.png") as temporary:
-            Image.fromarray(rgba, "RGBA").save(temporary, format="PNG")
+            note = PngInfo()
+            note.add_text("Software", SOFTWARE)
+            Image.fromarray(rgba, "RGBA").save(temporary, format="PNG", pnginfo=note)
     print(f"{len(photos) - len(refused)} of {len(photos)} portraits are in {config.output_dir}")
     if refused:
         raise UserError("\n       ".join(refused))

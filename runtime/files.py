@@ -1,5 +1,6 @@
 """Atomic writing: a file is either whole under its name or not there at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -44,7 +45,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     try:
         temporary = folder / path.name
-        yield temporary
+        with noticing_full_disk(folder):
+            yield temporary
         share(temporary)
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
@@ -90,6 +92,24 @@ def share(path: str | Path) -> None:
     for inner in [path, *path.rglob("*")]:
         if not inner.is_symlink():
             os.chmod(inner, (0o777 if inner.is_dir() else 0o666) & ~_UMASK)
+
+
+@contextmanager
+def noticing_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what libraries raise on a full disk, each in its own words, into the system's error."""
+    try:
+        yield
+    except (OSError, UserError, MemoryError):
+        raise
+    except Exception as error:
+        try:
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(2**20))
+                probe.flush()
+        except OSError as full:
+            if full.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise full from error
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -239,7 +259,8 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    write(fresh)
+    with noticing_full_disk(fresh):
+        write(fresh)
     share(fresh)
     if folder.exists():
         os.rename(folder, old)

@@ -15,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from runtime.config import changed_fields, check_settings, to_yaml
-from runtime.described import Count, Described, parse_described
+from runtime.described import Count, Described, parse_described, read_described
 from runtime.errors import UserError
-from runtime.files import atomic_path, read_text, remove_stale, write_text
+from runtime.files import atomic_path, read_text, remove_stale, write_json, write_text
 from runtime.formats.tensor_files import check_like, load_state
 from runtime.ownership import lock_folder
 
@@ -120,6 +120,27 @@ class RunFolder:
                 f"{self.path} was started with {name}={before}, now {name}={now}; "
                 "use the old value to resume or give another --output_dir."
             )
+
+    def depends_on(self, inputs: dict[str, Any]) -> None:
+        """Hold the run to what its inputs are, which their paths don't tell: hashes and the like.
+
+        Args:
+            inputs: plain values by name; kept in ``inputs.json``.
+
+        Raises:
+            UserError: the run was begun with others.
+        """
+        file = self.path / "inputs.json"
+        if self.resumed and file.exists():
+            before = read_described(Described, file).model_extra or {}
+            for name, value in inputs.items():
+                if before.get(name) != value:
+                    raise UserError(
+                        f"{self.path} was begun with another {name} ({before.get(name)}, now "
+                        f"{value}); put the inputs back or give another --output_dir."
+                    )
+        elif self.is_main:
+            write_json(file, inputs)
 
     def _drop_half_line(self) -> None:
         """A run killed while appending leaves half a line; later lines must not join it."""

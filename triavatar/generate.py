@@ -1,6 +1,7 @@
 """``triavatar generate``: portraits to avatars."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from renderer.fitted_set import FittedSet
 from runtime.config import own_first
+from runtime.described import Described, read_described
 from runtime.errors import UserError
 from runtime.files import file_hash, read_json
 from runtime.launch import is_main_process
@@ -90,6 +92,12 @@ def load_pipeline(config: GenerateConfig) -> AvatarPipeline:
     return AvatarPipeline.from_parts(parts, **how)
 
 
+@lru_cache(maxsize=1)
+def _views(root: Path, convention: str | None) -> MultiViewSet:
+    """The set whose portraits are asked for, which says how its pictures are to be read."""
+    return MultiViewSet(root, convention)
+
+
 def list_portraits(config: GenerateConfig) -> dict[str, Path]:
     """Return the picture files of the portraits asked for, by the avatars' names.
 
@@ -102,9 +110,8 @@ def list_portraits(config: GenerateConfig) -> dict[str, Path]:
             "the two."
         )
     if config.root is not None:
-        dataset = MultiViewSet(config.root, config.convention)
-        names = config.chosen(dataset.names)
-        return {name: config.root / name / "img_proc_fg_000000.png" for name in names}
+        views = _views(config.root, config.convention)
+        return {name: views.portrait_path(name) for name in config.chosen(views.names)}
     found = list(name_pictures(config.portraits).items())[config.start_idx : config.end_idx]
     if not found:
         raise UserError("no portraits are left between --start_idx and --end_idx.")
@@ -119,7 +126,10 @@ def portrait_of(config: GenerateConfig, file: Path, pipeline: AvatarPipeline) ->
     """
     prepare = config.prepare and config.root is None
     try:
-        picture = pipeline.prepare(file) if prepare else read_portrait(file)
+        if config.root is not None:
+            picture = np.asarray(_views(config.root, config.convention).pictures.read(file))
+        else:
+            picture = pipeline.prepare(file) if prepare else read_portrait(file)
     except UserError as error:
         hint = " (--no_prepare takes portraits as they are)" if prepare else ""
         raise UserError(f"{error}{hint}") from None
@@ -145,7 +155,7 @@ class Made:
         asked = [record.with_name(f"avatar.{kind}") for kind in self.export]
         if not all(f.is_file() for f in (record, self.folder / "manifest.json", *asked)):
             return False
-        known = read_json(record)
+        known = read_described(Described, record).model_extra or {}
         made = all(known.get(key) == value for key, value in self.source(name).items())
         return made and FittedSet.open(self.folder).path(name).is_file()
 

@@ -21,6 +21,7 @@ from diffusion.conditioning.portrait_window import portrait_window
 from runtime.config import check_settings, own_first, setting
 from runtime.devices import select_device
 from runtime.errors import UserError
+from runtime.files import file_hash
 from runtime.picture_files import name_pictures, read_picture
 from runtime.progress import counted
 from runtime.spread import Job, SpreadSettings, Turns, spread
@@ -88,7 +89,14 @@ class FeatureEncoder:
         ]
         features = self.encoder.encode(torch.stack(images))
         for index, name in enumerate(names):
-            self.store.put(name, features[index])
+            self.store.put(name, features[index], self.sources.hash(name))
+
+    def finished(self, name: str) -> bool:
+        """Whether a portrait's features are there, and of the picture that it has now."""
+        if name not in self.store:
+            return False
+        known = self.store.made_of(name)
+        return known is None or known == self.sources.hash(name)
 
 
 def encode_features(config: EncodeFeaturesConfig) -> None:
@@ -103,7 +111,7 @@ def encode_features(config: EncodeFeaturesConfig) -> None:
         "encode-features",
         FeatureEncoder,
         config,
-        encoder.store.__contains__,
+        encoder.finished,
         config.output_dir / ".turns",
         batch=config.batch_size,
         uses_gpu=config.device != "cpu",
@@ -134,6 +142,13 @@ class _Sources:
         return (
             self.views.portrait(name) if self.views else read_picture(self.files[name], "portrait")
         )
+
+    def hash(self, name: str) -> str:
+        """Of the picture's file, and of how it is read."""
+        if self.views is None:
+            return file_hash(self.files[name])
+        path = self.views.portrait_path(name)
+        return f"{file_hash(path)} {self.views.pictures}" if path.is_file() else ""
 
     def describe(self, name: str) -> str:
         if self.views:

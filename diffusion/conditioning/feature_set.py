@@ -11,6 +11,7 @@ from diffusion.conditioning.features import N_LEVELS, PortraitFeatures
 from runtime.described import Described, Name, Number, Size, read_described
 from runtime.errors import UserError
 from runtime.files import write_json
+from runtime.formats.tensor_files import load_metadata
 
 FORMAT = "triavatar-portrait-features"
 VERSION = 1
@@ -132,10 +133,21 @@ class FeatureSet:
     def __contains__(self, name: str) -> bool:
         return self.path(name).exists()
 
-    def put(self, name: str, features: PortraitFeatures) -> None:
-        """Writes one portrait's features (B = 1) atomically."""
+    def made_of(self, name: str) -> str | None:
+        """Hash of the picture whose features these are; None where earlier versions kept none."""
+        return load_metadata(self.path(name)).get("picture_hash")
+
+    def put(self, name: str, features: PortraitFeatures, picture_hash: str = "") -> None:
+        """Writes one portrait's features (B = 1) atomically.
+
+        Args:
+            picture_hash: of the picture, to notice when its file changes.
+        """
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
-        features.save(self.path(name), {"vae_hash": str(self.manifest["vae_hash"])})
+        metadata = {"vae_hash": str(self.manifest["vae_hash"])}
+        if picture_hash:
+            metadata["picture_hash"] = picture_hash
+        features.save(self.path(name), metadata)
 
     def load(self, name: str) -> PortraitFeatures:
         """Reads one portrait's features, float32, B = 1.

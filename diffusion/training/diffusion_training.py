@@ -92,6 +92,9 @@ class DiffusionTraining(ABC):
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         self.loop = TrainingLoop(config, stage, model)
+        data = describe_data(self.pairs)
+        made_of = ("decoder_hash", "vae_hash", "scaling_factor", "image_size", "channels")
+        self.loop.run.depends_on({name: data[name] for name in made_of})
         self.on_device = self._copied()
         self.objective = self._objective()
         if isinstance(self.portraits, PicturePortraits):

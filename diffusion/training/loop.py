@@ -26,7 +26,7 @@ from diffusion.training.validation import Validator, best_so_far, out_of_patienc
 from runtime.config import check_settings
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import replace_folder, write_json
+from runtime.files import noticing_full_disk, replace_folder, write_json
 from runtime.formats.tensor_files import check_adam, check_like, load_state, on_cpu
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
@@ -317,9 +317,10 @@ class TrainingLoop:
 
     def _save_state(self) -> None:
         folder = self.run.new_state_dir(self.step)
-        self.accelerator.save_state(str(folder))
-        if self.accelerator.is_main_process and self.ema is not None:
-            torch.save(self.ema.state_dict(), folder / "ema.pt")
+        with noticing_full_disk(folder):
+            self.accelerator.save_state(str(folder))
+            if self.accelerator.is_main_process and self.ema is not None:
+                torch.save(self.ema.state_dict(), folder / "ema.pt")
         self.accelerator.wait_for_everyone()
         self.run.commit_state_dir(folder, self.step)
         self.accelerator.wait_for_everyone()

@@ -6,6 +6,7 @@ and sizes before any memory is taken.
 
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def check_like(value: Any, like: Any, path: Path, cure: str, key: str = "state")
             raise wrong
         for index, (item, part) in enumerate(zip(value, like, strict=True)):
             check_like(item, part, path, cure, f"{key}[{index}]")
-    elif type(value) is not type(like):
+    elif type(value) is not type(like) or (isinstance(value, float) and not isfinite(value)):
         raise wrong
 
 
@@ -173,12 +174,12 @@ def check_adam(state: Any, optimizer: torch.optim.Optimizer, path: Path, cure: s
     Raises:
         UserError: a moment is missing, of another shape or not finite.
     """
-    fresh = optimizer.state_dict()
-    groups = [{"params": group["params"]} for group in fresh["param_groups"]]
+    groups = optimizer.state_dict()["param_groups"]
     check_like(state, {"state": {}, "param_groups": groups}, path, cure, "optimizer")
     parameters = [on_cpu(p) for group in optimizer.param_groups for p in group["params"]]
     for index, entry in state["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(parameters):
             raise UserError(f"{path} is damaged or of another run (optimizer); {cure}")
         like = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameters[index])
-        check_like(on_cpu(entry), {"step": None, **like}, path, cure, f"optimizer.state[{index}]")
+        key = f"optimizer.state[{index}]"
+        check_like(on_cpu(entry), {"step": torch.zeros(()), **like}, path, cure, key)

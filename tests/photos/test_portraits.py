@@ -232,6 +232,15 @@ def test_files_are_read_upright_and_one_refusal_keeps_no_other(photo, plain, tmp
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "b.png")), plain)
     with pytest.raises(UserError, match="overwritten"):
         make_portraits(PortraitConfig(photos=(tmp_path / "a.png",), output_dir=tmp_path))
+    # Nor is a picture that merely has the portrait's name; its own portraits may be made again.
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (8, 8)).save(other / "b.png")
+    again = PortraitConfig(size=SIDE, photos=(tmp_path / "b.png",), output_dir=other)
+    with pytest.raises(UserError, match="b.png is no portrait that this command made"):
+        make_portraits(again)
+    again.output_dir = tmp_path / "out"
+    make_portraits(again)
 
 
 def test_missing_model_files_are_named(tmp_path, monkeypatch):

@@ -95,3 +95,22 @@ def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "f").write_text("")
     with pytest.raises(UserError, match="is a file"):
         RunFolder(tmp_path / "f", Config(), "stage")
+
+
+def test_a_run_is_held_to_its_inputs(tmp_path):
+    first = RunFolder(tmp_path / "r", Config(), "stage")
+    first.depends_on({"decoder_hash": "a", "scaling_factor": 0.5})
+    again = RunFolder(tmp_path / "r", Config(), "stage")
+    again.depends_on({"decoder_hash": "a", "scaling_factor": 0.5})
+    with pytest.raises(UserError, match="begun with another decoder_hash"):
+        again.depends_on({"decoder_hash": "b", "scaling_factor": 0.5})
+
+
+@pytest.mark.parametrize("line", ["", "[]", '{"step": "x"}', '{"step": 1, "loss": NaN}', "{"])
+def test_damaged_rows_are_named(tmp_path, line):
+    run = RunFolder(tmp_path / "r", Config(), "stage")
+    run.scalars(1, {"loss": 0.5})
+    with open(run.path / "stats.jsonl", "a") as rows:
+        rows.write(line + "\n")
+    with pytest.raises(UserError, match="stats.jsonl, line 2"):
+        run.rewind(1)

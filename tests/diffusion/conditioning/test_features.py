@@ -134,7 +134,13 @@ def test_stage_reads_picture_folders(tiny_vae: Path, tmp_path: Path) -> None:
         output_dir=tmp_path / "out", vae=str(tiny_vae), portraits=pictures, image_size=32
     )
     encode_features(config)
-    assert FeatureSet.open(tmp_path / "out").names == ["me"]
+    store = FeatureSet.open(tmp_path / "out")
+    assert store.names == ["me"]
+    before = store.load("me").latent
+    # Another picture of the same name gets features of its own.
+    Image.fromarray(np.full((40, 40, 3), 10, np.uint8)).save(pictures / "me.jpg")
+    encode_features(config)
+    assert not torch.equal(store.load("me").latent, before)
     (pictures / "you.png").write_bytes(b"no picture")
     with pytest.raises(PartialFailure, match=r"you\.png is not a readable picture"):
         encode_features(config)
@@ -163,7 +169,7 @@ def test_damaged_features_are_refused(tiny_features: FeatureSet, tmp_path: Path)
         store.load(name)
     features = tiny_features.load(name)
     store.put(name, PortraitFeatures(features.latent[:, :, :4], features.levels))
-    with pytest.raises(UserError, match="encode it again"):
+    with pytest.raises(UserError, match="holds latent of shape .* is expected"):
         store.load(name)
     with pytest.raises(UserError, match="no features of nobody"):
         store.load("nobody")

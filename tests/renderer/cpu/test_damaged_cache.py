@@ -1,0 +1,39 @@
+"""A damaged cache of compiled code is made anew."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUM = """
+import sys
+import renderer.cpu.kernels
+import numba
+numba.config.CACHE_DIR = sys.argv[1]
+exec(compile(open(sys.argv[2]).read(), sys.argv[2], "exec"))
+print(double(3.0), sum(double.stats.cache_hits.values()))
+"""
+KERNEL = """
+@numba.njit(cache=True)
+def double(x):
+    return 2 * x
+"""
+
+
+@pytest.mark.parametrize("damage", [b"", b"no pickle at all", b"cut"])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_caches_are_made_anew(tmp_path, project, damage, kind):
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    command = [sys.executable, "-c", SUM, str(tmp_path / "cache"), str(tmp_path / "kernel.py")]
+
+    def run() -> str:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=project)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    assert run() == "6.0 0\n" and run() == "6.0 1\n"
+    for file in Path(tmp_path / "cache").rglob(f"*.{kind}"):
+        file.write_bytes(file.read_bytes()[:-20] if damage == b"cut" else damage)
+    assert run() == "6.0 0\n"
+    assert run() == "6.0 1\n"

@@ -12,14 +12,21 @@ import argparse
 import json
 import platform
 import statistics
+import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from fitting.losses import total_variation
 from fitting.plane_adam import PlaneAdam, channel_last
+from renderer.cuda import field_ops
+from renderer.cuda.availability import capability_of
 from renderer.cuda.compositing import composite_packed
 from renderer.cuda.field import along_rays, evaluate_density, evaluate_field
+from renderer.cuda.layout import DecoderShape, candidate_layouts
 from renderer.cuda.marching import march_packed, pack_occupancy
 from renderer.decoder import TriplaneDecoder
 from renderer.occupancy import OccupancyGrid
@@ -27,6 +34,8 @@ from renderer.render import RenderSettings, render_rays
 from renderer.triplane import sample_planes
 
 DEVICE = "cuda"
+MOST_REPEATS = 20
+CELLS = 128
 # Multiply-adds of the folded decoder for one sample, and bytes it gathers.
 SAMPLE_FLOP = 2 * 53_760
 SAMPLE_BYTES = 768
@@ -34,10 +43,16 @@ SAMPLE_BYTES = 768
 
 def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:
     """Median time of a call."""
-    for _ in range(3):
+    repeats = min(repeats, MOST_REPEATS)
+    for _ in range(min(3, repeats)):
         run()
     times = []
     for _ in range(repeats):
+        if DEVICE == "cpu":  # a rehearsal
+            began = time.perf_counter()
+            run()
+            times.append(1000 * (time.perf_counter() - began))
+            continue
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         run()
@@ -49,18 +64,20 @@ def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:
 
 def limits() -> dict[str, float]:
     """Return what the device reaches in this run: half-precision products and copies."""
-    a = torch.randn(8192, 8192, device=DEVICE, dtype=torch.float16)
+    side, size = (8192, 2**30) if DEVICE == "cuda" else (64, 2**16)
+    a = torch.randn(side, side, device=DEVICE, dtype=torch.float16)
     product = milliseconds(lambda: a @ a)
-    block = torch.empty(2**30, device=DEVICE, dtype=torch.uint8)
+    block = torch.empty(size, device=DEVICE, dtype=torch.uint8)
     target = torch.empty_like(block)
     copy = milliseconds(lambda: target.copy_(block))
     return {
-        "matrix_product_tflops": 2 * 8192**3 / product / 1e9,
-        "copy_gb_per_s": 2 * 2**30 / copy / 1e6,
+        "matrix_product_tflops": 2 * side**3 / product / 1e9,
+        "copy_gb_per_s": 2 * size / copy / 1e6,
     }
 
 
-def shell_grid(cells: int = 128) -> OccupancyGrid:
+def shell_grid() -> OccupancyGrid:
+    cells = CELLS
     grid = OccupancyGrid(cells, DEVICE)
     axis = (torch.arange(cells, device=DEVICE) + 0.5) * (2 / cells) - 1
     x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
@@ -82,17 +99,17 @@ def scene(rays: int, size: int = 512):
     return planes, decoder, shell_grid(), origins, directions
 
 
-def kernel_times(rays: int) -> dict[str, float]:
+def kernel_times(rays: int, size: int) -> dict[str, float]:
     """Milliseconds of each part, and the samples they concern."""
-    planes, decoder, grid, origins, directions = scene(rays)
+    planes, decoder, grid, origins, directions = scene(rays, size)
     decoder.requires_grad_(False)
     bits = pack_occupancy(grid.occupied)
     background = torch.ones(3, device=DEVICE)
-    samples = march_packed(origins, directions, bits, 128)
+    samples = march_packed(origins, directions, bits, CELLS)
     given = along_rays(samples, origins, directions, None)
     density, color = evaluate_field(planes, decoder, given)
     out = {"samples": len(samples)}
-    out["march"] = milliseconds(lambda: march_packed(origins, directions, bits, 128))
+    out["march"] = milliseconds(lambda: march_packed(origins, directions, bits, CELLS))
     out["density"] = milliseconds(lambda: evaluate_density(planes, decoder, given))
     out["forward"] = milliseconds(lambda: evaluate_field(planes, decoder, given))
     out["composite"] = milliseconds(lambda: composite_packed(density, color, samples, background))
@@ -120,15 +137,55 @@ def kernel_times(rays: int) -> dict[str, float]:
     return out
 
 
-def fitting_step(impl: str, rays: int = 8192) -> dict[str, float]:
-    """One step of fitting a 512² triplane and the decoder; milliseconds and peak memory."""
-    planes, decoder, grid, origins, directions = scene(rays)
+def layout_times(rays: int, size: int) -> list[dict[str, Any]]:
+    """Milliseconds of the field forward and backward for every cut that fits the card."""
+    planes, decoder, grid, origins, directions = scene(rays, size)
+    samples = march_packed(origins, directions, pack_occupancy(grid.occupied), CELLS)
+    given = along_rays(samples, origins, directions, None)
+    variable, shape = planes.requires_grad_(), DecoderShape.of(decoder)
+    capability = capability_of(torch.device(DEVICE)) if DEVICE == "cuda" else 90
+    wanted = [variable, *decoder.parameters()]
+    chosen = field_ops._layout
+    rows: list[dict[str, Any]] = []
+    for backward in (False, True):
+        layouts = candidate_layouts(shape, capability, backward=backward)
+        for layout in layouts if DEVICE == "cuda" else layouts[-1:]:
+
+            def cut(shape, capability, way, layout=layout, backward=backward):
+                return layout if way == backward else chosen(shape, capability, way)
+
+            field_ops._layout = cut
+            row = {"backward": backward, "tile": layout.tile, "columns": layout.warp_columns}
+            row["blocks"] = layout.blocks
+            try:
+                with torch.set_grad_enabled(backward):
+                    density, color = evaluate_field(variable, decoder, given)
+                grads = [torch.rand_like(density), torch.rand_like(color)]
+
+                def forward():
+                    with torch.no_grad():
+                        evaluate_field(variable, decoder, given)
+
+                def back(outputs=(density, color), grads=grads):
+                    torch.autograd.grad(outputs, wanted, grads, retain_graph=True)
+
+                row["milliseconds"] = milliseconds(back if backward else forward)
+            except RuntimeError as error:  # too many registers for its threads, say
+                row["error"] = str(error)
+            rows.append(row)
+    field_ops._layout = chosen
+    return rows
+
+
+def fitting_step(impl: str, rays: int, size: int) -> dict[str, float]:
+    """One step of fitting a triplane and the decoder; milliseconds and peak memory."""
+    planes, decoder, grid, origins, directions = scene(rays, size)
     target = torch.rand(rays, 3, device=DEVICE)
-    settings = RenderSettings()
+    settings = RenderSettings(grid=CELLS)
     weights = {"tv_weight": 1e-2, "l1_weight": 1e-6}
     if impl == "cuda":
         planes = channel_last(planes).requires_grad_()
-        optimizer = PlaneAdam(planes, 1e-3, **weights)
+        optimizer = PlaneAdam(planes, 1e-3, **weights, impl=impl)
     else:
         planes = planes.requires_grad_()
         optimizer = torch.optim.Adam([planes], 1e-3, (0.9, 0.99), fused=True)
@@ -149,6 +206,8 @@ def fitting_step(impl: str, rays: int = 8192) -> dict[str, float]:
             with torch.no_grad():
                 planes.clamp_(-1, 1)
 
+    if DEVICE == "cpu":
+        return {"milliseconds": milliseconds(step), "peak_gb": 0.0}
     torch.cuda.reset_peak_memory_stats()
     return {
         "milliseconds": milliseconds(step),
@@ -156,15 +215,15 @@ def fitting_step(impl: str, rays: int = 8192) -> dict[str, float]:
     }
 
 
-def image_rate(size: int = 512) -> float:
-    """Frames per second at size², all rays in one call, one triplane."""
-    planes, decoder, grid, _, _ = scene(1)
+def image_rate(size: int) -> float:
+    """Frames per second at size², all rays in one call, one triplane of as many texels."""
+    planes, decoder, grid, _, _ = scene(1, size)
     decoder.requires_grad_(False)
     axis = torch.linspace(-1, 1, size, device=DEVICE)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     origins = torch.stack([x, y, torch.full_like(x, 3.0)], dim=-1).reshape(-1, 3)
     directions = torch.tensor([0.0, 0.0, -1.0], device=DEVICE).expand(size**2, 3).contiguous()
-    settings = RenderSettings()
+    settings = RenderSettings(grid=CELLS)
     with torch.no_grad():
         return 1000 / milliseconds(
             lambda: render_rays(
@@ -173,17 +232,36 @@ def image_rate(size: int = 512) -> float:
         )
 
 
+def prepare(device: str, repeats: int) -> None:
+    """Set the device; on the CPU, for a rehearsal, kernels run on the tests' host shim."""
+    global DEVICE, MOST_REPEATS, CELLS
+    DEVICE, MOST_REPEATS = device, repeats
+    if device == "cpu":
+        CELLS = 16
+        from renderer.cuda import modules
+        from tests.renderer.cuda.host_module import loader
+
+        modules.LOADERS["cpu"] = loader(Path(tempfile.mkdtemp(prefix="triavatar-host-")))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rays", type=int, default=2**18, help="rays of the kernels' timing")
+    parser.add_argument("--step_rays", type=int, default=8192, help="rays of a fitting step")
+    parser.add_argument("--plane_size", type=int, default=512, help="texels a side, and pixels")
+    parser.add_argument("--repeats", type=int, default=20, help="of which the median counts")
+    parser.add_argument("--layouts", action="store_true", help="time every cut of the kernels")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--json", help="write the results here")
     arguments = parser.parse_args()
-    device = torch.cuda.get_device_name()
+    size = arguments.plane_size
+    prepare(arguments.device, arguments.repeats)
+    device = torch.cuda.get_device_name() if DEVICE == "cuda" else "rehearsal on the host"
     print(f"{device}, torch {torch.__version__}, CUDA {torch.version.cuda}")
     reached = limits()
     for name, value in reached.items():
         print(f"{name:45s}{value:10.1f}")
-    times = kernel_times(arguments.rays)
+    times = kernel_times(arguments.rays, size)
     count = times.pop("samples")
     print(f"{arguments.rays} rays, {count} samples")
     for name, value in times.items():
@@ -191,13 +269,17 @@ def main() -> None:
     rate = count / times["forward"] * 1e3
     fraction = rate * SAMPLE_FLOP / reached["matrix_product_tflops"] / 1e12
     print(f"forward reaches {fraction:.1%} of the matrix product rate")
-    steps = {impl: fitting_step(impl) for impl in ("cuda", "reference")}
+    rays = min(arguments.step_rays, arguments.rays)
+    steps = {impl: fitting_step(impl, rays, size) for impl in ("cuda", "reference")}
     for impl, value in steps.items():
         print(
             f"fitting step, {impl:31s}{value['milliseconds']:10.3f} ms {value['peak_gb']:8.2f} GB"
         )
-    frames = image_rate()
-    print(f"images of 512²: {frames:.1f} per second")
+    frames = image_rate(size)
+    print(f"images of {size}²: {frames:.1f} per second")
+    layouts = layout_times(arguments.rays, size) if arguments.layouts else []
+    for row in layouts:
+        print(*(f"{name} {value}" for name, value in row.items()), sep=", ")
     if arguments.json:
         record = {
             "device": device,
@@ -211,6 +293,7 @@ def main() -> None:
             "forward_fraction_of_matrix_rate": fraction,
             "fitting_step": steps,
             "images_per_second": frames,
+            "layouts": layouts,
         }
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(record, file, indent=1)

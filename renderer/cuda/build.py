@@ -11,7 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import tempfile
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -52,6 +54,35 @@ def compile_source(
     """
     flags = [*FLAGS, *extra, *(f"-D{key}={value}" for key, value in sorted(macros.items()))]
     return nvrtc.compile(source_files()[name], name, headers(), flags, target(nvrtc, capability))
+
+
+@dataclass(frozen=True)
+class KernelResources:
+    """What one kernel takes.
+
+    Attributes:
+        registers: of a thread.
+        spilled: bytes a thread writes to and reads from memory for want of registers.
+        shared: bytes of a block, besides those that its launch asks for.
+    """
+
+    registers: int
+    spilled: int
+    shared: int
+
+
+def kernel_resources(log: str) -> dict[str, KernelResources]:
+    """Read the compiler's report, by kernel."""
+    found, kernel, spilled = {}, "", 0
+    for line in log.splitlines():
+        if match := re.search(r"Compiling entry function '(\w+)'", line):
+            kernel = match[1]
+        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            spilled = int(match[1]) + int(match[2])
+        elif match := re.search(r"Used (\d+) registers", line):
+            shared = re.search(r"(\d+) bytes smem", line)
+            found[kernel] = KernelResources(int(match[1]), spilled, int(shared[1]) if shared else 0)
+    return found
 
 
 def target(nvrtc: Nvrtc, capability: int) -> str:

@@ -186,8 +186,8 @@ class FieldLayout:
         return start + 2 * tile * (act + shape.channels + _SKEW) + 16 * tile
 
 
-def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> FieldLayout:
-    """The cut that fits a card.
+def candidate_layouts(shape: DecoderShape, capability: int, *, backward: bool) -> list[FieldLayout]:
+    """Return the cuts that fit a card, the likely best first.
 
     Large multiprocessors (A100, H100 and after) take two blocks, so that one computes while the
     other gathers or waits for weights; smaller ones take one block of as many samples as fit, as
@@ -196,12 +196,29 @@ def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> Fi
     limit = shared_limit(capability)
     columns = min(32, shape.hidden)
     # Two blocks a multiprocessor where there is room for two of a decent size.
-    for tile, blocks in ((64, 2), (128, 1), (64, 1), (32, 1)):
-        layout = FieldLayout(shape, tile, columns, blocks)
+    wanted = [(64, columns, 2), (128, columns, 1), (64, columns, 1), (32, columns, 1)]
+    if limit >= _LARGE and shape.hidden >= 64:
+        # Wider warps read an activation less often, and take twice the registers.
+        wanted += [(128, 64, 1), (128, 64, 2), (64, 64, 2)]
+    found = []
+    for tile, across, blocks in wanted:
+        layout = FieldLayout(shape, tile, across, blocks)
         size = layout.backward_bytes if backward else layout.forward_bytes
         if blocks * size <= limit and (blocks == 1 or limit >= _LARGE):
-            return layout
-    raise UserError(
-        f"a decoder of this shape does not fit a GPU with {limit} bytes of shared memory "
-        "per block; use impl='torch' or 'auto'"
-    )
+            found.append(layout)
+    return found
+
+
+def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> FieldLayout:
+    """Return the cut that is likely best for a card.
+
+    Raises:
+        UserError: if none fits.
+    """
+    layouts = candidate_layouts(shape, capability, backward=backward)
+    if not layouts:
+        raise UserError(
+            f"a decoder of this shape does not fit a GPU with {shared_limit(capability)} bytes of "
+            "shared memory per block; use impl='torch' or 'auto'"
+        )
+    return layouts[0]

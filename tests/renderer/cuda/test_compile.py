@@ -1,12 +1,10 @@
 """Every kernel compiles for every architecture, on a machine with no GPU, and the hot ones do not
 spill registers."""
 
-import re
-
 import pytest
 
 from renderer.cuda import build
-from renderer.cuda.layout import DecoderShape, choose_layout
+from renderer.cuda.layout import DecoderShape, candidate_layouts, choose_layout
 from renderer.cuda.toolkit import Nvrtc, load_nvrtc
 from runtime.errors import UserError
 
@@ -23,20 +21,9 @@ def nvrtc_of(major: int) -> Nvrtc:
         pytest.skip(str(error))
 
 
-def spills(log: str) -> dict[str, tuple[int, int]]:
-    """Per kernel, registers and bytes of spill stores and loads, from the compiler's report."""
-    found, kernel, spilled = {}, "", 0
-    for line in log.splitlines():
-        if match := re.search(r"Compiling entry function '(\w+)'", line):
-            kernel = match[1]
-        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
-            spilled = int(match[1]) + int(match[2])
-        elif match := re.search(r"Used (\d+) registers", line):
-            found[kernel] = (int(match[1]), spilled)
-    return found
-
-
-def compile_all(major: int, capability: int, shape: DecoderShape) -> dict[str, tuple[int, int]]:
+def compile_all(
+    major: int, capability: int, shape: DecoderShape
+) -> dict[str, build.KernelResources]:
     nvrtc = nvrtc_of(major)
     report = {}
     for name in build.source_files():
@@ -45,7 +32,7 @@ def compile_all(major: int, capability: int, shape: DecoderShape) -> dict[str, t
         layout = choose_layout(shape, capability, backward=name == "field_backward.cu")
         compiled = build.compile_source(nvrtc, name, layout.macros, capability)
         assert compiled.image[:4] == b"\x7fELF"
-        report |= spills(compiled.log)
+        report |= build.kernel_resources(compiled.log)
     return report
 
 
@@ -53,7 +40,15 @@ def compile_all(major: int, capability: int, shape: DecoderShape) -> dict[str, t
 def test_every_kernel_compiles_without_spills(major, capability):
     report = compile_all(major, capability, DEFAULT)
     assert {"march_count", "composite_forward", "field_forward", "field_backward"} <= set(report)
-    assert {name: spilled for name, (_, spilled) in report.items() if spilled} == {}
+    assert {name: use for name, use in report.items() if use.spilled} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backward", [False, True])
+def test_every_cut_of_the_kernels_compiles(backward):
+    source = "field_backward.cu" if backward else "field_forward.cu"
+    for layout in candidate_layouts(DEFAULT, 90, backward=backward):
+        build.compile_source(nvrtc_of(12), source, layout.macros, 90)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 from renderer.cuda import field_ops, ops
 from renderer.cuda.field import evaluate_density
 from renderer.cuda.field_ops import FieldSamples
-from renderer.cuda.layout import DecoderShape
+from renderer.cuda.layout import DecoderShape, candidate_layouts
 from renderer.cuda.packing import pack_decoder
 from renderer.triplane import sample_planes
 from tests.renderer.cuda.scenes import (
@@ -71,6 +71,35 @@ def test_gradients(host, shape, frozen, monkeypatch):
         wanted = [variable] if frozen else [variable, *decoder.parameters()]
         out = query(variable, decoder, points, directions, ray)
         results.append(torch.autograd.grad(out, wanted, cotangents))
+    for want, have in zip(*results, strict=True):
+        assert relative(have, want) < TOLERANCE
+
+
+VARIANTS = [
+    (backward, layout)
+    for backward in (False, True)
+    for layout in candidate_layouts(DecoderShape(16, 12, 64, 2), 90, backward=backward)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backward,layout", VARIANTS, ids=lambda x: getattr(x, "tile", x))
+def test_every_cut_of_the_kernels_gives_the_same(host, backward, layout, monkeypatch):
+    chosen = field_ops._layout
+    monkeypatch.setattr(
+        field_ops,
+        "_layout",
+        lambda shape, card, way: layout if way == backward else chosen(shape, card, way),
+    )
+    planes, decoder, points, directions, ray = scene((16, 12, 64), 70)
+    planes.requires_grad_()
+    clear = decided(decoder, sample_planes(planes, points), directions[ray])
+    results = []
+    for query in (plain_field, ops.query_field):
+        density, color = query(planes, decoder, points, directions, ray)
+        loss = (clear * (density * 0.1 + color.square().sum(1))).sum()
+        grads = torch.autograd.grad(loss, [planes, *decoder.parameters()]) if backward else ()
+        results.append([density, color, *grads])
     for want, have in zip(*results, strict=True):
         assert relative(have, want) < TOLERANCE
 

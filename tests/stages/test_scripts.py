@@ -203,7 +203,7 @@ def test_training_mini_runs_commands_that_exist(project, tmp_path):
     done = sh(script, "--dry-run", "--people", "120", "--output_dir", "o", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line[3:] for line in done.stdout.splitlines() if line.startswith("== triavatar")]
-    assert len(lines) >= 3 and "--n_subjects 120" in lines[0]
+    assert len(lines) >= 5 and "--n_subjects 120" in lines[0]
     for line in lines:
         assert cli.main([*shlex.split(line)[1:], "--dry-run"]) == 0, line
     assert list(tmp_path.iterdir()) == []

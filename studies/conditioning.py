@@ -207,7 +207,7 @@ def _baselines(config: StudyConditioningConfig) -> dict[str, dict[str, list[floa
         return torch.stack([shrink_planes(fitted.load(name), config.plane_size) for name in names])
 
     training, truth = load(subjects.train), load(people)
-    compare = PlaneComparison(list(training))
+    compare = PlaneComparison(training)
     shown = HeldOutViews(views, fitted.decoder(), config.views, config.pixels)
     rows: dict[str, dict[str, list[float]]] = {}
     for name in BASELINES:

@@ -6,6 +6,7 @@ Letters: B batch, S image size in pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,3 +103,17 @@ class PicturePortraits:
         assert isinstance(portraits, Tensor)
         found = self.encoder.encode(portraits.to(self.encoder.device).float() / 255)
         return found.to(dtype=torch.float16).to(dtype=torch.float32)
+
+
+def open_portraits(
+    features: Path | None,
+    vae: str | None,
+    image_size: int,
+    views: MultiViewSet | None,
+    cache_gib: float,
+) -> StoredPortraits | PicturePortraits:
+    """Open stored features, or else the pictures of a set with the VAE that encodes them."""
+    if features is not None:
+        return StoredPortraits(FeatureSet.open(features), cache_gib)
+    assert vae is not None and views is not None
+    return PicturePortraits(views, PortraitEncoder(vae, image_size), cache_gib / 2)

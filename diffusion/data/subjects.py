@@ -88,9 +88,14 @@ def chosen_subjects(
 
 
 def paired_subjects(
-    config: SubjectsConfig, views: MultiViewSet | None, fitted: FittedSet, features: FeatureSet
+    config: SubjectsConfig,
+    views: MultiViewSet | None,
+    fitted: FittedSet,
+    features: FeatureSet | None,
 ) -> Subjects:
     """The subjects of a diffusion training; those to validate on have triplane and features.
+
+    Without features the portraits are pictures of the multi-view set.
 
     Raises:
         UserError: as `chosen_subjects`.
@@ -98,5 +103,7 @@ def paired_subjects(
     available = views.names if views is not None else fitted.names
     where = views.root if views is not None else fitted.folder
     chosen = chosen_subjects(config, available, where, stated_splits(views, fitted, features))
-    ready = set(fitted.names) & set(features.names)
+    ready = set(fitted.names)
+    if features is not None:
+        ready &= set(features.names)
     return Subjects(chosen.train, [name for name in chosen.validation if name in ready])

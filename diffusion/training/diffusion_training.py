@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,16 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from diffusion.conditioning.feature_set import FeatureSet, feature_shapes
-from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures
+from diffusion.conditioning.feature_set import feature_shapes
+from diffusion.conditioning.features import PortraitFeatures
 from diffusion.data.pairs import DenoisingBatch, DenoisingDataset, PairedSet, describe_data
-from diffusion.data.portraits import PicturePortraits, StoredPortraits, join_portraits
-from diffusion.data.subjects import Subjects, chosen_subjects, paired_subjects, stated_splits
+from diffusion.data.portraits import (
+    PicturePortraits,
+    StoredPortraits,
+    join_portraits,
+    open_portraits,
+)
+from diffusion.data.subjects import paired_subjects
 from diffusion.networks import PlaneNormalization
 from diffusion.networks.denoiser import TriplaneDenoiser
 from diffusion.networks.pixel_aligned import WHOLE_BOX
@@ -30,11 +35,15 @@ from diffusion.training.diffusion_config import DiffusionConfig
 from diffusion.training.loop import TrainingLoop
 from diffusion.training.objectives import DenoisingObjective, RegressionObjective
 from diffusion.training.snapshot_pictures import PICTURES, comparison_sheet
+from diffusion.training.trained_weights import take_weights
 from diffusion.training.validation import (
     HeldOutViews,
     PlaneComparison,
     Validator,
+    fixed_losses,
     quartile_means,
+    sample_measures,
+    some_of,
 )
 from renderer.fitted_set import FittedSet
 from renderer.triplane import unroll
@@ -68,9 +77,11 @@ class DiffusionTraining(ABC):
         self.config = config
         self.fitted = FittedSet.open(config.triplanes)
         self.views = config.open_views()
-        self.portraits = self._open_portraits()
+        self.portraits = open_portraits(
+            config.features, config.vae, config.image_size, self.views, config.cache_gib / 2
+        )
         stored = self.portraits.store if isinstance(self.portraits, StoredPortraits) else None
-        self.subjects = self._choose(stored)
+        self.subjects = paired_subjects(config, self.views, self.fitted, stored)
         self.pairs = PairedSet(
             self.fitted,
             self.portraits,
@@ -88,7 +99,7 @@ class DiffusionTraining(ABC):
         except ValueError as error:
             raise UserError(f"the settings under model don't fit the data: {error}") from error
         if trained is not None:
-            self._take_weights(model, trained)
+            take_weights(model, trained, config.start_from)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         self.loop = TrainingLoop(config, stage, model)
@@ -140,23 +151,6 @@ class DiffusionTraining(ABC):
 
     # What follows from it.
 
-    def _open_portraits(self) -> StoredPortraits | PicturePortraits:
-        config = self.config
-        if config.features is not None:
-            return StoredPortraits(FeatureSet.open(config.features), config.cache_gib / 2)
-        assert config.vae is not None and self.views is not None
-        encoder = PortraitEncoder(config.vae, config.image_size)
-        return PicturePortraits(self.views, encoder, config.cache_gib / 4)
-
-    def _choose(self, stored: FeatureSet | None) -> Subjects:
-        if stored is not None:
-            return paired_subjects(self.config, self.views, self.fitted, stored)
-        assert self.views is not None
-        splits = stated_splits(self.views, self.fitted, None)
-        found = chosen_subjects(self.config, self.views.names, self.views.root, splits)
-        there = set(self.fitted.names)
-        return Subjects(found.train, [name for name in found.validation if name in there])
-
     def _trained(self) -> dict[str, Tensor] | None:
         """Weights that `start_from` names; its normalisation, which they rely on, is taken over."""
         if self.config.start_from is None:
@@ -167,20 +161,6 @@ class DiffusionTraining(ABC):
         found = self.kind.from_pretrained(folder, local_files_only=True)
         self.pairs.normalization = found.normalization
         return found.unet.state_dict()
-
-    def _take_weights(self, model: TriplaneDenoiser, trained: dict[str, Tensor]) -> None:
-        own = model.state_dict()
-        differing = sorted(
-            name
-            for name in own.keys() | trained.keys()
-            if name not in own or name not in trained or own[name].shape != trained[name].shape
-        )
-        if differing:
-            raise UserError(
-                f"{self.config.start_from} has another architecture than the settings under model "
-                f"({differing[0]} differs): give the settings that it was trained with"
-            )
-        model.load_state_dict(trained)
 
     def _copied(self) -> PlaneNormalization:
         """The normalisation on the training's device; the data keeps the original on the CPU."""
@@ -297,29 +277,22 @@ class DiffusionTraining(ABC):
             if config.every:
                 self.loop.run.log("there are no validation identities: nothing is validated")
             return None
-        comparison = PlaneComparison([self.pairs.true_planes(name) for name in self.subjects.train])
-        views = HeldOutViews(self.views, self.fitted.decoder(), config.views, config.pixels)
+        compare = PlaneComparison(map(self.pairs.true_planes, some_of(self.subjects.train)))
+        views = None
+        if config.views:
+            decoder = self.fitted.decoder()
+            views = HeldOutViews(self.views, decoder, config.views, config.pixels)
         truth = torch.stack([self.pairs.true_planes(name) for name in people])
-
-        def samples() -> dict[str, float]:
-            drawn = self.sampled(people)
-            measures = comparison(drawn, truth)
-            if config.views:
-                scores = [views.psnr(*each) for each in zip(people, drawn, truth, strict=True)]
-                measures["psnr"] = sum(scores) / len(scores)
-            return {f"validation_{key}": value for key, value in measures.items()}
-
-        return Validator(config, lambda: self._validation_losses(people), samples)
+        return Validator(
+            config,
+            lambda: self._validation_losses(people),
+            lambda: sample_measures(people, self.sampled(people), truth, compare, views),
+        )
 
     def _validation_losses(self, people: Sequence[str]) -> dict[str, float]:
         problems = self.dataset.validation_problems(people, self.config.validation.draws)
-        join: Callable = type(problems[0]).join
-        losses, timesteps = [], []
-        for first in range(0, len(problems), BATCH):
-            batch = join(problems[first : first + BATCH])
-            losses.append(self.losses(batch.to(self.loop.device))["mse"].cpu())
-            timesteps.append(batch.timesteps)
-        return quartile_means(torch.cat(losses), torch.cat(timesteps), self.dataset.num_timesteps)
+        found = fixed_losses(problems, lambda b: self.losses(b.to(self.loop.device))["mse"])
+        return quartile_means(*found, self.dataset.num_timesteps)
 
     def run(self) -> None:
         """Train to the end."""

@@ -7,7 +7,6 @@ counter-based stream.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +20,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from diffusion.data.order import MicroBatches
-from diffusion.training.loop_config import LoopConfig, learning_rate_at
-from diffusion.training.validation import Validator, best_so_far, out_of_patience
+from diffusion.training.loop_config import LoopConfig, check_batch, learning_rate_at
+from diffusion.training.loss_window import LossWindow, all_finite
+from diffusion.training.validation import Validator, best_so_far, keep_best, out_of_patience
 from runtime.config import check_settings
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import noticing_full_disk, replace_folder, write_json
+from runtime.files import noticing_full_disk, replace_folder
 from runtime.formats.tensor_files import check_adam, check_like, load_state, on_cpu
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
@@ -63,13 +63,7 @@ class TrainingLoop:
             cpu=device.type == "cpu",
             config=config,
         )
-        world = self.accelerator.num_processes
-        parts = world * config.gradient_accumulation
-        if config.batch_size % parts:
-            raise UserError(
-                f"batch_size {config.batch_size} can't be split evenly over {world} processes "
-                f"with {config.gradient_accumulation} micro-batches each"
-            )
+        check_batch(config, self.accelerator.num_processes)
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=config.learning_rate,
@@ -154,26 +148,9 @@ class TrainingLoop:
             if not (self.run.snapshots / "model").exists():
                 self._save_model(save_model)
             return
-        order = MicroBatches(
-            self.step,
-            config.steps,
-            config.batch_size,
-            config.gradient_accumulation,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
-        loader = iter(
-            DataLoader(
-                dataset,
-                batch_sampler=order,
-                collate_fn=collate,
-                num_workers=config.workers,
-                persistent_workers=False,
-            )
-        )
+        loader = iter(self._loader(dataset, collate))
         self.model.train()
-        window: dict[str, Tensor] = {}
-        since, late = self.step, False
+        window, late = LossWindow(), False
         bar = progress(
             total=config.steps,
             initial=self.step,
@@ -194,14 +171,13 @@ class TrainingLoop:
                 stopped = late
                 save = last or late or self.step % config.save_every == 0
                 if save or self.step % config.log_every == 0:
-                    means = self._means(window, self.step - since)
-                    window, since = {}, self.step
+                    means = self._means(window)
                     self._report(means | {"learning_rate": rate})
                     bar.set_postfix(loss=f"{means['loss']:.4g}")
                 # The state comes last: whatever a kill interrupts before it is done again.
-                if config.sample_every and draw_samples is not None:
-                    if last or self.step % config.sample_every == 0:
-                        self._with_average(lambda: draw_samples(self.step))
+                draw = config.sample_every and (last or self.step % config.sample_every == 0)
+                if draw and draw_samples is not None:
+                    self._with_average(lambda: draw_samples(self.step))
                 if validator is not None and (last or self.step % validator.config.every == 0):
                     self._validate(validator, save_model)
                     stopped = late or self._out_of_patience(validator)
@@ -209,16 +185,31 @@ class TrainingLoop:
                     self._save_model(save_model)
                     self._save_state()
         accelerator.end_training()
+        ending = f"finished at step {self.step}: {self.run.snapshots / 'model'}"
         if late:
-            self.run.log(f"stopped at step {self.step} by the clock; the same command goes on")
-        else:
-            self.run.log(f"finished at step {self.step}: {self.run.snapshots / 'model'}")
+            ending = f"stopped at step {self.step} by the clock; the same command goes on"
+        self.run.log(ending)
+
+    def _loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
+        """This process's micro-batches of the steps that are left."""
+        config = self.config
+        order = MicroBatches(
+            self.step,
+            config.steps,
+            config.batch_size,
+            config.gradient_accumulation,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        return DataLoader(
+            dataset, batch_sampler=order, collate_fn=collate, num_workers=config.workers
+        )
 
     def _optimise(
         self,
         loader: Iterator[Any],
         losses: Callable[[Any], dict[str, Tensor]],
-        window: dict[str, Tensor],
+        window: LossWindow,
     ) -> None:
         """One optimiser step; adds the micro-batches' mean losses to `window`."""
         for _ in range(self.config.gradient_accumulation):
@@ -232,18 +223,14 @@ class TrainingLoop:
                     )
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            for name, value in values.items():
-                share = value.detach().mean() / self.config.gradient_accumulation
-                window[name] = window.get(name, torch.zeros_like(share)) + share
+            window.add(values, 1 / self.config.gradient_accumulation)
+        window.steps += 1
         if self.ema is not None:
             self.ema.step(self._parameters())
 
-    def _means(self, window: dict[str, Tensor], steps: int) -> dict[str, float]:
-        names = sorted(window)
-        values = torch.stack([window[name].float() for name in names]) / steps
-        values = torch.as_tensor(self.accelerator.reduce(values, reduction="mean"))
-        means = dict(zip(names, values.tolist(), strict=True))
-        if not all(math.isfinite(value) for value in means.values()):
+    def _means(self, window: LossWindow) -> dict[str, float]:
+        means = window.take(self.accelerator)
+        if not all_finite(means):
             raise UserError(
                 f"the loss is no longer finite at step {self.step} of {self.run.path}: lower "
                 f"learning_rate and start again in another folder"
@@ -269,15 +256,7 @@ class TrainingLoop:
         def measure() -> None:
             values.update(validator.losses() | validator.samples())
             self._report(values)
-            best = best_so_far(self.run.snapshots / "best")
-            if best is None or values[validator.best_by] < best[validator.best_by]:
-                replace_folder(
-                    self.run.snapshots / "best",
-                    lambda folder: (
-                        save_model(folder),
-                        write_json(folder / "validation.json", values | {"step": self.step}),
-                    ),
-                )
+            keep_best(self.run.snapshots / "best", values, validator.best_by, self.step, save_model)
 
         self._with_average(measure)
 

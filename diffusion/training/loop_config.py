@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.config import setting
+from runtime.errors import UserError
 
 RESUMABLE = {"resumable": True}
 
@@ -68,3 +69,12 @@ def learning_rate_at(config: LoopConfig, step: int) -> float:
         return rate
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def check_batch(config: LoopConfig, processes: int) -> None:
+    """Refuse a batch that can't be split evenly over processes and micro-batches."""
+    if config.batch_size % (processes * config.gradient_accumulation):
+        raise UserError(
+            f"batch_size {config.batch_size} can't be split evenly over {processes} processes "
+            f"with {config.gradient_accumulation} micro-batches each"
+        )

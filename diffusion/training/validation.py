@@ -7,7 +7,7 @@ Noise, timesteps and seeds are fixed, so that two validations differ by the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,21 @@ from torch import Tensor
 
 from captures.cameras import Cameras, orbit_cameras
 from captures.multiview import MultiViewSet
+from diffusion.data.pairs import DenoisingBatch
 from renderer.decoder import TriplaneDecoder
 from renderer.metrics import psnr
 from renderer.render import RenderSettings, build_occupancy, render_image
 from renderer.triplane import resize_planes
 from runtime.config import setting
-from runtime.files import read_json
+from runtime.files import read_json, replace_folder, write_json
 
 COMPARED_SIZE = 16
 """Plane size at which samples are compared with all training people."""
 MOST_COMPARED = 2048
+"""Training people that samples are compared with, at most."""
 QUARTILES = 4
+BATCH = 4
+"""Problems at once."""
 
 
 @dataclass
@@ -59,6 +63,19 @@ def quartile_means(values: Tensor, timesteps: Tensor, num_timesteps: int) -> dic
     return means
 
 
+def fixed_losses(
+    problems: Sequence[DenoisingBatch], losses: Callable[[Any], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Losses [N] and timesteps [N] of N problems, a few at a time."""
+    found, timesteps = [], []
+    for first in range(0, len(problems), BATCH):
+        part = list(problems[first : first + BATCH])
+        batch = type(part[0]).join(part)
+        found.append(losses(batch).cpu())
+        timesteps.append(batch.timesteps)
+    return torch.cat(found), torch.cat(timesteps)
+
+
 class PlaneComparison:
     """Compares sampled triplanes with true ones and with all training people's.
 
@@ -66,9 +83,8 @@ class PlaneComparison:
         training: triplanes [P, C, H, H] of training people; their mean is the yardstick.
     """
 
-    def __init__(self, training: Sequence[Tensor]) -> None:
-        step = max(1, len(training) // MOST_COMPARED)
-        small = [resize_planes(planes[None], COMPARED_SIZE) for planes in training[::step]]
+    def __init__(self, training: Iterable[Tensor]) -> None:
+        small = [resize_planes(planes[None], COMPARED_SIZE) for planes in training]
         self.training = torch.cat(small).flatten(1)  # [n, P·C·16·16]
         self.mean = self.training.mean(dim=0)
 
@@ -143,6 +159,26 @@ class HeldOutViews:
         return sum(scores) / len(scores)
 
 
+def some_of(names: Sequence[str]) -> Sequence[str]:
+    """At most `MOST_COMPARED` of the training people, spread over all of them."""
+    return names[:: -(-len(names) // MOST_COMPARED)]
+
+
+def sample_measures(
+    people: Sequence[str],
+    samples: Tensor,
+    truth: Tensor,
+    compare: PlaneComparison,
+    views: HeldOutViews | None,
+) -> dict[str, float]:
+    """Measures of samples of people against their true triplanes, both [B, P, C, H, H]."""
+    measures = compare(samples, truth)
+    if views is not None:
+        scores = [views.psnr(*each) for each in zip(people, samples, truth, strict=True)]
+        measures["psnr"] = sum(scores) / len(scores)
+    return {f"validation_{key}": value for key, value in measures.items()}
+
+
 @dataclass
 class Validator:
     """Measures one model; what a stage gives the training loop.
@@ -164,6 +200,25 @@ def best_so_far(folder: Path) -> dict[str, Any] | None:
     """Measures and step of the best snapshot's folder; None before the first validation."""
     path = folder / "validation.json"
     return read_json(path) if path.is_file() else None
+
+
+def keep_best(
+    folder: Path,
+    values: dict[str, float],
+    best_by: str,
+    step: int,
+    save_model: Callable[[Path], None],
+) -> None:
+    """Save the model with its measures if it is better than the one in the folder."""
+    best = best_so_far(folder)
+    if best is not None and values[best_by] >= best[best_by]:
+        return
+
+    def write(fresh: Path) -> None:
+        save_model(fresh)
+        write_json(fresh / "validation.json", values | {"step": step})
+
+    replace_folder(folder, write)
 
 
 def out_of_patience(config: ValidationConfig, best: dict[str, Any] | None, step: int) -> bool:

@@ -109,9 +109,15 @@ class TrainingLoop:
         if self.accelerator.distributed_type == DistributedType.NO:
             check_adam(self.optimizer.optimizer.state_dict(), self.optimizer, folder, cure)
         if self.ema is not None:
-            state = load_state(folder / "ema.pt", cure)
-            check_like(state, on_cpu(self.ema.state_dict()), folder / "ema.pt", cure, "ema")
-            self.ema.load_state_dict(state)
+            file = folder / "ema.pt"
+            state = load_state(file, cure)
+            fresh = on_cpu(self.ema.state_dict())
+            known = {name: fresh[name] for name in ("decay", "optimization_step", "shadow_params")}
+            check_like(state, known, file, cure, "ema")
+            try:
+                self.ema.load_state_dict(state)
+            except (ValueError, TypeError, AttributeError):
+                raise UserError(f"{file} is damaged (ema); {cure}") from None
             self.ema.to(self.device)
         self.run.rewind(step)
         self.run.log(f"resumed at step {step}")

@@ -175,7 +175,12 @@ def check_adam(state: Any, optimizer: torch.optim.Optimizer, path: Path, cure: s
         UserError: a moment is missing, of another shape or not finite.
     """
     groups = optimizer.state_dict()["param_groups"]
-    check_like(state, {"state": {}, "param_groups": groups}, path, cure, "optimizer")
+    held = [{"params": group["params"]} for group in groups]
+    check_like(state, {"state": {}, "param_groups": held}, path, cure, "optimizer")
+    for fresh, saved in zip(groups, state["param_groups"], strict=True):
+        # Another version of torch may know more settings, or fewer.
+        known = {name: value for name, value in fresh.items() if name in saved}
+        check_like(saved, known, path, cure, "optimizer.param_groups")
     parameters = [on_cpu(p) for group in optimizer.param_groups for p in group["params"]]
     for index, entry in state["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(parameters):

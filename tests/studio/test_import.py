@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,4 +129,86 @@ def test_mesh_is_rendered_upright_and_bare_ones_refused(tmp_path):
     bare = trimesh.creation.box((1.0, 1.0, 1.0))
     bare.export(tmp_path / "in" / "bare.obj")
     with pytest.raises(UserError, match="bare.obj"):
+        import_meshes(config)
+
+
+def _change(folder, **changes):
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.diag([-1.0, 1, 1, 1]), "mirrors or stretches"),
+        (np.diag([1.0, 3, 1, 1]), "mirrors or stretches"),
+        (np.zeros((4, 4)), "mirrors or stretches"),
+        (np.diag([1.0, 1, 1, np.nan]), "must be a finite number"),
+        (np.full((4, 4), 1e300), "less than or equal"),
+    ],
+)
+def test_what_no_reader_would_take_is_not_imported(tmp_path, wrong, words):
+    _capture(tmp_path / "a")
+    frames = json.loads((tmp_path / "a" / "transforms.json").read_text())["frames"]
+    frames[1]["transform_matrix"] = wrong.tolist()
+    _change(tmp_path / "a", frames=frames)
+    with pytest.raises(UserError, match=words):
+        import_transforms(ImportTransformsConfig(tmp_path / "a", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_field_of_view_and_pictures_elsewhere_are_refused(tmp_path):
+    _capture(tmp_path / "a")
+    for angle in (-0.5, 4.0):
+        _change(tmp_path / "a", camera_angle_x=angle)
+        with pytest.raises(UserError, match="camera_angle_x"):
+            import_transforms(ImportTransformsConfig(tmp_path / "a", tmp_path / "out"))
+    _capture(tmp_path / "b")
+    frames = json.loads((tmp_path / "b" / "transforms.json").read_text())["frames"]
+    frames[0]["file_path"] = "../a/v0.png"
+    _change(tmp_path / "b", frames=frames)
+    with pytest.raises(UserError, match="leads out of"):
+        import_transforms(ImportTransformsConfig(tmp_path / "b", tmp_path / "out"))
+
+
+def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
+    _capture(tmp_path / "anna" / "deeper")
+    _capture(tmp_path / "anna" / "capture")
+    monkeypatch.chdir(tmp_path / "anna" / "capture")
+    for number, source in enumerate((".", "../deeper/../capture")):
+        import_transforms(ImportTransformsConfig(Path(source), tmp_path / f"out{number}"))
+        assert MultiViewSet(tmp_path / f"out{number}").names == ["capture"]
+
+
+def test_sets_of_others_are_not_touched(tmp_path):
+    _capture(tmp_path / "a")
+    (tmp_path / "out" / "bert").mkdir(parents=True)
+    (tmp_path / "out" / "dataset.json").write_text("{}")
+    with pytest.raises(UserError, match="did not make"):
+        import_transforms(ImportTransformsConfig(tmp_path / "a", tmp_path / "out"))
+    assert (tmp_path / "out" / "dataset.json").read_text() == "{}"
+    # The same import may be done again, with other settings only elsewhere.
+    config = ImportTransformsConfig(tmp_path / "a", tmp_path / "mine")
+    import_transforms(config)
+    import_transforms(config)
+    config.scale = 2.0
+    with pytest.raises(UserError, match="begun with scale = 1.0"):
+        import_transforms(config)
+
+
+def test_meshes_with_nan_or_one_name_are_refused(tmp_path):
+    pytest.importorskip("trimesh", reason="the mesh importer needs trimesh")
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt nan nan\nvt 1 1\n"
+    (tmp_path / "anna.mtl").write_text("newmtl skin\nmap_Kd skin.png\n")
+    Image.new("RGB", (4, 4)).save(tmp_path / "skin.png")
+    text = f"mtllib anna.mtl\n{corners}usemtl skin\nf 1/1 2/2 3/3\n"
+    (tmp_path / "anna.obj").write_text(text)
+    config = ImportMeshesConfig(tmp_path, tmp_path / "out", n_views=1, size=8, relight=False)
+    with pytest.raises(UserError, match="texture coordinates"):
+        import_meshes(config)
+    (tmp_path / "anna.obj").write_text(text.replace("v 1 0 0", "v nan 0 0"))
+    with pytest.raises(UserError, match="vertices that are NaN"):
+        import_meshes(config)
+    (tmp_path / "anna.ply").write_text("")
+    with pytest.raises(UserError, match="have the same name"):
         import_meshes(config)

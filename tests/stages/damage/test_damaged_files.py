@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.damage.raw import damage_raw
-from tests.damage.structured import BY_SUFFIX
-from tests.damage.targets import TARGETS, add_foreign_files, own_world
+from tests.stages.damage.raw import damage_raw
+from tests.stages.damage.structured import BY_SUFFIX
+from tests.stages.damage.targets import TARGETS, add_foreign_files, own_world
 from triavatar import cli
 
 MOST_SECONDS = 60

@@ -1,1 +1,0 @@
-"""Damaged files of every format, for tests that feed them to the commands."""

@@ -115,6 +115,7 @@ class _Search:
         freedoms: [D] of the camera, so far.
         light: [3, 4], so far.
         seen: the portrait with its camera, so far.
+        unusual: whether the portrait is framed so that its camera is worth estimating.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class _Search:
         self.portrait, self.model, self.decoder = portrait, model, decoder
         self.settings, self.sample = settings, sample
         self.seen = portrait
+        # A camera that is as usual is better left alone: faces differ in what moves it, too.
+        self.unusual = model.regression.surprise(portrait) > 1
         self.coefficients = self._expected(portrait).mean
         self.freedoms, self.light = torch.zeros(len(FREEDOMS)), torch.zeros(3, 4)
 
@@ -166,7 +169,7 @@ class _Search:
     def _estimate_camera_and_light(self) -> Portrait:
         """Update both for the coefficients so far; the portrait without its light."""
         s, planes = self.settings, self.planes()
-        if s.camera.iterations:
+        if s.camera.iterations and self.unusual:
             usual = self.portrait.camera
             self.freedoms = find_camera(
                 self.portrait, usual, self.freedoms, planes, self.decoder, s.camera

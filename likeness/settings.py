@@ -20,7 +20,8 @@ class CameraSettings:
     """Expected departures of a portrait's camera from the usual one, as standard deviations."""
 
     iterations: int = 3
-    """Gauss-Newton steps each time the camera is estimated; 0 keeps it as given."""
+    """Gauss-Newton steps each time the camera is estimated, which it is for portraits unlike those
+    learnt from; 0 keeps it as given."""
     size: int = 48
     """Side in pixels of the pictures that are compared."""
     yaw: float = 5.0

@@ -82,7 +82,7 @@ def study_likeness(config: StudyLikenessConfig) -> None:
         learn_likeness(views, fitted, train, config.components).save(folder)
     model = LikenessModel.load(folder, str(fitted.manifest["decoder_hash"]))
     study = _Study(views, fitted, model, train)
-    tasks = [(method, name) for method in config.methods for name in people]
+    tasks = [(method, name) for name in people for method in config.methods]
     for method, name in progress(tasks, desc="study likeness", unit="avatar"):
         if not _row_file(run.path, method, name).is_file():
             _measure(study, config, run.path, method, name)

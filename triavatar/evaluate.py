@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from captures.cameras import Cameras
-from captures.multiview import MultiViewSet, Views, select_names
+from captures.multiview import MultiViewSet, Views
+from captures.selection import SubjectSelection
 from renderer.fitted_set import FittedSet
 from renderer.metrics import Lpips, psnr, ssim
 from renderer.render import RenderSettings
+from runtime.config import own_first, setting
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import write_json
@@ -25,8 +27,9 @@ from triavatar.sheets import save_picture
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass
-class EvaluateConfig:
+@own_first
+@dataclass(kw_only=True)
+class EvaluateConfig(SubjectSelection):
     """Settings of ``triavatar evaluate``."""
 
     triplanes: Path
@@ -35,19 +38,11 @@ class EvaluateConfig:
     """Multi-view set with the true pictures."""
     output_dir: Path
     """Folder for metrics.json and the rendered views."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json."""
     identities: Literal["all", "train", "validation", "test"] = "all"
     """Split of the subjects to measure."""
     views: Literal["test", "validation", "train", "all"] = "test"
     """Split of the views to compare; test views are never trained on."""
-    txt_file: Path | None = None
-    """Text file with one subject per line; all subjects of the split without it."""
-    start_idx: int = 0
-    """First subject of the list."""
-    end_idx: int | None = None
-    """One past the last subject of the list."""
-    size: int | None = None
+    size: int | None = setting(None, at_least=1)
     """Picture size in pixels; as on disk without it."""
     match: bool = True
     """Compare each avatar with every subject: is it closest to its own?"""
@@ -215,13 +210,7 @@ def evaluate(config: EvaluateConfig) -> None:
     device = select_device(config.device)
     fitted = FittedSet.open(config.triplanes)
     dataset = MultiViewSet(config.root, config.convention)
-    listed = select_names(
-        dataset.split(config.identities),
-        config.txt_file,
-        config.start_idx,
-        config.end_idx,
-        dataset.names,
-    )
+    listed = config.chosen(dataset.split(config.identities), dataset.names)
     names = [name for name in listed if name in set(fitted.names)]
     if not names:
         raise UserError(

@@ -61,11 +61,6 @@ class PortraitFeatures:
     def latent_channels(self) -> int:
         return self.latent.shape[1]
 
-    @property
-    def level_channels(self) -> tuple[int, int, int]:
-        a, b, c = (level.shape[1] for level in self.levels)
-        return a, b, c
-
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> PortraitFeatures:

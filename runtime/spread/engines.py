@@ -102,6 +102,7 @@ class LocalProcesses:
         env = {"OMP_NUM_THREADS": str(self.threads)}
         if len(self._devices) > 1:
             env["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
+            env["LOCAL_RANK"] = "0"  # of the one it sees
         return ProcessPoolExecutor(
             1, env=env, initializer=_end_with_parent, initargs=(os.getpid(),)
         )

@@ -2,7 +2,7 @@
 
 Example:
     >>> from triavatar import AvatarPipeline
-    >>> pipeline = AvatarPipeline.from_pretrained("data/bundle")
+    >>> pipeline = AvatarPipeline.from_pretrained()
     >>> avatar = pipeline("me.jpg")
     >>> avatar.picture(azimuth=30).save("side.png")
     >>> avatar.turntable("me.mp4", size=256)

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from tests.conftest import PROJECT
-from triavatar import cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PARTS = ("runtime", "captures", "renderer", "fitting", "diffusion", "photos", "studio", "likeness")
@@ -70,15 +69,8 @@ def test_the_command_finds_its_configurations(installed, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_readme_s_python_runs(installed, chain, project, tmp_path):
-    """From another folder, word by word but for the pictures' sizes: the tiny chain's model, which
-    stands in where the page names one, makes fog that takes long to see through."""
-    out = chain.out
-    parts = ["--decoder", out / "fit-decoder", "--base", out / "train-base"]
-    parts += ["--upsampler", out / "train-upsampler"]
-    parts += ["--vae", out / "train-vae" / "snapshots" / "model"]
-    model = ["--output_dir", tmp_path / "runs" / "demo" / "model"]
-    assert cli.main(["bundle", *map(str, [*parts, *model])]) == 0
+def test_the_readme_s_python_runs(installed, project, tmp_path):
+    """From another folder, word by word but for pictures' sizes, with the wheel's model."""
     portrait = Image.open(project / "data/example/subject_000003/img_proc_fg_000000.png")
     white = Image.new("RGB", portrait.size, "white")
     white.paste(portrait, (0, 0), portrait)

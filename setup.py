@@ -82,7 +82,14 @@ setup(
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
         # spreads work over subjects on several machines
         "cluster": ["ray>=2.9"],
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "pyright>=1.1.380"],
+        "dev": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.8",
+            "pyright>=1.1.380",
+        ],
         # NVIDIA's runtime compiler for the kernels, where torch's own wheels don't bring it.
         "cuda12": ["nvidia-cuda-nvrtc-cu12>=12.4"],
         "cuda13": ["nvidia-cuda-nvrtc>=13"],

@@ -8,4 +8,4 @@ requirements="requirements.txt requirements-checks.txt"
 cd "$here"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-exec "$python" -m pytest "$@"
+exec "$python" -m pytest -n 2 --dist loadgroup "$@"

@@ -29,25 +29,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         # Keywords would do, but folders' names are among them.
         if item.get_closest_marker("cuda"):
-            _marked_cuda.add(item.nodeid)
+            item.user_properties.append(("cuda", True))
             if not has_cuda:
                 item.add_marker(no_cuda)
         if item.get_closest_marker("assets") and not has_assets:
             item.add_marker(no_assets)
+        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
 
 
-_marked_cuda: set[str] = set()
+def _group(path: Path) -> str:
+    """Tests for one process to run: those of a folder whose fixtures are dear, or of a file."""
+    parts = path.relative_to(PROJECT / "tests").parts
+    for shared in (("stages",), ("diffusion",), ("triavatar", "export")):
+        if parts[: len(shared)] == shared:
+            return "/".join(shared)
+    return "/".join(parts)
+
+
 _ran_cuda: list[str] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" and report.nodeid in _marked_cuda and not report.skipped:
+    # Properties travel from the processes that run tests to the one that reports.
+    marked = ["cuda", True] in [list(pair) for pair in report.user_properties]
+    if report.when == "call" and marked and not report.skipped:
         _ran_cuda.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run that was asked to use the GPU and skipped every GPU test has failed."""
-    if os.environ.get(REQUIRE_CUDA) == "1" and not _ran_cuda:
+    reports = not hasattr(session.config, "workerinput")
+    if reports and os.environ.get(REQUIRE_CUDA) == "1" and not _ran_cuda:
         print(f"\n{REQUIRE_CUDA}=1, but no test marked cuda has run.")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

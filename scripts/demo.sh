@@ -29,12 +29,12 @@ stage() {
 }
 if [ -z "$dry" ]; then . "$here/scripts/install.sh"; fi
 if [ -n "$photos" ]; then
-    eval "stage generate $photos --scale small --output_dir \"\$out\""
+    eval "stage generate $photos --scale mini --output_dir \"\$out\""
     exit
 fi
 root=$here/data/example
-stage generate "$here/data/portraits" --scale small --output_dir "$out/photographs"
-stage generate --root "$root" --start_idx 8 --scale small --output_dir "$out/people"
+stage generate "$here/data/portraits" --scale mini --output_dir "$out/photographs"
+stage generate --root "$root" --start_idx 8 --scale mini --output_dir "$out/people"
 stage evaluate "$out/people" --root "$root" --lpips off --output_dir "$out/evaluation"
 stage report "$out/evaluation" --root "$root" --output "$out/report.png"
 echo

@@ -59,8 +59,8 @@ def train_likeness(config: TrainLikenessConfig) -> None:
     names = fitted_people(views, fitted, config.identities, config.n_people)
     model = learn_likeness(views, fitted, names, config.components)
     model.save(config.output_dir)
-    kept = float(model.regression.spread.square().mean())
+    missed = float((model.prior.variances() * model.regression.spread.square()).sum())
     print(
         f"{len(names)} people, {model.prior.components} components, regression explains "
-        f"{100 * (1 - kept):.0f} % of the coefficients of people left out; in {config.output_dir}"
+        f"{100 * (1 - missed):.0f} % of how people left out differ; in {config.output_dir}"
     )

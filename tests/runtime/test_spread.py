@@ -87,7 +87,14 @@ def test_a_batch_that_fails_is_tried_one_by_one(tmp_path):
     config = ToyConfig(tmp_path, damaged=("s4",))
     report = spread(toy_job(config, batch=3), NAMES, ONE)
     assert report.failures.keys() == {"s4"} and len(outcome(tmp_path)) == 5
-    assert [int(calls(tmp_path, name)[-1][1]) for name in NAMES] == [3, 3, 3, 3, 1, 1]  # s3 was done before s4 failed
+    assert [int(calls(tmp_path, name)[-1][1]) for name in NAMES] == [
+        3,
+        3,
+        3,
+        3,
+        1,
+        1,
+    ]  # s3 was done before s4 failed
 
 
 def test_a_cause_that_all_share_stops_the_run(tmp_path):

@@ -75,7 +75,8 @@ def study_likeness(config: StudyLikenessConfig) -> None:
         settings_of(method, config.likeness)
     views, fitted = MultiViewSet(config.root), FittedSet.open(config.triplanes)
     train = fitted_people(views, fitted, "train", config.n_train)
-    people = views.split(config.identities)[: config.n_people]
+    crowd = views.split(config.identities)
+    people = crowd[: config.n_people]
     run = RunFolder(config.output_dir, config, "study likeness")
     folder = config.model or run.path / "model"
     if not (folder / "config.json").is_file():
@@ -86,11 +87,12 @@ def study_likeness(config: StudyLikenessConfig) -> None:
     for method, name in progress(tasks, desc="study likeness", unit="avatar"):
         if not _row_file(run.path, method, name).is_file():
             _measure(study, config, run.path, method, name)
-    truth = torch.stack([_truth(views.load(name)) for name in people])
+    # However few are measured, each is looked for among all of the split.
+    truth = torch.stack([_truth(views.load(name)) for name in crowd])
     table = {method: _summary(run.path, method, people, truth) for method in config.methods}
     write_json(run.path / "likeness.json", {"people": people, "table": table})
-    write_text(run.path / "likeness.md", _markdown(table, len(train), len(people)))
-    run.log("\n" + _markdown(table, len(train), len(people)))
+    write_text(run.path / "likeness.md", _markdown(table, len(train), len(people), len(crowd)))
+    run.log("\n" + _markdown(table, len(train), len(people), len(crowd)))
 
 
 def _row_file(folder: Path, method: str, name: str) -> Path:
@@ -141,7 +143,7 @@ def _nearest(study: _Study, portrait: Portrait) -> str:
 
 
 def _summary(folder: Path, method: str, people: list[str], truth: Tensor) -> dict[str, float]:
-    """Means over people; who is closest to whom among all of them, by their unseen views."""
+    """Means over people, the first in ``truth``; who of all these is closest, by unseen views."""
     rows = [read_json(_row_file(folder, method, name)) for name in people]
     closest = 0
     for index, name in enumerate(people):
@@ -164,10 +166,11 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _markdown(table: dict[str, dict[str, float]], train: int, people: int) -> str:
+def _markdown(table: dict[str, dict[str, float]], train: int, people: int, crowd: int) -> str:
     """The table for people to read."""
     lines = [
-        f"{people} strangers, {train} people learnt from (and their mirror images):",
+        f"{people} strangers, looked for among {crowd}; learnt from {train} people and their "
+        "mirror images:",
         "",
         "| | unseen views, dB | SSIM | worst stranger | portrait, dB | closest to self | seconds |",
         "|---|---|---|---|---|---|---|",

@@ -107,7 +107,7 @@ class RunFolder:
 
     def _refuse_other_run(self, recorded: Path, config: Any) -> None:
         text = read_text(recorded)
-        stage = re.match(r"# stage: (\S+)", text)
+        stage = re.match(r"# stage: (.+)", text)
         if stage and stage[1] != self.stage:
             raise UserError(
                 f"{self.path} holds a run of {stage[1]}, not of {self.stage}; "

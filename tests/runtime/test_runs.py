@@ -36,11 +36,11 @@ def test_layout_and_contents(tmp_path):
 
 
 def test_resumes_with_the_same_settings_only(tmp_path):
-    assert not RunFolder(tmp_path, Config(), "stage").resumed
-    assert RunFolder(tmp_path, Config(steps=10), "stage").resumed
+    assert not RunFolder(tmp_path, Config(), "study stage").resumed
+    assert RunFolder(tmp_path, Config(steps=10), "study stage").resumed
     with pytest.raises(UserError, match="width=4.*width=5"):
-        RunFolder(tmp_path, Config(width=5), "stage")
-    with pytest.raises(UserError, match="a run of stage, not of other"):
+        RunFolder(tmp_path, Config(width=5), "study stage")
+    with pytest.raises(UserError, match="a run of study stage, not of other"):
         RunFolder(tmp_path, Config(), "other")
 
 

@@ -228,7 +228,7 @@ STAGES: dict[str, Stage] = {
         first="avatars",
     ),
     "evaluate": Stage(
-        "triavatar.evaluate",
+        "triavatar.evaluation.evaluate",
         "EvaluateConfig",
         "evaluate",
         "Measure triplanes against the held-out views of a multi-view set.",

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captures.cameras import Cameras
 from captures.multiview import MultiViewSet, Views
 from captures.selection import SubjectSelection
 from renderer.fitted_set import FittedSet
-from renderer.metrics import Lpips, psnr, ssim
+from renderer.metrics import Lpips
 from renderer.render import RenderSettings
 from runtime.config import own_first, setting
 from runtime.devices import select_device
@@ -22,9 +21,18 @@ from runtime.files import write_json
 from runtime.progress import progress
 from runtime.version import VERSION
 from triavatar.avatar import Avatar
+from triavatar.evaluation.intervals import interval_scores, mean_scores
+from triavatar.evaluation.match import Match, same_cameras
+from triavatar.evaluation.measures import Measures, error_map, finite_psnr, similarity
+from triavatar.evaluation.networks import (
+    FACE_FILE,
+    INCEPTION,
+    INCEPTION_FILE,
+    clip_embedding,
+    face_identity,
+    inception_features,
+)
 from triavatar.sheets import save_picture
-
-Metric = Callable[[Tensor, Tensor], Tensor]
 
 
 @own_first
@@ -49,112 +57,71 @@ class EvaluateConfig(SubjectSelection):
     lpips: Literal["auto", "off", "alex", "vgg"] = "auto"
     """Perceptual distance; auto is vgg when its weights are there, and says so when they aren't."""
     clip: str | None = None
-    """CLIP model (hub id or folder) for image similarity; none without it."""
+    """CLIP model (hub id or folder) for the similarity of pictures; none without it."""
+    inception: Path | None = None
+    """FID's Inception network as TorchScript or ONNX; no FID without it."""
+    face_network: Path | None = None
+    """Face recogniser (ArcFace or alike) as TorchScript or ONNX, for the similarity of identities
+    (CSIM); none without it."""
+    face_box: tuple[float, float, float] = setting((0.5, 0.5, 0.6), above=0, at_most=1)
+    """Square that the face recogniser sees, as shares of the picture: middle from the left, middle
+    from the top, side."""
+    face_angle: float = setting(45.0, above=0, at_most=180)
+    """Degrees from straight ahead up to which views show a face."""
     march: RenderSettings = field(default_factory=RenderSettings)
     """How rays are marched."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
 
-def finite_psnr(a: Tensor, b: Tensor) -> Tensor:
-    """PSNR in dB with 8-bit pictures in mind: equal ones count as 100 dB."""
-    return psnr(a, b).clamp(max=100)
+def _optional(notes: dict[str, str], name: str, asked: bool, load: Callable[[], Any]) -> Any:
+    """What `load` gives; where it fails and nobody asked for it by name, a note says why."""
+    try:
+        return load()
+    except UserError as error:
+        if asked:
+            raise
+        notes[name] = str(error)
+        return None
 
 
-def clip_similarity(model_id: str, device: torch.device) -> Metric:
-    """Cosine similarity of CLIP image embeddings, [...] for pictures [..., H, W, 3] in 0..1.
+def load_measures(config: EvaluateConfig, device: torch.device) -> Measures:
+    """Open the networks of all metrics.
 
     Raises:
-        UserError: the model can't be loaded.
+        UserError: one that was asked for is missing; names what to fetch.
     """
-    from transformers import CLIPImageProcessor, CLIPModel
-
-    try:
-        model = CLIPModel.from_pretrained(model_id).eval()
-        torch.nn.Module.to(model, device)
-        processor = CLIPImageProcessor.from_pretrained(model_id)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the CLIP model {model_id} can't be loaded ({str(error).splitlines()[0]}); "
-            "give --clip a folder with a downloaded model."
-        ) from None
-
-    @torch.no_grad()
-    def embed(pictures: Tensor) -> Tensor:
-        arrays = [(picture * 255).round().byte().cpu().numpy() for picture in pictures]
-        pixels = processor(images=arrays, return_tensors="pt")["pixel_values"].to(device)
-        pooled = model.vision_model(pixel_values=pixels).pooler_output
-        return torch.nn.functional.normalize(model.visual_projection(pooled), dim=-1)
-
-    return lambda a, b: (embed(a) * embed(b)).sum(-1)
-
-
-def load_metrics(config: EvaluateConfig, device: torch.device) -> tuple[dict[str, Metric], str]:
-    """The metrics to compute by name, and a sentence about one that is not there."""
-    metrics: dict[str, Metric] = {"psnr": finite_psnr, "ssim": ssim}
-    note = ""
+    measures = Measures(face_angle=config.face_angle)
     if config.lpips != "off":
-        try:
-            metrics["lpips"] = Lpips("vgg" if config.lpips == "auto" else config.lpips, device)
-        except UserError as error:
-            if config.lpips != "auto":
-                raise
-            note = f"not measured: {error}"
+        network = "vgg" if config.lpips == "auto" else config.lpips
+        asked = config.lpips != "auto"
+        found = _optional(measures.notes, "lpips", asked, lambda: Lpips(network, device))
+        if found is not None:
+            measures.pictures["lpips"] = found
     if config.clip is not None:
-        metrics["clip"] = clip_similarity(config.clip, device)
-    return metrics, note
-
-
-def same_cameras(a: Cameras, b: Cameras) -> bool:
-    """Return whether two sets of views were taken from the same places."""
-    return (
-        a.c2w.shape == b.c2w.shape
-        and torch.allclose(a.c2w, b.c2w, atol=1e-5)
-        and torch.allclose(a.fx, b.fx)
-        and (a.width, a.height) == (b.width, b.height)
-    )
+        measures.pictures["clip"] = similarity(clip_embedding(config.clip, device))
+    else:
+        measures.notes["clip"] = "give --clip a CLIP model, e.g. openai/clip-vit-large-patch14"
+    if config.face_network is not None:
+        measures.identity = similarity(face_identity(config.face_network, config.face_box))
+    else:
+        measures.notes["csim"] = f"give --face_network a face recogniser ({FACE_FILE})"
+    if config.inception is not None:
+        measures.inception = inception_features(config.inception)
+    else:
+        measures.notes["fid"] = f"give --inception {INCEPTION} ({INCEPTION_FILE})"
+    return measures
 
 
 def _pictures(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array).float() / 255
 
 
-@dataclass
-class Match:
-    """Each avatar against every subject.
-
-    Attributes:
-        subjects: names, the order of the matrix's columns.
-        psnr: avatar → PSNR in dB over the held-out views of every subject.
-    """
-
-    subjects: list[str]
-    psnr: dict[str, list[float]]
-
-    def summary(self, splits: Mapping[str, list[str]]) -> dict[str, Any]:
-        """How many avatars are closest to their own subject; as stored in ``metrics.json``."""
-        closest = {
-            name: self.subjects[int(np.argmax(values))] for name, values in self.psnr.items()
-        }
-        own = {name for name, found in closest.items() if name == found}
-        return {
-            "correct": len(own),
-            "of": len(closest),
-            "by_identity_split": {
-                split: {"correct": len(own & set(names)), "of": len(names)}
-                for split, names in splits.items()
-            },
-            "closest": closest,
-            "subjects": self.subjects,
-            "psnr": self.psnr,
-        }
-
-
 def evaluate_subjects(
     fitted: FittedSet,
     truth: Mapping[str, Views],
     names: list[str],
-    metrics: Mapping[str, Metric],
+    measures: Measures,
     config: EvaluateConfig,
     device: torch.device,
 ) -> tuple[dict[str, dict[str, float]], Match]:
@@ -164,8 +131,9 @@ def evaluate_subjects(
         fitted: the triplanes.
         truth: true views by subject, of all subjects to match against.
         names: subjects to measure.
-        metrics: by name.
-        config: settings; rendered views go to ``output_dir/views``.
+        measures: what is measured; FID's sums are added up in it.
+        config: settings; rendered views go to ``output_dir/views``, maps of their errors to
+            ``output_dir/errors``.
         device: where to render.
 
     Returns:
@@ -178,10 +146,14 @@ def evaluate_subjects(
         avatar = Avatar(fitted.load(name), decoder, name).to(device)
         views = truth[name]
         rendered = avatar.pictures(views.cameras, settings=config.march)
-        for frame, picture in zip(views.frames, rendered, strict=True):
-            save_picture(config.output_dir / "views" / name / f"{frame:06d}.png", picture)
         ours, true = _pictures(rendered).to(device), views.composited().to(device)
-        scores[name] = {key: float(metric(ours, true).mean()) for key, metric in metrics.items()}
+        for index, frame in enumerate(views.frames):
+            file = f"{frame:06d}.png"
+            save_picture(config.output_dir / "views" / name / file, rendered[index])
+            save_picture(
+                config.output_dir / "errors" / name / file, error_map(ours[index], true[index])
+            )
+        scores[name] = measures.of_subject(ours, true, views.cameras)
         if not config.match:
             continue
         row = []
@@ -194,11 +166,6 @@ def evaluate_subjects(
             row.append(float(finite_psnr(seen.cpu(), there.composited()).mean()))
         match.psnr[name] = row
     return scores, match
-
-
-def _mean(scores: Mapping[str, Mapping[str, float]], names: list[str]) -> dict[str, float]:
-    keys = next(iter(scores.values()))
-    return {key: float(np.mean([scores[name][key] for name in names])) for key in keys}
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -217,13 +184,13 @@ def evaluate(config: EvaluateConfig) -> None:
             f"{config.triplanes} holds no triplane of the subjects asked for "
             f"(e.g. {listed[0]}); fit or generate them first."
         )
-    metrics, lpips_note = load_metrics(config, device)
+    measures = load_measures(config, device)
     compared = dataset.names if config.match else names
     truth = {
         name: dataset.load(name, dataset.split_views(config.views, name), config.size)
         for name in compared
     }
-    scores, match = evaluate_subjects(fitted, truth, names, metrics, config, device)
+    scores, match = evaluate_subjects(fitted, truth, names, measures, config, device)
     splits = {
         split: members
         for split in ("train", "validation", "test")
@@ -236,10 +203,13 @@ def evaluate(config: EvaluateConfig) -> None:
         "views": config.views,
         "frames": truth[names[0]].frames,
         "without_triplane": [name for name in listed if name not in set(names)],
-        "mean": _mean(scores, names),
-        "mean_by_identity_split": {k: _mean(scores, v) for k, v in splits.items()},
+        "mean": mean_scores(scores, names),
+        "interval": interval_scores(scores, names),
+        "mean_by_identity_split": {k: mean_scores(scores, v) for k, v in splits.items()},
+        "interval_by_identity_split": {k: interval_scores(scores, v) for k, v in splits.items()},
+        "fid": measures.frechet(),
         "subjects": scores,
-        "lpips": lpips_note or config.lpips,
+        "not_measured": measures.notes,
         "match": match.summary(splits) if config.match else None,
     }
     write_json(config.output_dir / "metrics.json", result)
@@ -247,15 +217,30 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def print_result(result: dict[str, Any], folder: Path) -> None:
-    """Print the means and where the details lie."""
-    for label, values in [("all", result["mean"]), *result["mean_by_identity_split"].items()]:
-        figures = ", ".join(f"{key} {value:.3f}" for key, value in values.items())
+    """Print the means with their intervals, and where the details lie."""
+    rows = [("all", result["mean"], result["interval"])]
+    for split, values in result["mean_by_identity_split"].items():
+        rows.append((split, values, result["interval_by_identity_split"][split]))
+    for label, values, intervals in rows:
+        figures = ", ".join(_figure(key, value, intervals) for key, value in values.items())
         print(f"{label:>10} subjects: {figures}")
+    if intervals := result["interval"]:
+        print(f"in brackets: 95 % interval of the mean over people ({', '.join(intervals)})")
+    if (fid := result["fid"]) is not None:
+        floor = f", {fid['floor']:.2f} between true people" if "floor" in fid else ""
+        print(f"       FID {fid['fid']:.2f} of {fid['pictures']} pictures{floor}")
     if result["match"] is not None:
         for split, counts in result["match"]["by_identity_split"].items():
             print(
                 f"{split:>10} subjects closest to their own: {counts['correct']} of {counts['of']}"
             )
-    if str(result["lpips"]).startswith("not measured"):
-        print(f"lpips {result['lpips']}")
-    print(f"details: {folder / 'metrics.json'}")
+    for name, why in result["not_measured"].items():
+        print(f"{name} not measured: {why}")
+    print(f"details: {folder / 'metrics.json'}, where views differ: {folder / 'errors'}")
+
+
+def _figure(key: str, value: float, intervals: dict[str, list[float]]) -> str:
+    if key not in intervals:
+        return f"{key} {value:.3f}"
+    low, high = intervals[key]
+    return f"{key} {value:.3f} [{low:.3f}, {high:.3f}]"

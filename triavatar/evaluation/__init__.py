@@ -1,0 +1,1 @@
+"""Judging avatars against true views: picture metrics, FID, identity, who is whom."""

@@ -15,9 +15,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+
+from runtime.formats.module_folder import ModuleFolder
 
 # exp(88) is the last finite fp32 exponential; 15 keeps gradients finite in half precision sums.
 MAX_EXPONENT = 80.0
@@ -51,7 +51,7 @@ def frequency_encode(x: Tensor, frequencies: int) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-class TriplaneDecoder(ModelMixin, ConfigMixin):
+class TriplaneDecoder(ModuleFolder):
     """Density and colour from triplane features.
 
     Args:
@@ -64,13 +64,16 @@ class TriplaneDecoder(ModelMixin, ConfigMixin):
     The defaults have 72,321 parameters.
     """
 
-    config_name = "config.json"
-
-    @register_to_config
     def __init__(
         self, channels: int = 32, color_channels: int = 24, hidden: int = 128, frequencies: int = 2
     ):
         super().__init__()
+        self.config = {
+            "channels": channels,
+            "color_channels": color_channels,
+            "hidden": hidden,
+            "frequencies": frequencies,
+        }
         if not 0 < color_channels < channels:
             raise ValueError("color_channels must lie between 0 and channels, both excluded")
         self.color_channels = color_channels

@@ -1,5 +1,8 @@
 """The decoder: size, heads, gradients, files."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -75,3 +78,14 @@ def test_missing_and_damaged_decoders(tmp_path):
 def test_channel_split_must_leave_both_heads_some(color_channels):
     with pytest.raises(ValueError, match="color_channels"):
         TriplaneDecoder(6, color_channels, 8)
+
+
+def test_rendering_and_fitting_need_no_diffusers(project):
+    code = """
+import sys
+sys.modules["diffusers"] = None
+import fitting.fit_triplanes, likeness.fit, renderer.cuda.ops
+from renderer import TriplaneDecoder
+TriplaneDecoder(8, 4, 16)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=project, check=True)

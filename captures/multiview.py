@@ -33,7 +33,7 @@ from captures.photographs import Portrait, portrait_numbers, read_portrait
 from captures.rgba import PictureFormat, resize_rgba
 from captures.rgba import read_rgba as read_rgba
 from runtime.errors import UserError
-from runtime.files import atomic_path, write_json
+from runtime.files import atomic_path, read_text, write_json
 
 IMAGE_NAME = "img_proc_fg_{:06d}.png"
 METADATA_NAME = "metadata_{:06d}.json"
@@ -333,13 +333,10 @@ def select_names(
     """
     chosen = default
     if txt_file is not None:
-        try:
-            chosen = [line.strip() for line in txt_file.read_text().splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the list of subjects {txt_file} ({error})") from None
+        chosen = [line.strip() for line in read_text(txt_file).splitlines() if line.strip()]
         unknown = [name for name in chosen if name not in set(known or default)]
         if unknown:
-            listed = ", ".join(unknown[:5])
+            listed = ", ".join(f"{name!r:.80}" for name in unknown[:5])
             raise UserError(f"{txt_file} names subjects that are not there: {listed}")
     selected = chosen[start_idx:end_idx]
     if not selected:

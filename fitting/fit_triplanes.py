@@ -16,9 +16,8 @@ from __future__ import annotations
 from captures.multiview import MultiViewSet
 from fitting.decoder_fit import report_quality
 from fitting.triplane_config import FitTriplanesConfig
-from fitting.triplane_fit import FitFiles, TriplaneFit, open_fitted
+from fitting.triplane_fit import FitFiles, TriplaneFit, open_fitted, read_record
 from renderer.fitted_set import FittedSet
-from runtime.files import read_json
 from runtime.launch import is_main_process
 from runtime.runs import RunFolder
 from runtime.spread import Job, spread
@@ -51,11 +50,11 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
     )
 
     def note(name: str, done: int) -> None:
-        record = read_json(files.record(name))
+        record = read_record(files.record(name))
         shown = {key: record[key] for key in ("psnr", "ssim") if key in record}
         folder.scalars(done, {"loss": record["loss"][-1], **shown})
 
     report = spread(job, names, config, note)
-    records = {name: read_json(files.record(name)) for name in names if files.finished(name)}
+    records = {name: read_record(files.record(name)) for name in names if files.finished(name)}
     report_quality(folder, {k: v for k, v in sorted(records.items()) if "psnr" in v})
     report.raise_failures()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 
 from captures.comparison import comparison_sheet, save_sheet
 from captures.multiview import MultiViewSet
@@ -15,6 +17,7 @@ from fitting.subject_fit import SubjectFit, held_out_quality, new_planes
 from fitting.triplane_config import FitTriplanesConfig
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes
+from runtime.described import Described, read_described
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import atomic_path, write_json
@@ -54,6 +57,20 @@ class FitFiles:
     def finished(self, name: str) -> bool:
         """Return whether there is nothing left to do."""
         return self.record(name).exists() and self.triplane(name).exists()
+
+
+class FitRecord(Described):
+    """``quality/<subject>.json``; the measures are there where the subject has held-out views."""
+
+    loss: Annotated[list[float], Field(min_length=1)]
+    psnr: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return a subject's quality record, without what was not measured."""
+    return read_described(FitRecord, path).model_dump(exclude_none=True)
 
 
 def open_fitted(

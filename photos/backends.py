@@ -112,8 +112,10 @@ class MediaPipeDetector:
         )
         try:
             self.network = vision.FaceLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{model} is no face landmarker model ({error}).") from None
+        except (RuntimeError, ValueError):
+            raise UserError(
+                f"{model} is no face landmarker model; give the file that MediaPipe publishes."
+            ) from None
 
     def __call__(self, picture: np.ndarray) -> list[Face]:
         """All faces of a photograph, uint8 [H, W, 3], the largest first."""

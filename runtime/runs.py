@@ -193,17 +193,36 @@ class RunFolder:
         if self.is_main:
             with atomic_path(self.state_file) as temporary:
                 torch.save({"step": int(step), **state}, temporary)
+            self._mark_saved()
 
-    def load_state(self) -> dict[str, Any] | None:
-        """The last saved state with its ``step``, tensors on the CPU, or None.
+    def _mark_saved(self) -> None:
+        mark = self.state / "saved"
+        if not mark.exists():
+            write_text(mark, "States have been saved here; without them the run is not resumed.\n")
+
+    def _refuse_lost_state(self) -> None:
+        """Starting again from nothing would replace what the run has made.
 
         Raises:
-            UserError: the file can't be read.
+            UserError: there were saved states, and none is left.
+        """
+        if (self.state / "saved").exists():
+            raise UserError(
+                f"{self.path} has saved its state before, but none is left in {self.state}; put "
+                f"it back, give another --output_dir, or delete {self.state} to start again."
+            )
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The last saved state with its ``step``, tensors on the CPU; None before the first.
+
+        Raises:
+            UserError: the file can't be read, or is gone.
         """
         file = self.state_file
         if not file.exists():
+            self._refuse_lost_state()
             return None
-        cure = "delete it to start the stage afresh"
+        cure = f"delete {self.state} to start the stage afresh"
         state = load_state(file, cure)
         check_like(state, {"step": 0}, file, cure)
         return state
@@ -226,15 +245,22 @@ class RunFolder:
         if final.exists():
             shutil.rmtree(final)
         os.rename(folder, final)
+        self._mark_saved()
         for older in self.state.glob("step_*"):
             if older != final:
                 shutil.rmtree(older)
 
     def latest_state_dir(self) -> tuple[int, Path] | None:
-        """The newest committed state folder and its step, or None."""
+        """The newest committed state folder and its step; None before the first.
+
+        Raises:
+            UserError: there were some, and all are gone.
+        """
         found = [
             (int(match[1]), folder)
             for folder in self.state.glob("step_*")
             if (match := _STEP.fullmatch(folder.name))
         ]
+        if not found:
+            self._refuse_lost_state()
         return max(found) if found else None

@@ -7,7 +7,6 @@ thing.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,12 @@ from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.data.subjects import SubjectsConfig, paired_subjects
 from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
-from diffusion.training.validation import HeldOutViews, PlaneComparison, ValidationConfig
+from diffusion.training.validation import (
+    HeldOutViews,
+    PlaneComparison,
+    ValidationConfig,
+    best_so_far,
+)
 from renderer.fitted_set import FittedSet
 from renderer.triplane import shrink_planes
 from runtime.config import setting
@@ -163,7 +167,7 @@ def slug(variant: str) -> str:
 
 def final_measures(folder: Path) -> dict[str, float]:
     """The measures of a training's best validation."""
-    found = json.loads((folder / "snapshots" / "best" / "validation.json").read_text())
+    found = best_so_far(folder / "snapshots" / "best") or {}
     return {key: found[f"validation_{key}"] for key in (*MEASURES, "loss")}
 
 

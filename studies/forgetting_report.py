@@ -18,7 +18,8 @@ import torch
 
 from fitting.decoder_fit import visiting_order
 from runtime.config import load_yaml
-from runtime.files import read_json, write_json, write_text
+from runtime.described import Described, read_described
+from runtime.files import write_json, write_text
 from runtime.runs import read_rows
 from studies.bench.timing import machine
 from studies.charts import Curve, draw_curves, draw_maps
@@ -88,11 +89,17 @@ class Run:
         return history[last] - history[-1]
 
 
+class _Quality(Described):
+    """``quality.json`` of a run: measures of every subject."""
+
+    subjects: dict[str, dict[str, Any]]
+
+
 def read_run(folder: Path) -> Run | None:
     """A finished run's results; None while it is not finished."""
     if not (folder / "quality.json").is_file():
         return None
-    quality = read_json(folder / "quality.json")["subjects"]
+    quality = read_described(_Quality, folder / "quality.json").subjects
     settings = load_yaml(folder / "config.yaml")
     rows = [row for row in read_rows(folder / "stats.jsonl") if "rays" in row]
     return Run(visiting_order(list(quality), settings["seed"], 0), rows, quality, settings)

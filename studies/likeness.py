@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from captures.multiview import MultiViewSet, Views
@@ -21,7 +22,8 @@ from likeness.settings import LikenessSettings
 from renderer.fitted_set import FittedSet
 from renderer.metrics import psnr, ssim
 from renderer.render import RenderSettings, render_images
-from runtime.files import read_json, write_json, write_text
+from runtime.described import Described, read_described
+from runtime.files import write_json, write_text
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
 from runtime.runs import RunFolder
@@ -104,6 +106,14 @@ def _truth(views: Views) -> Tensor:
     return (views.composited(1.0) * 255 + 0.5).to(torch.uint8)
 
 
+class _Row(Described):
+    """Measures of one avatar's views, the portrait's first."""
+
+    psnr: Annotated[list[float], Field(min_length=2)]
+    ssim: Annotated[list[float], Field(min_length=1)]
+    seconds: float = 0.0
+
+
 def _measure(
     study: _Study, config: StudyLikenessConfig, folder: Path, method: str, name: str
 ) -> None:
@@ -144,7 +154,7 @@ def _nearest(study: _Study, portrait: Portrait) -> str:
 
 def _summary(folder: Path, method: str, people: list[str], truth: Tensor) -> dict[str, float]:
     """Means over people, the first in ``truth``; who of all these is closest, by unseen views."""
-    rows = [read_json(_row_file(folder, method, name)) for name in people]
+    rows = [read_described(_Row, _row_file(folder, method, name)).model_dump() for name in people]
     closest = 0
     for index, name in enumerate(people):
         file = _row_file(folder, method, name).with_suffix(".safetensors")

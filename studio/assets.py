@@ -159,8 +159,8 @@ def read_proxy(path: Path) -> Proxy:
         raise UserError(f"proxy {path} cannot be read: {error.strerror}") from error
     try:
         return _parse_proxy(path, text)
-    except (ValueError, IndexError, KeyError) as error:
-        raise UserError(f"proxy {path} is damaged ({error}); fetch the assets again") from error
+    except (ValueError, IndexError, KeyError):
+        raise UserError(f"proxy {path} is damaged; fetch the assets again") from None
 
 
 def _parse_proxy(path: Path, text: str) -> Proxy:

@@ -21,9 +21,10 @@ from renderer.occupancy import OccupancyGrid
 from renderer.render import RenderSettings, build_occupancy, render_images
 from renderer.samples import Rendered
 from renderer.triplane import check_planes
+from runtime.described import Described, read_described
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.files import read_json, write_json
+from runtime.files import write_json
 from runtime.picture_files import read_picture
 from runtime.progress import progress
 from triavatar.avatar_files import find_triplanes, open_triplane, set_of
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 
 PORTRAIT = "portrait.png"
 RECORD = "avatar.json"
+
+
+class AvatarRecord(Described):
+    """``avatar.json``; docs/formats.md describes the rest of it."""
+
+    warnings: list[str] = []
 
 
 @dataclass
@@ -268,7 +275,8 @@ class Avatar:
         if fitted is not None:
             beside = fitted.folder / "avatars" / name
             if (beside / RECORD).is_file():
-                avatar.record = read_json(beside / RECORD)
+                record = read_described(AvatarRecord, beside / RECORD)
+                avatar.record = record.model_dump(exclude_unset=True)
             if (beside / PORTRAIT).is_file():
                 avatar.portrait = read_picture(beside / PORTRAIT, "portrait")
         return avatar.to(select_device(device))

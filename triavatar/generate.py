@@ -12,15 +12,15 @@ from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from renderer.fitted_set import FittedSet
 from runtime.config import own_first
-from runtime.described import Described, read_described
+from runtime.described import read_described
 from runtime.errors import UserError
-from runtime.files import file_hash, read_json
+from runtime.files import file_hash
 from runtime.launch import is_main_process
 from runtime.picture_files import name_pictures
 from runtime.progress import counted
 from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
-from triavatar.avatar import RECORD, Avatar
+from triavatar.avatar import RECORD, Avatar, AvatarRecord
 from triavatar.bundles.bundle import find_bundle
 from triavatar.export.libraries import check_packages
 from triavatar.export.settings import Format
@@ -155,7 +155,7 @@ class Made:
         asked = [record.with_name(f"avatar.{kind}") for kind in self.export]
         if not all(f.is_file() for f in (record, self.folder / "manifest.json", *asked)):
             return False
-        known = read_described(Described, record).model_extra or {}
+        known = read_described(AvatarRecord, record).model_extra or {}
         made = all(known.get(key) == value for key, value in self.source(name).items())
         return made and FittedSet.open(self.folder).path(name).is_file()
 
@@ -236,7 +236,8 @@ def generate(config: GenerateConfig) -> None:
     )
 
     def warn(name: str, done: int) -> None:
-        for warning in read_json(run.path / "avatars" / name / RECORD).get("warnings", []):
+        record = read_described(AvatarRecord, run.path / "avatars" / name / RECORD)
+        for warning in record.warnings:
             run.log(f"{files[name]}: {warning}")
 
     report = spread(job, list(files), config, warn, maker)

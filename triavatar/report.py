@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from captures.multiview import MultiViewSet
+from runtime.described import Count, Described, read_described
 from runtime.errors import UserError
-from runtime.files import read_json
 from runtime.picture_files import read_picture
 from triavatar.sheets import Cell, Row, draw_sheet, save_picture
 
@@ -33,16 +34,41 @@ class ReportConfig:
     """Side of every picture on the sheet in pixels."""
 
 
-def load_evaluation(folder: Path) -> dict[str, Any]:
+class _Scores(Described):
+    psnr: float
+
+
+class _Counts(Described):
+    correct: Count
+    of: Count
+
+
+class _Match(Described):
+    closest: dict[str, str]
+    by_identity_split: dict[str, _Counts]
+
+
+class Evaluation(Described):
+    """``metrics.json``."""
+
+    subjects: Annotated[dict[str, _Scores], Field(min_length=1)]
+    frames: Annotated[list[Count], Field(min_length=1)]
+    mean_by_identity_split: dict[str, dict[str, float]] = {}
+    match: _Match | None
+
+
+def load_evaluation(folder: Path) -> Evaluation:
     """``metrics.json`` of an evaluation.
 
     Raises:
-        UserError: the folder holds none, or it lacks its keys.
+        UserError: the folder holds none, or it says something else than an evaluation does.
     """
-    result = read_json(folder / "metrics.json")
-    for key in ("subjects", "mean", "frames", "match"):
-        if key not in result:
-            raise UserError(f"{folder / 'metrics.json'} lacks {key}; run triavatar evaluate again.")
+    path = folder / "metrics.json"
+    result = read_described(Evaluation, path)
+    if result.match is not None and (lacking := result.subjects.keys() - result.match.closest):
+        raise UserError(
+            f"{path}: match.closest lacks {min(lacking)!r:.80}; run triavatar evaluate again."
+        )
     return result
 
 
@@ -62,7 +88,7 @@ def report(config: ReportConfig) -> None:
     fitted = load_evaluation(config.fitted) if config.fitted is not None else None
     dataset = MultiViewSet(config.root, config.convention)
     test = set(dataset.split("test"))
-    names = sorted(result["subjects"], key=lambda name: (name in test, name))
+    names = sorted(result.subjects, key=lambda name: (name in test, name))
     rows = [_subject_row(config, dataset, result, fitted, name, name in test) for name in names]
     notes = _notes(result, fitted)
     title = "Avatars from one portrait: views that no stage was trained on"
@@ -74,20 +100,20 @@ def report(config: ReportConfig) -> None:
 def _subject_row(
     config: ReportConfig,
     dataset: MultiViewSet,
-    result: dict[str, Any],
-    fitted: dict[str, Any] | None,
+    result: Evaluation,
+    fitted: Evaluation | None,
     name: str,
     held_out: bool,
 ) -> Row:
     label = f"{name}\n" + ("held-out person" if held_out else "training person")
-    label += f"\n{result['subjects'][name]['psnr']:.1f} dB"
-    if result["match"] is not None:
-        found = result["match"]["closest"][name]
+    label += f"\n{result.subjects[name].psnr:.1f} dB"
+    if result.match is not None:
+        found = result.match.closest[name]
         label += "\nclosest: " + ("itself" if found == name else found)
     row = Row(label, [Cell(dataset.portrait(name), "portrait")])
-    frames = choose_frames(result["frames"], config.columns)
+    frames = choose_frames(result.frames, config.columns)
     kinds = [("generated", config.evaluation)]
-    if fitted is not None and config.fitted is not None and name in fitted["subjects"]:
+    if fitted is not None and config.fitted is not None and name in fitted.subjects:
         kinds.append(("fitted", config.fitted))
     for kind, folder in kinds:
         for frame in frames:
@@ -102,19 +128,19 @@ def _subject_row(
     return row
 
 
-def _notes(result: dict[str, Any], fitted: dict[str, Any] | None) -> list[str]:
+def _notes(result: Evaluation, fitted: Evaluation | None) -> list[str]:
     notes = []
     for kind, evaluation in (("generated", result), ("fitted", fitted)):
         if evaluation is None:
             continue
-        by_split = evaluation.get("mean_by_identity_split", {})
+        by_split = evaluation.mean_by_identity_split
         for split, values in by_split.items():
             figures = ", ".join(f"{key} {value:.3f}" for key, value in values.items())
             notes.append(f"{kind}, {split} people: {figures}")
-    if result["match"] is not None:
-        for split, counts in result["match"]["by_identity_split"].items():
+    if result.match is not None:
+        for split, counts in result.match.by_identity_split.items():
             notes.append(
                 f"generated, {split} people closest to their own true views: "
-                f"{counts['correct']} of {counts['of']}"
+                f"{counts.correct} of {counts.of}"
             )
     return notes

@@ -137,6 +137,9 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     out.findings += check_splits(reading.description, names, _frames(subjects, reading))
     seen = [sighting for sighting in sightings if sighting is not None]
     if not config.geometry:
+        if reading.fault:
+            cure = "let the doctor look at the cameras too, without --no_geometry"
+            out.findings.insert(0, _no_description(reading, cure, None))
         return out
     if not seen:
         out.notes.append("cameras not checked: fewer than four usable silhouettes of any subject")

@@ -43,7 +43,8 @@ def merge(description: dict[str, Any], fix: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(old, dict):
             out[key] = merge(old, value)
         elif key == "exclude" and isinstance(value, list):
-            out[key] = old if old == "all" else sorted({*(old or []), *value})
+            known = [frame for frame in old if type(frame) is int] if isinstance(old, list) else []
+            out[key] = old if old == "all" else sorted({*known, *value})
         else:
             out[key] = value
     return out

@@ -116,9 +116,13 @@ def load_pipeline(
     assert isinstance(pipeline, kind)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.eval()
-    for name, value in pipeline.unet.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise UserError(f"the model in {folder} has NaN or infinite values ({name}): {_CURE}")
+    for part in pipeline.components.values():
+        weights = part.state_dict() if isinstance(part, torch.nn.Module) else {}
+        for name, value in weights.items():
+            if not torch.isfinite(value).all():
+                raise UserError(
+                    f"the model in {folder} has NaN or infinite values ({name}): {_CURE}"
+                )
     weights = sorted((folder / "unet").glob("*.safetensors"))
     trained["model_hash"] = "-".join(file_hash(each)[:16] for each in weights)
     return pipeline.to(device), trained

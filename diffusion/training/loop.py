@@ -95,7 +95,7 @@ class TrainingLoop:
             self.run.rewind(0)
             return 0
         step, folder = latest
-        cure = f"delete {folder} to start again from the first step"
+        cure = f"delete {self.run.state} to start again from the first step"
         fresh = {name: value.cpu() for name, value in self.bare_model.state_dict().items()}
         try:
             self.accelerator.load_state(str(folder))

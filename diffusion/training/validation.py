@@ -7,6 +7,7 @@ Noise, timesteps and seeds are fixed, so that two validations differ by the mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from renderer.metrics import psnr
 from renderer.render import RenderSettings, build_occupancy, render_image
 from renderer.triplane import resize_planes
 from runtime.config import setting
-from runtime.files import read_json, replace_folder, write_json
+from runtime.described import Count, Described, read_described
+from runtime.files import replace_folder, write_json
 
 COMPARED_SIZE = 16
 """Plane size at which samples are compared with all training people."""
@@ -196,10 +198,21 @@ class Validator:
     best_by: str = "validation_plane_error"
 
 
+class Measures(Described):
+    """``validation.json``: measures of a snapshot by name, and its step."""
+
+    __pydantic_extra__: dict[str, float]
+    step: Count
+
+
 def best_so_far(folder: Path) -> dict[str, Any] | None:
-    """Measures and step of the best snapshot's folder; None before the first validation."""
+    """Measures and step of the best snapshot's folder; None before the first validation.
+
+    Raises:
+        UserError: the file says something else.
+    """
     path = folder / "validation.json"
-    return read_json(path) if path.is_file() else None
+    return read_described(Measures, path).model_dump() if path.exists() else None
 
 
 def keep_best(
@@ -211,7 +224,7 @@ def keep_best(
 ) -> None:
     """Save the model with its measures if it is better than the one in the folder."""
     best = best_so_far(folder)
-    if best is not None and values[best_by] >= best[best_by]:
+    if best is not None and values[best_by] >= best.get(best_by, math.inf):
         return
 
     def write(fresh: Path) -> None:

@@ -45,8 +45,8 @@ def read_obj(path: Path) -> PolyMesh:
         return _parse(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise UserError(f"mesh {path} cannot be read: {error.strerror}") from error
-    except (ValueError, IndexError) as error:
-        raise UserError(f"mesh {path} is damaged ({error}); fetch the assets again") from error
+    except (ValueError, IndexError):
+        raise UserError(f"mesh {path} is damaged; fetch the assets again") from None
 
 
 def _parse(text: str) -> PolyMesh:

@@ -103,8 +103,8 @@ def _head_share(assets: AssetFolder) -> np.ndarray:
             if share and rows:
                 table = np.array(rows)
                 np.add.at(out, table[:, 0].astype(np.int64), share * table[:, 1])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"rig in {folder} is damaged ({error}); fetch the assets again") from error
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise UserError(f"rig in {folder} is damaged; fetch the assets again") from None
     return np.clip(out, 0, 1)
 
 

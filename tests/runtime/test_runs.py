@@ -1,6 +1,7 @@
 """Run folders: what they write, and when they resume."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_state_folders_are_committed_whole(tmp_path):
     run = RunFolder(tmp_path, Config(), "stage")
     latest = run.latest_state_dir()
     assert latest is not None and latest[0] == 10
-    assert [p.name for p in run.state.iterdir()] == ["step_00000010"]
+    assert {p.name for p in run.state.iterdir()} == {"step_00000010", "saved"}
 
 
 def test_other_processes_write_nothing(tmp_path):
@@ -114,3 +115,18 @@ def test_damaged_rows_are_named(tmp_path, line):
         rows.write(line + "\n")
     with pytest.raises(UserError, match="stats.jsonl, line 2"):
         run.rewind(1)
+
+
+def test_a_lost_state_is_no_new_beginning(tmp_path):
+    """What is left of the run would be replaced by that of a run from the first step."""
+    run = RunFolder(tmp_path, Config(), "stage")
+    run.scalars(1, {"loss": 3.0})
+    assert run.load_state() is None and run.latest_state_dir() is None  # died before saving
+    run.save_state(2, {})
+    run.state_file.unlink()
+    run = RunFolder(tmp_path, Config(), "stage")
+    for load in (run.load_state, run.latest_state_dir):
+        with pytest.raises(UserError, match="none is left in .*state; put it back, .* delete"):
+            load()
+    shutil.rmtree(run.state)  # as the sentence says
+    assert RunFolder(tmp_path, Config(), "stage").load_state() is None

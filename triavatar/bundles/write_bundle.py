@@ -13,11 +13,15 @@ import torch
 
 from captures.multiview import MultiViewSet
 from diffusion.conditioning.features import load_vae, vae_hash
+from diffusion.sampling.model_files import TrainingData, load_pipeline
+from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
+from likeness.learned.likeness_model import LikenessModel
 from photos.framing import Framing, measure_framing
 from renderer.decoder import decoder_hash
 from renderer.fitted_set import load_decoder
+from runtime.described import read_described
 from runtime.errors import UserError
-from runtime.files import file_hash, new_folder, read_json, write_json, write_text
+from runtime.files import file_hash, new_folder, read_json, read_text, write_json, write_text
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.version import VERSION
 from triavatar.bundles.bundle import (
@@ -95,10 +99,7 @@ def bundle(config: BundleConfig) -> None:
 
 
 def _text(path: Path | None) -> str | None:
-    try:
-        return None if path is None else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read as text ({error}).") from None
+    return None if path is None else read_text(path)
 
 
 def write_bundle(
@@ -177,10 +178,11 @@ def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dic
         vae = load_vae(str(parts["vae"]))
         vae.save_pretrained(growing / "vae")
         described["vae"] = {"hash": vae_hash(vae)}
-    for name in ("base", "upsampler"):
+    pipelines = {"base": BaseTriplanePipeline, "upsampler": UpsampleTriplanePipeline}
+    for name, kind in pipelines.items():
         if name in parts:
             source = _snapshot(Path(parts[name]), name)
-            trained = read_json(source / "training_data.json")
+            trained = load_pipeline(kind, source, torch.device("cpu"))[1]
             for key, part in (("decoder_hash", "decoder"), ("vae_hash", "vae")):
                 if trained.get(key) != described[part]["hash"]:
                     raise UserError(
@@ -188,22 +190,22 @@ def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dic
                         "give the parts of one chain."
                     )
             _copy(source, growing / name, storage)
-            described[name] = {key: trained[key] for key in ("image_size", "subjects", "step")}
+            known = read_described(TrainingData, source / "training_data.json").model_dump()
+            described[name] = {key: known.get(key) for key in ("image_size", "subjects", "step")}
     if "likeness" in parts:
         source = Path(parts["likeness"])
-        config = read_json(source / "config.json")
-        if config.get("decoder_hash") != described["decoder"]["hash"]:
+        model = LikenessModel.load(source)
+        if model.prior.decoder_hash != described["decoder"]["hash"]:
             raise UserError(
                 f"{source} was made for another decoder than {parts['decoder']}; give the decoder "
                 "of its triplanes."
             )
         _copy(source, growing / "likeness", "as they are")
-        people = read_json(source / "prior" / "config.json").get("people")
-        described["likeness"] = {"people": people}
+        described["likeness"] = {"people": model.prior.people}
     for path in [*growing.rglob("config.json"), *growing.rglob("model_index.json")]:
         # diffusers notes where it loaded a model from: a path of this machine.
         config = read_json(path)
-        if config.pop("_name_or_path", None) is not None:
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
             write_json(path, config)
     return described
 

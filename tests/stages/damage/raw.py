@@ -6,6 +6,20 @@ import os
 import pickle
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
+
+
+class Damage(NamedTuple):
+    """What was done to a file.
+
+    Attributes:
+        told: in words.
+        sure: no reader may take the file for what it was or for another good one. A command must
+            refuse it, or give what it gives without the damage.
+    """
+
+    told: str
+    sure: bool = False
 
 
 class Planted:
@@ -18,17 +32,22 @@ class Planted:
         return open, (str(self.mark), "w")
 
 
-def damage_raw(path: Path, random: Random, mark: Path) -> str:
-    """Damage a file; what was done. ``mark`` is the file that planted code would make."""
+NO_FILES = ("folder", "pipe", "circle", "device", "dangling")
+WHOLE_ONLY = (".json", ".png", ".jpg", ".safetensors", ".pt", ".bin", ".npy", ".glb")
+"""Formats whose readers notice that an end is missing."""
+
+
+def damage_raw(path: Path, random: Random, mark: Path) -> Damage:
+    """Damage a file. ``mark`` is the file that planted code would make."""
     content = path.read_bytes()
     kind = random.choice(
         ["cut", "cut", "empty", "flip", "flip", "noise", "more", "utf16", "bom", "nul"]
-        + ["folder", "pipe", "circle", "device", "dangling", "long", "pickle", "gone"]
+        + ["long", "pickle", "gone", *NO_FILES]
     )
-    if kind in ("folder", "pipe", "circle", "device", "dangling", "gone"):
+    if kind in NO_FILES or kind == "gone":
         path.unlink()
     if kind == "cut":
-        content = content[: random.randrange(max(1, len(content)))]
+        content = content[: random.randrange(max(1, len(content) * 9 // 10))]
     elif kind == "flip":
         changed = bytearray(content or b"x")
         for _ in range(random.choice([1, 3, 40])):
@@ -59,4 +78,5 @@ def damage_raw(path: Path, random: Random, mark: Path) -> str:
             "pickle": pickle.dumps(Planted(mark)),
         }
         path.write_bytes(replaced.get(kind, content))
-    return kind
+    other = kind in ("cut", "empty", "noise", "nul", "pickle", "utf16")
+    return Damage(kind, kind in NO_FILES or (other and path.suffix in WHOLE_ONLY))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from captures.multiview import MultiViewSet
 from fitting.decoder_config import FitDecoderConfig
 from fitting.decoder_fit import DecoderFit
+from runtime.config import check_settings
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.launch import process_count
@@ -27,6 +28,7 @@ def fit_decoder(config: FitDecoderConfig) -> None:
     Raises:
         UserError: on inputs that can't be fitted, or a number of processes that can't share them.
     """
+    check_settings(config)
     if config.subjects_per_step % process_count():
         raise UserError(
             f"fit-decoder was started as {process_count()} processes, which cannot share "

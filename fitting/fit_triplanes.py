@@ -16,8 +16,9 @@ from __future__ import annotations
 from captures.multiview import MultiViewSet
 from fitting.decoder_fit import report_quality
 from fitting.triplane_config import FitTriplanesConfig
-from fitting.triplane_fit import FitFiles, TriplaneFit, open_fitted, read_record
+from fitting.triplane_fit import FitFiles, TriplaneFit, read_record
 from renderer.fitted_set import FittedSet
+from runtime.config import check_settings
 from runtime.launch import is_main_process
 from runtime.runs import RunFolder
 from runtime.spread import Job, spread
@@ -30,14 +31,23 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
         UserError: on inputs that no subject can be fitted with.
         PartialFailure: some subjects could not be fitted; the rest are done.
     """
-    config.check()
+    check_settings(config)
     data = MultiViewSet(config.root, config.convention)
     names = config.chosen(data.split(config.identities), data.names)
     stage1 = FittedSet.open(config.decoder)
+    decoder = stage1.decoder()
     folder = RunFolder(
         config.output_dir, config, "fit-triplanes", is_main=is_main_process(), shared=True
     )
-    open_fitted(config, stage1, data)  # once, before several processes do
+    planes, channels, size, _ = stage1.shape
+    size = config.plane_size or size
+    FittedSet.create(
+        config.output_dir,
+        decoder,
+        (planes, channels, size, size),
+        config.storage,
+        data.identity_splits,
+    )
     files = FitFiles(folder.path)
     job = Job(
         "fit-triplanes",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from captures.selection import SubjectSelection
 from fitting.subject_fit import FitSettings
-from runtime.config import check_settings, own_first, setting
+from runtime.config import own_first, setting
 from runtime.errors import UserError
 from runtime.spread import SpreadSettings
 
@@ -58,12 +58,12 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     """Steps between looks at the loss, which must be finite."""
 
     def check(self) -> None:
-        """Refuse settings out of bounds, or that contradict each other.
+        """Refuse settings that contradict each other.
 
         Raises:
             UserError: names them.
         """
-        check_settings(self)
+        super().check()
         if (self.coarse_size is None) != (self.coarse_steps == 0):
             raise UserError("coarse_size and coarse_steps belong together: set both or neither")
         if self.coarse_steps >= self.iterations:

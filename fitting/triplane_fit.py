@@ -73,30 +73,11 @@ def read_record(path: Path) -> dict[str, Any]:
     return read_described(FitRecord, path).model_dump(exclude_none=True)
 
 
-def open_fitted(
-    config: FitTriplanesConfig, stage1: FittedSet, data: MultiViewSet | None = None
-) -> FittedSet:
-    """The run's triplane folder; made when it is not there, and told the set's split if given.
-
-    Raises:
-        UserError: it belongs to another decoder, shape or storage.
-    """
-    planes, channels, size, _ = stage1.shape
-    size = config.plane_size or size
-    return FittedSet.create(
-        config.output_dir,
-        stage1.decoder(),
-        (planes, channels, size, size),
-        config.storage,
-        data.identity_splits if data is not None else None,
-    )
-
-
 class TriplaneFit:
     """Fits one subject after the other to a frozen decoder.
 
     Args:
-        config: settings; the run folder is made already.
+        config: settings; the run folder and its triplane folder are made already.
 
     Raises:
         UserError: set, decoder or device can't be used.
@@ -107,10 +88,10 @@ class TriplaneFit:
         self.files = FitFiles(config.output_dir)
         self.data = MultiViewSet(config.root, config.convention)
         self.stage1 = FittedSet.open(config.decoder)
+        self.fitted = FittedSet.open(config.output_dir)
         self.device = select_device(config.device)
-        self.decoder = self.stage1.decoder()
+        self.decoder = self.fitted.decoder()
         torch.nn.Module.to(self.decoder, self.device)
-        self.fitted = open_fitted(config, self.stage1)
         self.size = self.fitted.shape[-1]
         self.mean = None if config.init == "random" else _resized(self.stage1.mean(), self.size)
 

@@ -96,7 +96,8 @@ class FittedSet:
             UserError: if the folder already holds triplanes of another decoder, shape or dtype.
         """
         folder = Path(folder)
-        manifest = {
+        known = cls.open(folder) if (folder / "manifest.json").exists() else None
+        manifest: dict[str, Any] = {
             "format": FORMAT,
             "version": FORMAT_VERSIONS[dtype],
             "axis_order": AXIS_ORDER,
@@ -108,28 +109,26 @@ class FittedSet:
             "decoder_hash": decoder_hash(decoder),
             "code_version": VERSION,
         }
-        if (folder / "manifest.json").exists():
-            known = cls.open(folder)
+        if known is not None:
             for key in ("shape", "decoder_hash", "dtype"):
                 if known.manifest[key] != manifest[key]:
                     raise UserError(
                         f"{folder} already holds triplanes of another "
                         f"{key.replace('_', ' ')}; choose a new output folder"
                     )
-            if identities is not None and known.identities != identities:
-                known.manifest["identities"] = identities
-                write_json(folder / "manifest.json", known.manifest)
-            return known
-        if identities is not None:
-            manifest["identities"] = identities
-        try:
-            with new_folder(folder / "decoder") as growing:
-                decoder.save_pretrained(growing)
-        except OSError:
-            # Another process began the same set a moment ago.
-            load_decoder(folder / "decoder", manifest["decoder_hash"])
-        write_json(folder / "manifest.json", manifest)
-        return cls(folder, manifest)
+            manifest = known.manifest
+        else:
+            try:
+                with new_folder(folder / "decoder") as growing:
+                    decoder.save_pretrained(growing)
+            except OSError:
+                if not (folder / "decoder").is_dir():
+                    raise
+                # Another process began the same set a moment ago.
+        stated = manifest if identities is None else manifest | {"identities": identities}
+        if known is None or stated != manifest:
+            write_json(folder / "manifest.json", stated)
+        return cls(folder, stated)
 
     @classmethod
     def open(cls, folder: Path | str) -> FittedSet:

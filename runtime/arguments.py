@@ -10,8 +10,9 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.config import check_settings, load_yaml, merged, nearest, refuse_removed, typed_values
+from runtime.config import check_settings, nearest, refuse_removed, typed_values
 from runtime.errors import UserError
+from runtime.formats.settings_files import load_yaml, merged
 from runtime.shipped import find_configuration
 
 Config = TypeVar("Config")

@@ -146,6 +146,13 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def drop_half_line(file: Path) -> None:
+    """Remove what follows a text file's last end of line, if there is such a file."""
+    if file.is_file() and not (content := file.read_bytes()).endswith(b"\n"):
+        whole = content[: content.rfind(b"\n") + 1]
+        write_text(file, whole.decode("utf-8", errors="replace"))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:

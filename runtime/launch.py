@@ -4,8 +4,8 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
-from runtime.config import flatten
 from runtime.errors import UserError
+from runtime.formats.settings_files import flatten
 from runtime.runs import RunFolder
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """The run folder: what a stage writes while it works, and how it resumes."""
 
-import dataclasses
 import json
 import os
 import re
@@ -14,10 +13,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from runtime.config import changed_fields, check_settings, to_yaml
 from runtime.described import Count, Described, parse_described, read_described
 from runtime.errors import UserError
-from runtime.files import atomic_path, read_text, remove_stale, write_json, write_text
+from runtime.files import (
+    atomic_path,
+    drop_half_line,
+    read_text,
+    remove_stale,
+    write_json,
+    write_text,
+)
+from runtime.formats.settings_files import refuse_other_run, run_yaml
 from runtime.formats.tensor_files import check_like, load_state
 from runtime.ownership import lock_folder
 
@@ -74,22 +80,21 @@ class RunFolder:
             shared: whether several runs of the same command may write at once.
 
         Raises:
-            UserError: a setting is out of bounds; the folder belongs to another stage or to other
-                settings (fields declared ``field(metadata={"resumable": True})`` may change), or
-                another process is at work in it.
+            UserError: the folder belongs to another stage or to other settings (fields declared
+                ``field(metadata={"resumable": True})`` may change), or another process is at work
+                in it.
         """
-        if dataclasses.is_dataclass(config):
-            check_settings(config)
         self.path = Path(path)
         self.stage = stage
         self.is_main = is_main
         self.state = self.path / "state"
         self.snapshots = self.path / "snapshots"
         self.images = self.path / "images"
+        settings = run_yaml(stage, config)
         recorded = self.path / "config.yaml"
         self.resumed = recorded.exists()
         if self.resumed:
-            self._refuse_other_run(recorded, config)
+            refuse_other_run(read_text(recorded), self.path, stage, config)
         if not is_main:
             return
         if self.path.exists() and not self.path.is_dir():
@@ -101,25 +106,11 @@ class RunFolder:
         remove_stale(self.path)
         for leftover in self.state.glob("new_*"):
             shutil.rmtree(leftover)
-        self._drop_half_line()
-        write_text(recorded, f"# stage: {stage}\n" + to_yaml(config))
+        # A run killed while appending leaves half a line; later lines must not join it.
+        for name in ("stats.jsonl", "log.txt"):
+            drop_half_line(self.path / name)
+        write_text(recorded, settings)
         self.log(f"{stage}: {'resuming' if self.resumed else 'started'} in {self.path}")
-
-    def _refuse_other_run(self, recorded: Path, config: Any) -> None:
-        text = read_text(recorded)
-        stage = re.match(r"# stage: (.+)", text)
-        if stage and stage[1] != self.stage:
-            raise UserError(
-                f"{self.path} holds a run of {stage[1]}, not of {self.stage}; "
-                "give another --output_dir."
-            )
-        changed = changed_fields(text, config, str(recorded))
-        if changed:
-            name, before, now = changed[0]
-            raise UserError(
-                f"{self.path} was started with {name}={before}, now {name}={now}; "
-                "use the old value to resume or give another --output_dir."
-            )
 
     def depends_on(self, inputs: dict[str, Any]) -> None:
         """Hold the run to what its inputs are, which their paths don't tell: hashes and the like.
@@ -141,14 +132,6 @@ class RunFolder:
                     )
         elif self.is_main:
             write_json(file, inputs)
-
-    def _drop_half_line(self) -> None:
-        """A run killed while appending leaves half a line; later lines must not join it."""
-        for name in ("stats.jsonl", "log.txt"):
-            file = self.path / name
-            if file.is_file() and not (content := file.read_bytes()).endswith(b"\n"):
-                whole = content[: content.rfind(b"\n") + 1]
-                write_text(file, whole.decode("utf-8", errors="replace"))
 
     def _append(self, name: str, line: str) -> None:
         with open(self.path / name, "a", encoding="utf-8") as handle:

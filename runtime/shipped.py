@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from runtime.config import parts_file
+from runtime.formats.settings_files import parts_file
 
 PROJECT = Path(__file__).resolve().parent.parent
 # In a clone these lie where people look for them; a wheel has them inside the package.

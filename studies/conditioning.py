@@ -25,7 +25,7 @@ from diffusion.training.validation import (
 )
 from renderer.fitted_set import FittedSet
 from renderer.triplane import shrink_planes
-from runtime.config import setting
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import write_json, write_text
 from runtime.runs import RunFolder
@@ -177,6 +177,7 @@ def study_conditioning(config: StudyConditioningConfig) -> None:
     Raises:
         UserError: a variant is unknown, or there is nobody to validate on.
     """
+    check_settings(config)
     unknown = [name for name in config.variants if name not in VARIANTS]
     if unknown:
         raise UserError(f"no variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from fitting.decoder_fit import visiting_order
-from runtime.config import load_yaml
 from runtime.described import Described, read_described
 from runtime.files import write_json, write_text
+from runtime.formats.settings_files import load_yaml
 from runtime.runs import read_rows
 from studies.bench.timing import machine
 from studies.charts import Curve, draw_curves, draw_maps

@@ -22,6 +22,7 @@ from likeness.settings import LikenessSettings
 from renderer.fitted_set import FittedSet
 from renderer.metrics import psnr, ssim
 from renderer.render import RenderSettings, render_images
+from runtime.config import check_settings
 from runtime.described import Described, read_described
 from runtime.files import write_json, write_text
 from runtime.formats.tensor_files import load_tensors, save_tensors
@@ -73,6 +74,7 @@ def study_likeness(config: StudyLikenessConfig) -> None:
     Raises:
         UserError: a method is unknown, or people, triplanes or the model are missing.
     """
+    check_settings(config)
     for method in config.methods:
         settings_of(method, config.likeness)
     views, fitted = MultiViewSet(config.root), FittedSet.open(config.triplanes)

@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
         print(VERSION)
         return 0
     from runtime.arguments import parse
-    from runtime.config import to_yaml
+    from runtime.formats.settings_files import to_yaml
 
     name, rest = find_stage(arguments)
     stage = STAGES[name]
@@ -108,8 +108,8 @@ def apply_scale(stage: Stage, name: str, arguments: list[str]) -> list[str]:
     Raises:
         UserError: there is no such scale, or the subcommand has no configuration.
     """
-    from runtime.config import parse_yaml
     from runtime.files import read_text
+    from runtime.formats.settings_files import parse_yaml
     from runtime.shipped import scales, shipped
 
     if "--scale" not in arguments or not stage.settings:

@@ -1,17 +1,19 @@
 """``triavatar generate``: portraits to avatars."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from captures.multiview import MultiViewSet
+from captures.rgba import PictureFormat
 from captures.selection import ResumableNames, SubjectSelection
 from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from renderer.fitted_set import FittedSet
-from runtime.config import own_first
+from runtime.config import check_settings, own_first
 from runtime.described import read_described
 from runtime.errors import UserError
 from runtime.files import file_hash
@@ -74,90 +76,117 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     device: str = field(default="auto", metadata=RESUMABLE)
     """auto, cpu, cuda or cuda:N."""
 
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: names them.
+        """
+        super().check()
+        if (self.root is None) == (not self.portraits):
+            raise UserError(
+                "generate needs photographs (triavatar generate PHOTO), or a set with --root, one "
+                "of the two."
+            )
+        if self.model is not None and self.parts:
+            raise UserError(f"give either --model or --{next(iter(self.parts))}, not both.")
+
+    @property
+    def parts(self) -> dict[str, Path | str]:
+        """The parts of a model that are given in its place."""
+        given = {"vae": self.vae, "base": self.base}
+        given |= {"upsampler": self.upsampler, "decoder": self.decoder}
+        return {name: part for name, part in given.items() if part is not None}
+
 
 def load_pipeline(config: GenerateConfig) -> AvatarPipeline:
     """Load the model that the settings name.
 
     Raises:
-        UserError: it is missing or damaged, or both a model and parts of one are given.
+        UserError: it is missing or damaged.
     """
-    given = {"vae": config.vae, "base": config.base}
-    given |= {"upsampler": config.upsampler, "decoder": config.decoder}
-    parts: dict[str, Path | str] = {k: v for k, v in given.items() if v is not None}
     how = {"portrait": config.portrait, "sampling": config.sampling, "device": config.device}
-    if not parts:
-        return AvatarPipeline.from_bundle(find_bundle(config.model), **how)
-    if config.model is not None:
-        raise UserError(f"give either --model or --{next(iter(parts))}, not both.")
-    return AvatarPipeline.from_parts(parts, **how)
-
-
-@lru_cache(maxsize=1)
-def _views(root: Path, convention: str | None) -> MultiViewSet:
-    """The set whose portraits are asked for, which says how its pictures are to be read."""
-    return MultiViewSet(root, convention)
-
-
-def list_portraits(config: GenerateConfig) -> dict[str, Path]:
-    """Return the picture files of the portraits asked for, by the avatars' names.
-
-    Raises:
-        UserError: none or both sources are given, or two portraits have one name.
-    """
-    if (config.root is None) == (not config.portraits):
-        raise UserError(
-            "generate needs photographs (triavatar generate PHOTO), or a set with --root, one of "
-            "the two."
-        )
-    if config.root is not None:
-        views = _views(config.root, config.convention)
-        return {name: views.portrait_path(name) for name in config.chosen(views.names)}
-    found = list(name_pictures(config.portraits).items())[config.start_idx : config.end_idx]
-    if not found:
-        raise UserError("no portraits are left between --start_idx and --end_idx.")
-    return dict(found)
-
-
-def portrait_of(config: GenerateConfig, file: Path, pipeline: AvatarPipeline) -> np.ndarray:
-    """Read a portrait and prepare it where that is asked for: uint8 [S, S, 3 | 4].
-
-    Raises:
-        UserError: it can't be read, shows no face that could be cut out, or is not square.
-    """
-    prepare = config.prepare and config.root is None
-    try:
-        if config.root is not None:
-            picture = np.asarray(_views(config.root, config.convention).pictures.read(file))
-        else:
-            picture = pipeline.prepare(file) if prepare else read_portrait(file)
-    except UserError as error:
-        hint = " (--no_prepare takes portraits as they are)" if prepare else ""
-        raise UserError(f"{error}{hint}") from None
-    check_portrait(picture, str(file))
-    return picture
+    if config.parts:
+        return AvatarPipeline.from_parts(config.parts, **how)
+    return AvatarPipeline.from_bundle(find_bundle(config.model), **how)
 
 
 @dataclass(frozen=True)
-class Made:
-    """Says whether an avatar is made, of the picture that its name stands for now."""
+class Portraits:
+    """The portraits that avatars are asked of.
 
-    folder: Path
+    Attributes:
+        files: their pictures by the avatars' names.
+        stored: how a set keeps its pictures; None of photographs.
+    """
+
     files: dict[str, Path]
-    seed: int
-    export: tuple[Format, ...] = ()
+    stored: PictureFormat | None = None
+
+    @classmethod
+    def of(cls, config: GenerateConfig) -> Portraits:
+        """Find those that the settings name.
+
+        Raises:
+            UserError: two of them have one name, or none is left.
+        """
+        if config.root is not None:
+            views = MultiViewSet(config.root, config.convention)
+            names = config.chosen(views.names)
+            return cls({name: views.portrait_path(name) for name in names}, views.pictures)
+        files = name_pictures(config.portraits)
+        names = list(files)[config.start_idx : config.end_idx]
+        if not names:
+            raise UserError("no portraits are left between --start_idx and --end_idx.")
+        return cls({name: files[name] for name in names})
+
+    def read(self, name: str, pipeline: AvatarPipeline, prepare: bool) -> np.ndarray:
+        """Read one, and find, frame and cut out its face where that is asked for.
+
+        Returns:
+            uint8 [S, S, 3 | 4].
+
+        Raises:
+            UserError: it can't be read, shows no face that could be cut out, or is not square.
+        """
+        file = self.files[name]
+        prepare = prepare and self.stored is None
+        try:
+            if self.stored is not None:
+                picture = np.asarray(self.stored.read(file))
+            else:
+                picture = pipeline.prepare(file) if prepare else read_portrait(file)
+        except UserError as error:
+            hint = " (--no_prepare takes portraits as they are)" if prepare else ""
+            raise UserError(f"{error}{hint}") from None
+        check_portrait(picture, str(file))
+        return picture
+
+
+@dataclass(frozen=True)
+class Request:
+    """Avatars to be made: of which portraits, and how."""
+
+    config: GenerateConfig
+    portraits: Portraits
 
     def source(self, name: str) -> dict[str, object]:
-        """Return what the avatar's record says of its origin."""
-        return {"portrait_sha256": file_hash(self.files[name]), "seed": self.seed}
+        """Return what an avatar's record says of its origin."""
+        return {
+            "portrait_sha256": file_hash(self.portraits.files[name]),
+            "seed": self.config.seed,
+        }
 
-    def __call__(self, name: str) -> bool:
-        record = self.folder / "avatars" / name / RECORD
-        asked = [record.with_name(f"avatar.{kind}") for kind in self.export]
-        if not all(f.is_file() for f in (record, self.folder / "manifest.json", *asked)):
+    def made(self, name: str) -> bool:
+        """Return whether an avatar is there, of the picture that its name stands for now."""
+        folder = self.config.output_dir
+        record = folder / "avatars" / name / RECORD
+        asked = [record.with_name(f"avatar.{kind}") for kind in self.config.export]
+        if not all(f.is_file() for f in (record, folder / "manifest.json", *asked)):
             return False
         known = read_described(AvatarRecord, record).model_extra or {}
-        made = all(known.get(key) == value for key, value in self.source(name).items())
-        return made and FittedSet.open(self.folder).path(name).is_file()
+        same = all(known.get(key) == value for key, value in self.source(name).items())
+        return same and FittedSet.open(folder).path(name).is_file()
 
 
 class AvatarMaker:
@@ -167,11 +196,9 @@ class AvatarMaker:
         UserError: the model is missing or damaged, or its parts don't fit.
     """
 
-    def __init__(self, config: GenerateConfig):
-        self.config = config
-        files = list_portraits(config)
-        self.made = Made(config.output_dir, files, config.seed, config.export)
-        self.pipeline = load_pipeline(config)
+    def __init__(self, request: Request):
+        self.request = request
+        self.pipeline = load_pipeline(request.config)
         self._pictures: dict[str, np.ndarray] = {}
 
     def find_usable(self) -> None:
@@ -181,29 +208,30 @@ class AvatarMaker:
             UserError: none will, with the reasons.
         """
         reasons = []
-        for name, file in self.made.files.items():
+        for name in self.request.portraits.files:
             try:
-                self._pictures[name] = portrait_of(self.config, file, self.pipeline)
+                self._pictures[name] = self._read(name)
                 return
             except UserError as error:
                 reasons.append(str(error))
         raise UserError("\n       ".join(reasons))
 
+    def _read(self, name: str) -> np.ndarray:
+        return self.request.portraits.read(name, self.pipeline, self.request.config.prepare)
+
     def __call__(self, names: list[str], turns: Turns) -> None:
         """Make the avatars and write them."""
-        config = self.config
+        config = self.request.config
         for name in names:
             picture = self._pictures.pop(name, None)
-            if picture is None:
-                picture = portrait_of(config, self.made.files[name], self.pipeline)
             avatar = self.pipeline.make(
-                picture,
+                self._read(name) if picture is None else picture,
                 name,
                 seed=config.seed,
                 sampling=config.sampling,
                 likeness=config.likeness,
             )
-            avatar.record |= self.made.source(name)
+            avatar.record |= self.request.source(name)
             write_avatar(config.output_dir, avatar, config.views, config.export)
 
 
@@ -217,19 +245,20 @@ def generate(config: GenerateConfig) -> None:
         UserError: a model is missing or damaged, its parts don't fit, or no portrait will do.
         PartialFailure: some portraits were refused; the others' avatars are made.
     """
-    config.views.check()
+    check_settings(config)
     check_packages(config.export)
-    files = list_portraits(config)
+    portraits = Portraits.of(config)
+    request = Request(config, portraits)
     maker = None
     if config.here:  # a model or portraits that can't be used leave nothing behind
-        maker = AvatarMaker(config)
+        maker = AvatarMaker(request)
         maker.find_usable()
     run = RunFolder(config.output_dir, config, "generate", is_main_process(), shared=True)
     job = Job(
         "generate",
         AvatarMaker,
-        config,
-        Made(run.path, files, config.seed, config.export),
+        request,
+        request.made,
         run.state / "turns",
         uses_gpu=config.device != "cpu",
         unit="portrait",
@@ -238,9 +267,9 @@ def generate(config: GenerateConfig) -> None:
     def warn(name: str, done: int) -> None:
         record = read_described(AvatarRecord, run.path / "avatars" / name / RECORD)
         for warning in record.warnings:
-            run.log(f"{files[name]}: {warning}")
+            run.log(f"{portraits.files[name]}: {warning}")
 
-    report = spread(job, list(files), config, warn, maker)
+    report = spread(job, list(portraits.files), config, warn, maker)
     made = len(report.names) - len(report.failures)
     if made:
         place = run.path / "avatars"

@@ -7,6 +7,7 @@ import numpy as np
 
 from captures.cameras import orbit_cameras
 from renderer.render import RenderSettings
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
@@ -19,21 +20,22 @@ from triavatar.views import still_cameras
 class ViewConfig:
     """The views that are rendered of an avatar."""
 
-    size: int = 512
+    size: int = setting(512, at_least=8)
     """Width and height of every picture in pixels."""
     azimuths: tuple[float, ...] = (-60.0, -30.0, 0.0, 30.0, 60.0, 180.0)
     """Still views, in degrees from the front towards the subject's left."""
-    frames: int = 90
+    frames: int = setting(90, at_least=0)
     """Views of the turntable, a full turn; 0 for none."""
-    fps: int = 30
+    fps: int = setting(30, at_least=1)
     """Frames of the turntable per second."""
     turntable: tuple[TurntableFormat, ...] = ("mp4",)
     """Files of the turntable: mp4, html (one page that holds all frames and turns by dragging,
     without a network) and gif."""
     elevation: float = 5.0
     """Height of the camera above the horizon in degrees."""
-    distance: float = 4.5
-    """From the camera to the box's centre in world units (the box is [-1, 1]³)."""
+    distance: float = setting(4.5, at_least=1.8)
+    """From the camera to the centre of the box [-1, 1]³ in world units; nearer than 1.8 it would be
+    inside."""
     background: float = 1.0
     """Grey level behind the subject, 0 black to 1 white."""
     alpha: bool = False
@@ -42,13 +44,9 @@ class ViewConfig:
     """How rays are marched."""
 
     def check(self) -> None:
-        """Refuse values that can't be rendered (UserError)."""
-        if self.size < 8:
-            raise UserError(f"size {self.size} is too small; use at least 8 pixels.")
-        if not self.azimuths or self.frames < 0 or self.fps < 1:
-            raise UserError("views need at least one azimuth, frames ≥ 0 and fps ≥ 1.")
-        if self.distance < 1.8:
-            raise UserError(f"distance {self.distance} lies inside the box; use at least 1.8.")
+        """Refuse views of nothing (UserError)."""
+        if not self.azimuths:
+            raise UserError("views need at least one azimuth.")
 
 
 @dataclass
@@ -98,7 +96,7 @@ def render(config: RenderConfig) -> None:
     Raises:
         UserError: a triplane or its decoder is missing, damaged, or they don't fit.
     """
-    config.views.check()
+    check_settings(config)
     found: dict[str, Path] = {}
     for path in config.triplane:
         for name, file in find_triplanes(path).items():

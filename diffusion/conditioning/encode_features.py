@@ -48,6 +48,14 @@ class EncodeFeaturesConfig(SpreadSettings, SubjectSelection):
     device: str = field(default="auto", metadata={"resumable": True})
     """Device: auto, cpu, cuda or cuda:N."""
 
+    def check(self) -> None:
+        """Refuse none or two sources of portraits (UserError)."""
+        super().check()
+        if (self.root is None) == (self.portraits is None):
+            raise UserError(
+                "give either root (a multi-view set) or portraits (a folder of pictures)"
+            )
+
 
 def feature_manifest(encoder: PortraitEncoder, features: PortraitFeatures) -> dict[str, object]:
     """Return what all features of a folder have in common."""
@@ -70,7 +78,6 @@ class FeatureEncoder:
     """
 
     def __init__(self, config: EncodeFeaturesConfig):
-        check_settings(config)
         self.config = config
         self.sources = _sources(config)
         self.encoder = PortraitEncoder(config.vae, config.image_size, select_device(config.device))
@@ -106,6 +113,7 @@ def encode_features(config: EncodeFeaturesConfig) -> None:
         UserError: on an unreadable set, VAE or folder; what is done stays.
         PartialFailure: some portraits are unreadable; the rest are done.
     """
+    check_settings(config)
     encoder = FeatureEncoder(config if config.here else replace(config, device="cpu"))
     job = Job(
         "encode-features",
@@ -158,14 +166,13 @@ class _Sources:
 
 def _sources(config: EncodeFeaturesConfig) -> _Sources:
     views, files = None, {}
-    if config.root is not None and config.portraits is None:
+    if config.root is not None:
         views = MultiViewSet(config.root, config.convention)
         names = views.names
-    elif config.portraits is not None and config.root is None:
+    else:
+        assert config.portraits is not None
         files = _picture_files(config.portraits)
         names = sorted(files)
-    else:
-        raise UserError("give either root (a multi-view set) or portraits (a folder of pictures)")
     return _Sources(config.chosen(names), views, files)
 
 

@@ -16,7 +16,7 @@ from diffusion.sampling.model_files import Pipeline, load_pipeline
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
 from diffusion.sampling.solvers import SamplerConfig, chosen_timesteps
 from renderer.fitted_set import FittedSet
-from runtime.config import own_first, setting
+from runtime.config import check_settings, own_first, setting
 from runtime.described import Described, Name, read_described
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -49,6 +49,11 @@ class SampleSetConfig(SamplerConfig, SpreadSettings, ResumableNames):
     """Seed of the noise; each name has its own."""
     device: str = field(default="auto", metadata=RESUMABLE)
     """Device: auto, cpu, cuda or cuda:N."""
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
+        SamplerConfig.check(self)
+        SpreadSettings.check(self)
 
 
 def check_steps(config: SamplerConfig, pipeline: Pipeline) -> None:
@@ -123,7 +128,6 @@ class TriplaneSampler:
     """Names the noise's stream."""
 
     def __init__(self, config: SampleSetConfig):
-        config.check()
         self.config = config
         self.store, self.triplanes = (
             FeatureSet.open(config.features),
@@ -168,6 +172,7 @@ def sample_set(config: SampleSetConfig, kind: type[TriplaneSampler], stage: str)
         UserError: on inputs that are missing, damaged or don't belong together; what is done stays.
         PartialFailure: some could not be sampled; the rest are done.
     """
+    check_settings(config)
     sampler = kind(config if config.here else replace(config, device="cpu"))
     names = config.chosen(sampler.names())
     check_features(sampler.store, names, sampler.pipeline, sampler.trained)

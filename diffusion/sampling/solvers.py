@@ -66,7 +66,6 @@ class SamplerConfig:
         Raises:
             UserError: names the setting.
         """
-        check_settings(self)
         if self.sampler == "dpm++" and self.eta not in (0, 1):
             raise UserError(f"eta is {self.eta}: dpm++ takes 0 or 1 (ddim takes any in 0..1)")
         if self.sampler == "heun" and self.eta != 0:
@@ -134,7 +133,7 @@ class Solver:
     def __init__(
         self, alphas: Tensor, config: SamplerConfig, learned_variance: bool = False
     ) -> None:
-        config.check()
+        check_settings(config)
         self.config = config
         self.alphas = alphas.double().cpu()
         self.timesteps = chosen_timesteps(self.alphas, config.steps, config.spacing)

@@ -103,7 +103,6 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
         Raises:
             UserError: says which.
         """
-        self.sampler.check()
         if (self.features is None) == (self.vae is None):
             raise UserError("give either --features, or --vae and --root to encode on the go")
         if self.vae is not None and self.root is None:

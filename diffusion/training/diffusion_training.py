@@ -47,6 +47,7 @@ from diffusion.training.validation import (
 )
 from renderer.fitted_set import FittedSet
 from renderer.triplane import unroll
+from runtime.config import check_settings
 from runtime.errors import UserError
 from runtime.files import write_json
 
@@ -73,7 +74,7 @@ class DiffusionTraining(ABC):
     dataset: DenoisingDataset
 
     def __init__(self, config: DiffusionConfig, stage: str, sizes: tuple[int, ...]) -> None:
-        config.check()
+        check_settings(config)
         self.config = config
         self.fitted = FittedSet.open(config.triplanes)
         self.views = config.open_views()

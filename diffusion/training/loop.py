@@ -23,7 +23,6 @@ from diffusion.data.order import MicroBatches
 from diffusion.training.loop_config import LoopConfig, check_batch, learning_rate_at
 from diffusion.training.loss_window import LossWindow, all_finite
 from diffusion.training.validation import Validator, best_so_far, keep_best, out_of_patience
-from runtime.config import check_settings
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import noticing_full_disk, replace_folder
@@ -49,7 +48,6 @@ class TrainingLoop:
     """
 
     def __init__(self, config: LoopConfig, stage: str, model: nn.Module) -> None:
-        check_settings(config)
         device = select_device(config.device)
         if device.type == "cuda" and device.index is not None and "LOCAL_RANK" not in os.environ:
             torch.cuda.set_device(device)

@@ -24,6 +24,7 @@ from diffusion.data.subjects import SubjectsConfig, chosen_subjects
 from diffusion.training.loop import TrainingLoop
 from diffusion.training.loop_config import LoopConfig
 from renderer.metrics import Lpips
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.seeds import generator
 
@@ -47,7 +48,7 @@ class TrainVaeConfig(SubjectsConfig, LoopConfig):
     """Groups of the group normalisation; divides every block's channels."""
     latent_channels: int = 4
     """Channels of the latent."""
-    portrait_share: float = 0.5
+    portrait_share: float = setting(0.5, at_least=0, at_most=1)
     """Share of samples that are portraits (frame 0); the others are any training view."""
     kl_weight: float = 1e-6
     """Weight of the latent's KL divergence (sum over the latent, in nats)."""
@@ -156,8 +157,7 @@ def train_vae(config: TrainVaeConfig) -> None:
     Raises:
         UserError: on settings or data that can't be trained with.
     """
-    if not 0 <= config.portrait_share <= 1:
-        raise UserError(f"portrait_share is {config.portrait_share}: it must lie in 0..1")
+    check_settings(config)
     views = MultiViewSet(config.root, config.convention)
     splits = views.identity_splits
     names = chosen_subjects(config, views.names, views.root, splits).train

@@ -71,13 +71,13 @@ def check_model(kind: type, folder: Path, what: str, cure: str) -> None:
     """
     if not (folder / CONFIG).exists():
         raise UserError(f"there is no {what} in {folder} (no {CONFIG}); {cure}")
+    weights = _headers(folder, what, cure)
     config = read_json(folder / CONFIG, 2**20)
     stated = config.get("_class_name") if isinstance(config, dict) else None
     if stated != kind.__name__:
         raise UserError(f"{folder / CONFIG} describes no {what} ({kind.__name__}); {cure}")
     if (wrong := _senseless(config)) is not None:
         raise UserError(f"{folder / CONFIG}: {wrong} is out of all bounds; {cure}")
-    weights = _headers(folder, what, cure)
     expected = _shapes(kind, config, len(weights))
     if expected is None:
         raise UserError(f"{folder / CONFIG} makes no {what} of the weights beside it; {cure}")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
-from runtime.spread.engines import Collected
-from runtime.spread.job import DEATHS, Job, attempt_elsewhere
+from runtime.spread.job import DEATHS, Collected, Job, attempt_elsewhere
 from runtime.spread.settings import SpreadSettings
 
 _PROJECT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""This process, or several of this machine, as engines that subjects are given to."""
+"""What subjects are given to: this process, several of this machine, or a cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
 from runtime.errors import UserError
-from runtime.spread.job import Job, Outcome, Work, attempt, attempt_elsewhere
-
-Collected = tuple[list[str], "list[Outcome] | None"]
-"""Names that were given to the engine, and what became of each; None when the process died."""
+from runtime.spread.job import Collected, Job, Work, attempt, attempt_elsewhere
+from runtime.spread.settings import SpreadSettings
 
 
 class Engine(Protocol):
@@ -36,6 +34,31 @@ class Engine(Protocol):
     def close(self) -> None:
         """End all processes, at work or not."""
         ...
+
+
+def open_engine(
+    job: Job,
+    settings: SpreadSettings,
+    show: Callable[[float], None],
+    begun: Work | None = None,
+) -> Engine:
+    """Start the engine that the settings name; close it in the end.
+
+    Args:
+        job: the work it does.
+        show: is told how much of a batch is done, 0 to 1, where this process does the work.
+        begun: the job's work, if this process has begun it.
+
+    Raises:
+        UserError: it can't be reached.
+    """
+    if settings.here:
+        return ThisProcess(job, settings.threads, show, begun)
+    if settings.engine == "local":
+        return LocalProcesses(job, settings.subjects_at_once, settings.threads)
+    from runtime.spread.cluster import RayCluster
+
+    return RayCluster(job, settings)
 
 
 class ThisProcess:

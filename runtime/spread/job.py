@@ -78,6 +78,10 @@ class Outcome:
     details: str = ""
 
 
+Collected = tuple[list[str], list[Outcome] | None]
+"""Names that were given to an engine, and what became of each; None when the process died."""
+
+
 def attempt(
     job: Job, work: Work, names: list[str], show: Callable[[float], None] | None = None
 ) -> list[Outcome]:

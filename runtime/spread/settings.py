@@ -39,8 +39,13 @@ class SpreadSettings:
         """Return whether this process does the work itself."""
         return self.engine == "local" and self.subjects_at_once == 1
 
-    def check_spread(self) -> None:
-        """Refuse values that can't be meant.
+    def share(self, names: list[str]) -> list[str]:
+        """Return the names of the settings' shard."""
+        first, step = parse_shard(self.shard)
+        return names[first::step]
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
 
         Raises:
             UserError: names the setting.

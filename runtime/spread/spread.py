@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from runtime.config import check_settings
 from runtime.errors import PartialFailure, UserError
 from runtime.files import write_json
 from runtime.launch import is_main_process
 from runtime.progress import progress
-from runtime.spread.engines import Engine, LocalProcesses, ThisProcess
+from runtime.spread.engines import Engine, open_engine
 from runtime.spread.job import DEATHS, Job, Outcome, Work
-from runtime.spread.settings import SpreadSettings, parse_shard
+from runtime.spread.settings import SpreadSettings
 from runtime.spread.turns import any_taken, remove_turns
 
 HOPELESS = 10
@@ -77,16 +76,13 @@ def spread(
         begun: the job's work where this process has begun it already and does it itself.
 
     Raises:
-        UserError: the settings can't be meant, or the first subjects all failed.
+        UserError: the first subjects all failed.
     """
-    check_settings(settings)
-    settings.check_spread()
-    first, step = parse_shard(settings.shard)
-    names = names[first::step]
+    names = settings.share(names)
     waiting = deque(name for name in names if not job.finished(name))
     run = _Run(job, names, len(names) - len(waiting), each)
     if waiting:
-        engine = _engine(job, settings, run.show, begun)
+        engine = open_engine(job, settings, run.show, begun)
         try:
             run.all(waiting, engine)
         finally:
@@ -95,18 +91,6 @@ def spread(
     run.bar.close()
     remove_turns(job.folder)
     return run.report
-
-
-def _engine(
-    job: Job, settings: SpreadSettings, show: Callable[[float], None], begun: Work | None
-) -> Engine:
-    if settings.engine == "ray":
-        from runtime.spread.cluster import RayCluster
-
-        return RayCluster(job, settings)
-    if settings.here:
-        return ThisProcess(job, settings.threads, show, begun)
-    return LocalProcesses(job, settings.subjects_at_once, settings.threads)
 
 
 class _Run:

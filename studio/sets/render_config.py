@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.config import own_first, setting
+from runtime.errors import UserError
 from runtime.spread import SpreadSettings
 from studio.drawing.raster import MOST_SAMPLES
 
@@ -53,3 +54,16 @@ class StudioRenderConfig(SpreadSettings):
     """Lowest camera, degrees above the horizon."""
     high_elevation: float = setting(60.0, at_least=-85, at_most=85)
     """Highest camera, degrees above the horizon."""
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: names them.
+        """
+        super().check()
+        if self.low_elevation > self.high_elevation:
+            raise UserError(
+                f"low_elevation {self.low_elevation} lies above high_elevation "
+                f"{self.high_elevation}; exchange them"
+            )

@@ -56,7 +56,8 @@ def render_set(config: StudioRenderConfig) -> None:
     Raises:
         UserError: bad configuration, assets or output folder.
     """
-    _check(config)
+    check_settings(config)
+    held_out(config)
     AssetFolder(config.assets)
     root = Path(config.output_dir)
     try:
@@ -124,17 +125,6 @@ class SubjectRenderer:
                     draw_portraits(self.assets, self.config, pair[0])
                 turns.saved()
                 turns.within((place + 1) / len(to_do))
-
-
-def _check(config: StudioRenderConfig) -> None:
-    check_settings(config)
-    config.check_spread()
-    held_out(config)
-    if config.low_elevation > config.high_elevation:
-        raise UserError(
-            f"low_elevation {config.low_elevation} lies above high_elevation "
-            f"{config.high_elevation}; exchange them"
-        )
 
 
 def _prepare(

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from captures.cameras import look_at, pinhole
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import atomic_path
 from runtime.progress import progress
@@ -40,23 +41,31 @@ class StudioReviewConfig:
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
     seed: int = 0
     """Seed of the subjects; they are those of `studio render` with this seed."""
-    n_subjects: int = 48
+    n_subjects: int = setting(48, at_least=1)
     """How many subjects, from the first one of the seed."""
     subjects: tuple[int, ...] = ()
     """Numbers of the subjects to draw, in place of the first n_subjects."""
     directions: tuple[float, ...] = (0.0, 55.0, 180.0)
     """Azimuths from which the resting face is drawn, degrees from the front to the subject's
     left."""
-    elevation: float = 0.0
+    elevation: float = setting(0.0, at_least=-85, at_most=85)
     """Height of the cameras, degrees above the horizon."""
     expressions: tuple[str, ...] = ("laugh", "surprise", "anger", "sadness", "closed eyes")
     """Expressions drawn from the first direction."""
     all_pairs: bool = False
     """Draw every expression from every direction, a row for each."""
-    per_sheet: int = 6
+    per_sheet: int = setting(6, at_least=1)
     """Subjects on a sheet, one under the other."""
-    size: int = 192
+    size: int = setting(192, at_least=1)
     """Side of a picture in pixels."""
+
+    def check(self) -> None:
+        """Refuse to draw nothing, or what nobody can draw (UserError)."""
+        if not self.directions:
+            raise UserError("review needs at least one direction")
+        for name in self.expressions:
+            if name not in EXPRESSIONS:
+                raise UserError(f'unknown expression "{name}"; known are {", ".join(EXPRESSIONS)}')
 
 
 def review(config: StudioReviewConfig) -> None:
@@ -65,7 +74,7 @@ def review(config: StudioReviewConfig) -> None:
     Raises:
         UserError: bad configuration or assets.
     """
-    _check(config)
+    check_settings(config)
     assets = AssetFolder(config.assets)
     numbers = list(config.subjects or range(config.n_subjects))
     people = [sample_subject(assets, config.seed, index) for index in numbers]
@@ -80,19 +89,6 @@ def review(config: StudioReviewConfig) -> None:
         name = f"sheet_{start // config.per_sheet:02d}.png"
         save_picture(Image.fromarray(sheet), config.output_dir / name)
     bar.close()
-
-
-def _check(config: StudioReviewConfig) -> None:
-    for key in ("n_subjects", "per_sheet", "size"):
-        if getattr(config, key) < 1:
-            raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
-    if not config.directions:
-        raise UserError("review needs at least one direction")
-    if not abs(config.elevation) <= 85:
-        raise UserError(f"elevation is {config.elevation}; it must be from -85 to 85")
-    for name in config.expressions:
-        if name not in EXPRESSIONS:
-            raise UserError(f'unknown expression "{name}"; known are {", ".join(EXPRESSIONS)}')
 
 
 def _pictures(assets: AssetFolder, subject: Subject, config: StudioReviewConfig) -> np.ndarray:

@@ -19,7 +19,7 @@ from fitting.ray_pool import RayPool
 from fitting.subject_fit import FitSettings, SubjectFit, new_planes
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
-from runtime.config import to_yaml
+from runtime.formats.settings_files import to_yaml
 from runtime.processes import Processes
 from runtime.runs import read_rows
 

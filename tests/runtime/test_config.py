@@ -8,17 +8,9 @@ import pytest
 import yaml
 
 from runtime.arguments import parse
-from runtime.config import (
-    changed_fields,
-    check_settings,
-    flatten,
-    load_yaml,
-    own_first,
-    setting,
-    to_yaml,
-)
+from runtime.config import check_settings, own_first, setting
 from runtime.errors import UserError
-from runtime.runs import RunFolder
+from runtime.formats.settings_files import changed_fields, flatten, load_yaml, to_yaml
 from runtime.shipped import find_configuration, scales
 
 
@@ -158,7 +150,7 @@ def test_help_shows_defaults_and_meaning(capsys):
 
 
 def test_changed_fields_spare_resumable_ones_and_the_folder():
-    before = to_yaml(Stage(Path("r"), Path("o")))
+    before = yaml.safe_load(to_yaml(Stage(Path("r"), Path("o"))))
     same = Stage(Path("r"), Path("elsewhere"), steps=99)
     assert changed_fields(before, same) == []
     other = Stage(Path("r"), Path("o"), model=Model(7, (1, 3)))
@@ -198,6 +190,10 @@ class Bounded(Shared):
     sizes: tuple[int, ...] = setting((1, 2), at_least=1)
     fit: Inner = field(default_factory=Inner)
 
+    def check(self) -> None:
+        if self.start and not self.fit.share:
+            raise UserError("start and share contradict each other")
+
 
 @pytest.mark.parametrize(
     "flag, value, words",
@@ -226,10 +222,11 @@ def test_values_out_of_bounds_are_refused_wherever_they_stand(tmp_path, flag, va
         parse(Bounded, ["--config", str(file)], "prog")
 
 
-def test_bounds_hold_for_configurations_made_in_python(tmp_path):
+def test_bounds_hold_for_configurations_made_in_python():
     with pytest.raises(UserError, match="fit.grid is 0 but must be at least 1"):
-        RunFolder(tmp_path / "run", Bounded(fit=Inner(grid=0)), "stage")
-    assert not (tmp_path / "run").exists()
+        check_settings(Bounded(fit=Inner(grid=0)))
+    with pytest.raises(UserError, match="start and share contradict"):
+        check_settings(Bounded(start=1, fit=Inner(share=0)))
     check_settings(Bounded())
 
 
@@ -240,7 +237,7 @@ def test_a_stage_lists_its_own_settings_before_those_it_shares():
 
 
 def test_a_run_goes_on_although_a_setting_is_gone():
-    recorded = to_yaml(Bounded()) + "stale: 300.0\n"
+    recorded = yaml.safe_load(to_yaml(Bounded()) + "stale: 300.0\n")
     assert changed_fields(recorded, Bounded()) == []
 
 

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from runtime.config import parse_yaml
 from runtime.described import Count, Described, Matrix, Name, Number, read_described
 from runtime.errors import UserError
 from runtime.files import inside, read_json
+from runtime.formats.settings_files import parse_yaml
 
 EYE = "[[1,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]"
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from runtime.config import check_settings
 from runtime.errors import PartialFailure, UserError
 from runtime.files import read_json
 from runtime.spread import SpreadSettings, spread
@@ -179,10 +180,10 @@ def test_shard_is_a_slice(tmp_path):
         parse_shard("auto")
 
 
-def test_settings_that_cannot_be_meant(tmp_path):
+def test_settings_that_cannot_be_meant():
     for changes, words in (
         ({"subjects_at_once": 0}, "subjects_at_once is 0"),
         ({"engine_address": "auto"}, "add --engine ray"),
     ):
         with pytest.raises(UserError, match=words):
-            spread(toy_job(ToyConfig(tmp_path)), NAMES, SpreadSettings(**changes))
+            check_settings(SpreadSettings(**changes))

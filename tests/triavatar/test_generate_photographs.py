@@ -10,16 +10,17 @@ from captures.multiview import MultiViewSet
 from photos.portraits import PortraitSettings
 from runtime.errors import UserError
 from tests.scenes import constant_decoder
-from triavatar.generate import GenerateConfig, list_portraits, portrait_of
+from triavatar.generate import GenerateConfig, Portraits
 from triavatar.pipeline import AvatarPipeline
 
 
 def _read(folder: Path, pipeline: AvatarPipeline, **changes):
     config = GenerateConfig(portraits=(folder,), **changes)
+    portraits = Portraits.of(config)
     pictures, refused = {}, []
-    for name, file in list_portraits(config).items():
+    for name in portraits.files:
         try:
-            pictures[name] = portrait_of(config, file, pipeline)
+            pictures[name] = portraits.read(name, pipeline, config.prepare)
         except UserError as error:
             refused.append(str(error))
     return pictures, refused

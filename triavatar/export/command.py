@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.config import check_settings
 from runtime.errors import UserError
 from runtime.progress import progress
 from triavatar.avatar import Avatar
@@ -64,7 +65,7 @@ def export(config: ExportConfig) -> None:
     Raises:
         UserError: an avatar is missing, damaged or empty, or a package is missing.
     """
-    config.export.check()
+    check_settings(config)
     avatars = list_avatars(config.avatars)
     if not avatars or not config.to:
         raise UserError("export needs at least one avatar and one format in --to.")

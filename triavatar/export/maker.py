@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from renderer.decoder import TriplaneDecoder
+from runtime.config import check_settings
 from triavatar.export.atlas import unwrap
 from triavatar.export.bake import Views, bake, correct, photograph
 from triavatar.export.field import Field
@@ -49,7 +50,7 @@ class Maker:
         tell: Callable[[str], None] = _ignore,
     ):
         self.settings = settings or ExportSettings()
-        self.settings.check()
+        check_settings(self.settings)
         self.tell = tell
         self.field = Field.of(planes.float(), decoder, self.settings.march)
 

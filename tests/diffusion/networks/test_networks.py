@@ -8,7 +8,7 @@ from diffusion.networks import TriplaneUNet, TriplaneUpsampler
 from diffusion.networks.blocks import TriplaneConv
 from diffusion.networks.positions import texel_positions
 from renderer.triplane import unroll
-from runtime.config import load_yaml
+from runtime.formats.settings_files import load_yaml
 from tests.conftest import PROJECT
 
 CONDITION = {

@@ -16,6 +16,7 @@ from diffusion.sampling.solvers import (
     draw_noise,
     kept_deviation,
 )
+from runtime.config import check_settings
 from runtime.errors import UserError
 
 MEAN, STD = 0.1, 0.25
@@ -223,7 +224,7 @@ def test_learned_range_spans_posterior_and_beta(place, wide):
 )
 def test_settings_out_of_range_are_refused(config, words):
     with pytest.raises(UserError, match=words):
-        config.check()
+        check_settings(config)
 
 
 def test_more_steps_than_timesteps_are_refused():

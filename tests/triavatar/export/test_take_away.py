@@ -1,5 +1,7 @@
 """The files that an avatar's folder ends with, and pictures without background."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from renderer.render import RenderSettings
 from tests.triavatar.export.ball import SETTINGS, ball_color, ball_decoder, ball_planes
 from triavatar.avatar import Avatar
 from triavatar.export.maker import take_away
-from triavatar.generate import Made, write_avatar
+from triavatar.generate import GenerateConfig, Portraits, Request, write_avatar
 from triavatar.render_avatar import ViewConfig, write_views
 
 MARCH = RenderSettings(steps=192, grid=48)
@@ -44,12 +46,13 @@ def test_generate_exports_beside_the_views(tmp_path):
     portrait = tmp_path / "anna.png"
     Image.new("RGB", (16, 16)).save(portrait)
     avatar = Avatar(ball_planes(), ball_decoder(), "anna", np.zeros((16, 16, 3), np.uint8))
-    made = Made(tmp_path / "run", {"anna": portrait}, 0)
-    avatar.record |= made.source("anna")
+    config = GenerateConfig(portraits=(portrait,), output_dir=tmp_path / "run")
+    request = Request(config, Portraits.of(config))
+    avatar.record |= request.source("anna")
     views = ViewConfig(size=32, azimuths=(0.0,), frames=0, march=MARCH)
     write_avatar(tmp_path / "run", avatar, views)
-    assert made("anna")
-    asked = Made(tmp_path / "run", {"anna": portrait}, 0, ("glb",))
-    assert not asked("anna")
+    assert request.made("anna")
+    more = replace(request, config=replace(config, export=("glb",)))
+    assert not more.made("anna")
     write_avatar(tmp_path / "run", avatar, views, ("glb",))
-    assert asked("anna") and (tmp_path / "run/avatars/anna/avatar.glb").stat().st_size > 10**5
+    assert more.made("anna") and (tmp_path / "run/avatars/anna/avatar.glb").stat().st_size > 10**5

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from diffusion.networks.blocks import PlaneConvs
 from diffusion.networks.denoiser import TriplaneDenoiser
-from diffusion.networks.inputs import (
-    check_rollout,
-)
+from diffusion.networks.inputs import check_rollout
 from diffusion.networks.pixel_aligned import WHOLE_BOX
 
 if TYPE_CHECKING:
@@ -92,33 +90,12 @@ class TriplaneUNet(TriplaneDenoiser, ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self._build(
-            plane_channels=plane_channels,
-            plane_size=plane_size,
             guide_channels=plane_channels if guided else 0,
             out_channels=plane_channels * (2 if learned_variance else 1),
-            width=width,
-            multipliers=multipliers,
             blocks=[blocks] * len(multipliers),
-            attention_sizes=attention_sizes,
             plane_aware_levels=plane_aware_levels,
-            plane_convs=plane_convs,
             self_attention=True,
-            middle_attention=True,
             resample="resnet",
-            head_channels=head_channels,
-            dropout=dropout,
-            positions=positions,
-            pixel_aligned=pixel_aligned,
-            portrait_window=portrait_window,
-            token_width=token_width,
-            latent_channels=latent_channels,
-            latent_size=latent_size,
-            latent_patch=latent_patch,
-            latent_width=latent_width,
-            feature_channels=feature_channels,
-            feature_sizes=feature_sizes,
-            feature_patches=feature_patches,
-            multi_scale=multi_scale,
         )
 
     def forward(

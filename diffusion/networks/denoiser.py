@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from diffusion.networks.blocks import PlaneConvs
 from diffusion.networks.inputs import (
     attention_levels,
     batched_timestep,
@@ -23,88 +22,90 @@ from diffusion.networks.inputs import (
 from diffusion.networks.pixel_aligned import PixelAligned
 from diffusion.networks.portrait_encoder import PortraitConditioning
 from diffusion.networks.positions import POSITION_FEATURES, texel_positions
-from diffusion.networks.unet import TimestepEmbedding, UNet
+from diffusion.networks.unet import TimestepEmbedding, UNet, UNetShape
 
 if TYPE_CHECKING:
     from diffusion.conditioning.features import PortraitFeatures
+
+
+PORTRAIT = (
+    "latent_channels",
+    "latent_size",
+    "latent_patch",
+    "latent_width",
+    "feature_channels",
+    "feature_sizes",
+    "feature_patches",
+    "token_width",
+    "multi_scale",
+)
+"""Settings of a model that are its portrait's, see `PortraitConditioning`."""
+UNET = (
+    "width",
+    "multipliers",
+    "token_width",
+    "plane_convs",
+    "head_channels",
+    "dropout",
+    "positions",
+)
+"""Settings of a model that are its U-Net's, see `UNetShape`."""
 
 
 class TriplaneDenoiser(nn.Module):
     """A U-Net over rolled-out planes that reads a portrait; what a diffusers model is made of."""
 
     _supports_gradient_checkpointing = True
+    config: Any
     plane_channels: int
     plane_size: int
 
     def _build(
         self,
         *,
-        plane_channels: int,
-        plane_size: int,
         guide_channels: int,
         out_channels: int,
-        width: int,
-        multipliers: Sequence[int],
         blocks: Sequence[int],
-        attention_sizes: Sequence[int],
         plane_aware_levels: Sequence[int],
-        plane_convs: PlaneConvs,
         self_attention: bool,
-        middle_attention: bool,
         resample: Literal["resnet", "conv"],
-        head_channels: int,
-        dropout: float,
-        positions: bool,
-        pixel_aligned: int,
-        portrait_window: Sequence[float],
-        token_width: int,
-        feature_channels: Sequence[int],
-        feature_sizes: Sequence[int],
-        **portrait: Any,
     ) -> None:
-        """Make the parts.
+        """Make the parts, as the model's registered config says and the arguments add.
 
         Args:
             guide_channels: clean planes beside the noisy ones, in channels.
             out_channels: of the output.
-            portrait: of the latent and the feature patches, see `PortraitConditioning`.
+            blocks, plane_aware_levels, self_attention, resample: as in `UNetShape`.
         """
-        self.plane_channels, self.plane_size = plane_channels, plane_size
-        self.attention_levels = attention_levels(plane_size, attention_sizes, len(multipliers))
-        check_attention(self.attention_levels, len(feature_channels))
-        self.positions = positions
+        config = self.config
+        width, levels = config.width, len(config.multipliers)
+        self.plane_channels, self.plane_size = config.plane_channels, config.plane_size
+        self.attention_levels = attention_levels(self.plane_size, config.attention_sizes, levels)
+        check_attention(self.attention_levels, len(config.feature_channels))
+        self.positions = config.positions
         self.time = TimestepEmbedding(width, 4 * width)
         self.portrait = PortraitConditioning(
-            feature_channels=feature_channels,
-            feature_sizes=feature_sizes,
-            token_width=token_width,
-            embedding_width=4 * width,
-            **portrait,
+            embedding_width=4 * width, **{key: config[key] for key in PORTRAIT}
         )
-        self.aligned = (
-            PixelAligned(feature_channels, feature_sizes, pixel_aligned, portrait_window)
-            if pixel_aligned
-            else None
-        )
-        extra = (POSITION_FEATURES if positions else 0) + pixel_aligned
-        self.unet = UNet(
-            in_channels=plane_channels + guide_channels + extra,
-            out_channels=out_channels,
-            width=width,
-            multipliers=multipliers,
+        self.aligned = None
+        if config.pixel_aligned:
+            self.aligned = PixelAligned(
+                config.feature_channels,
+                config.feature_sizes,
+                config.pixel_aligned,
+                config.portrait_window,
+            )
+        beside = guide_channels + config.pixel_aligned
+        beside += POSITION_FEATURES if config.positions else 0
+        shape = UNetShape(
             blocks=blocks,
-            embedding_width=4 * width,
-            token_width=token_width,
             plane_aware_levels=plane_aware_levels,
-            plane_convs=plane_convs,
             attention_levels=self.attention_levels,
             self_attention=self_attention,
-            middle_attention=middle_attention and self.attention_levels[-1] == len(multipliers) - 1,
             resample=resample,
-            head_channels=head_channels,
-            dropout=dropout,
-            positions=positions,
+            **{key: config[key] for key in UNET},
         )
+        self.unet = UNet(self.plane_channels + beside, out_channels, shape)
 
     def _denoise(
         self,

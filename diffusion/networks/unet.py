@@ -7,7 +7,8 @@ Level 0 is the full resolution; each further level halves it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -49,125 +50,139 @@ class UNetBlock(nn.Module):
         return x if self.attention is None else self.attention(x, tokens)
 
 
-class UNet(nn.Module):
-    """Encoder, middle and decoder with a skip from every encoder block (arXiv 2105.05233).
+@dataclass(frozen=True, kw_only=True)
+class UNetShape:
+    """The structure of a U-Net.
 
-    Args:
-        in_channels, out_channels: of the roll-out.
+    Attributes:
         width: channels of level 0.
         multipliers: channels of each level, in widths.
         blocks: residual blocks of each level on the way down; one more on the way up.
-        embedding_width: E.
         token_width: D.
         plane_aware_levels: levels whose convolutions are 3D-aware; the first and last convolution
             belong to level 0.
         plane_convs: how they are.
         attention_levels: levels whose blocks attend to tokens.
-        self_attention: texels attend to each other as well.
-        middle_attention: attention between the two middle blocks.
+        self_attention: texels attend to each other as well, and once more between the two middle
+            blocks where the last level has attention.
         resample: change resolution by `resnet` (residual blocks) or `conv` (one convolution).
         head_channels: width of an attention head.
         dropout: in residual blocks.
         positions: attention knows plane and place of a texel.
     """
 
+    width: int
+    multipliers: Sequence[int]
+    blocks: Sequence[int]
+    token_width: int
+    plane_aware_levels: Sequence[int]
+    plane_convs: PlaneConvs
+    attention_levels: Sequence[int]
+    self_attention: bool
+    resample: Literal["resnet", "conv"]
+    head_channels: int
+    dropout: float
+    positions: bool
+
+    def __post_init__(self) -> None:
+        if len(self.blocks) != len(self.multipliers):
+            raise ValueError(
+                f"blocks {list(self.blocks)} and multipliers {list(self.multipliers)} need one "
+                "entry for each level"
+            )
+
+    @property
+    def levels(self) -> int:
+        return len(self.multipliers)
+
+    @property
+    def embedding_width(self) -> int:
+        """E."""
+        return 4 * self.width
+
+    def channels(self, level: int) -> int:
+        """C of a level."""
+        return self.width * self.multipliers[level]
+
+    def aware(self, level: int) -> PlaneConvs | None:
+        """How the convolutions of a level are 3D-aware, if they are."""
+        return self.plane_convs if level in self.plane_aware_levels else None
+
+    def block(self, level: int, channels: int) -> UNetBlock:
+        """A block of a level that takes ``channels``."""
+        width, attends = self.channels(level), level in self.attention_levels
+        resnet = self.resnet(channels, width, aware=self.aware(level))
+        return UNetBlock(resnet, self.attention(width) if attends else None)
+
+    def resnet(self, channels: int, out: int, **how: Any) -> ResBlock:
+        """A residual block."""
+        return ResBlock(channels, out, self.embedding_width, dropout=self.dropout, **how)
+
+    def attention(self, channels: int) -> TexelAttention:
+        """Attention to tokens, and to texels where these attend to each other."""
+        return TexelAttention(
+            channels, self.token_width, self.head_channels, self.self_attention, self.positions
+        )
+
+    def change(self, level: int, channels: int, direction: str) -> nn.Module:
+        """What leads up or down to a level."""
+        if self.resample == "conv":
+            return Resample(channels, direction)
+        # As released, blocks that change the resolution are plain.
+        aware = self.aware(level) if self.plane_convs == "shared" else None
+        return self.resnet(channels, channels, aware=aware, resample=direction)
+
+
+class UNet(nn.Module):
+    """Encoder, middle and decoder with a skip from every encoder block (arXiv 2105.05233).
+
+    Args:
+        in_channels, out_channels: of the roll-out.
+        shape: what lies between.
+    """
+
     gradient_checkpointing = False
     # Set by diffusers' enable_gradient_checkpointing.
     _gradient_checkpointing_func: Callable[..., Tensor]
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        width: int,
-        multipliers: Sequence[int],
-        blocks: Sequence[int],
-        embedding_width: int,
-        token_width: int,
-        plane_aware_levels: Sequence[int],
-        plane_convs: PlaneConvs,
-        attention_levels: Sequence[int],
-        self_attention: bool,
-        middle_attention: bool,
-        resample: Literal["resnet", "conv"],
-        head_channels: int,
-        dropout: float,
-        positions: bool = False,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, shape: UNetShape) -> None:
         super().__init__()
-        if len(blocks) != len(multipliers):
-            raise ValueError(
-                f"blocks {list(blocks)} and multipliers {list(multipliers)} need one entry for "
-                "each level"
-            )
-        levels = len(multipliers)
-
-        def aware(level: int) -> PlaneConvs | None:
-            return plane_convs if level in plane_aware_levels else None
-
-        def block(level: int, in_width: int, out_width: int) -> UNetBlock:
-            resnet = ResBlock(
-                in_width,
-                out_width,
-                embedding_width,
-                aware=aware(level),
-                dropout=dropout,
-            )
-            return UNetBlock(resnet, attention(out_width) if level in attention_levels else None)
-
-        def attention(channels: int) -> TexelAttention:
-            return TexelAttention(channels, token_width, head_channels, self_attention, positions)
-
-        def change(level: int, channels: int, direction: str) -> nn.Module:
-            if resample == "conv":
-                return Resample(channels, direction)
-            return ResBlock(
-                channels,
-                channels,
-                embedding_width,
-                # As released, blocks that change the resolution are plain.
-                aware=aware(level) if plane_convs == "shared" else None,
-                resample=direction,
-                dropout=dropout,
-            )
-
-        channels = width * multipliers[0]
-        self.input = conv3x3(in_channels, channels, aware(0))
+        last = shape.levels - 1
+        channels = shape.channels(0)
+        self.input = conv3x3(in_channels, channels, shape.aware(0))
         skips = [channels]
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
-        for level, multiplier in enumerate(multipliers):
+        for level in range(shape.levels):
             stage = nn.ModuleList()
-            for _ in range(blocks[level]):
-                stage.append(block(level, channels, width * multiplier))
-                channels = width * multiplier
+            for _ in range(shape.blocks[level]):
+                stage.append(shape.block(level, channels))
+                channels = shape.channels(level)
                 skips.append(channels)
             self.down.append(stage)
-            if level + 1 < levels:
+            if level < last:
                 # The convolutions of this block work at the lower resolution.
-                self.shrink.append(change(level + 1, channels, "down"))
+                self.shrink.append(shape.change(level + 1, channels, "down"))
                 skips.append(channels)
 
-        last = levels - 1
-        middle = {"aware": aware(last), "dropout": dropout}
-        self.middle1 = ResBlock(channels, channels, embedding_width, **middle)
-        self.middle_attention = attention(channels) if middle_attention else None
-        self.middle2 = ResBlock(channels, channels, embedding_width, **middle)
+        attends = shape.self_attention and shape.attention_levels[-1] == last
+        self.middle1 = shape.resnet(channels, channels, aware=shape.aware(last))
+        self.middle_attention = shape.attention(channels) if attends else None
+        self.middle2 = shape.resnet(channels, channels, aware=shape.aware(last))
 
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
-        for level in reversed(range(levels)):
+        for level in reversed(range(shape.levels)):
             stage = nn.ModuleList()
-            for _ in range(blocks[level] + 1):
-                stage.append(block(level, channels + skips.pop(), width * multipliers[level]))
-                channels = width * multipliers[level]
+            for _ in range(shape.blocks[level] + 1):
+                stage.append(shape.block(level, channels + skips.pop()))
+                channels = shape.channels(level)
             self.up.append(stage)
             if level:
-                self.grow.append(change(level - 1, channels, "up"))
+                self.grow.append(shape.change(level - 1, channels, "up"))
 
         self.output_norm = GroupNorm(channels)
-        self.output = zero_init(conv3x3(channels, out_channels, aware(0)))
+        self.output = zero_init(conv3x3(channels, out_channels, shape.aware(0)))
 
     def forward(self, x: Tensor, embedding: Tensor, tokens: Sequence[Tensor | None]) -> Tensor:
         """Denoises.

@@ -14,9 +14,7 @@ from torch.nn import functional as F
 
 from diffusion.networks.blocks import PlaneConvs
 from diffusion.networks.denoiser import TriplaneDenoiser
-from diffusion.networks.inputs import (
-    check_rollout,
-)
+from diffusion.networks.inputs import check_rollout
 from diffusion.networks.pixel_aligned import WHOLE_BOX
 from renderer.triplane import rollout, unroll
 
@@ -86,33 +84,12 @@ class TriplaneUpsampler(TriplaneDenoiser, ModelMixin, ConfigMixin):
         super().__init__()
         self.low_res_size = low_res_size
         self._build(
-            plane_channels=plane_channels,
-            plane_size=plane_size,
             guide_channels=plane_channels,
             out_channels=plane_channels,
-            width=width,
-            multipliers=multipliers,
             blocks=blocks,
-            attention_sizes=attention_sizes,
             plane_aware_levels=range(len(multipliers)),
-            plane_convs=plane_convs,
             self_attention=False,
-            middle_attention=False,
             resample="conv",
-            head_channels=head_channels,
-            dropout=dropout,
-            positions=positions,
-            pixel_aligned=pixel_aligned,
-            portrait_window=portrait_window,
-            token_width=token_width,
-            latent_channels=latent_channels,
-            latent_size=latent_size,
-            latent_patch=latent_patch,
-            latent_width=latent_width,
-            feature_channels=feature_channels,
-            feature_sizes=feature_sizes,
-            feature_patches=feature_patches,
-            multi_scale=multi_scale,
         )
 
     def forward(

@@ -25,11 +25,16 @@ class NameSelection:
 
 
 @dataclass(kw_only=True)
-class SubjectSelection(NameSelection):
-    """Selects the subjects of a multi-view set that a stage works on."""
+class SetConvention:
+    """Says how a multi-view set is read."""
 
     convention: str | None = None
     """Camera convention of a set without dataset.json, e.g. rodinhd."""
+
+
+@dataclass(kw_only=True)
+class SubjectSelection(NameSelection, SetConvention):
+    """Selects the subjects of a multi-view set that a stage works on."""
 
 
 @dataclass(kw_only=True)

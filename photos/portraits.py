@@ -14,11 +14,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from captures.multiview import MultiViewSet
+from captures.selection import SetConvention
 from photos.backends import RembgMatting, load_detector
 from photos.faces import Face
 from photos.framing import Framing, measure_framing
 from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
 from photos.matte import WHITE, cut_out, foreground_colours
+from runtime.config import own_first
 from runtime.errors import UserError
 from runtime.files import atomic_path
 from runtime.picture_files import name_pictures, open_picture, read_picture
@@ -38,16 +40,15 @@ OTHER_FACE = 0.4  # faces smaller than this part of the largest are passers-by
 EXTENT = {"right": (0.36, 0.1), "left": (-0.36, 0.1), "bottom": (0.0, 0.6), "top": (0.0, -0.42)}
 
 
+@own_first
 @dataclass
-class PortraitSettings:
+class PortraitSettings(SetConvention):
     """Settings of making portraits from photographs."""
 
     size: int = 512
     """Side of the portrait in pixels."""
     root: Path | None = None
     """Multi-view set whose frontal pictures give the framing, in place of ``framing``."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json."""
     detector: Literal["cascade", "yunet", "mediapipe"] = "cascade"
     """What finds the face; all but OpenCV's own cascade need a model file."""
     detector_model: Path | None = None
@@ -66,6 +67,7 @@ class PortraitSettings:
     """Where the face stands in the portrait; by default as in the studio's sets."""
 
 
+@own_first
 @dataclass
 class PortraitConfig(PortraitSettings):
     """Find the face in photographs, frame it as in a set and cut it out."""

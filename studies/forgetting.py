@@ -27,6 +27,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -40,8 +41,9 @@ from renderer.render import RenderSettings, build_occupancy, render_rays
 from runtime.config import check_settings, own_first, setting
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.launch import process_count, process_index
+from runtime.launch import is_main_process
 from runtime.runs import RunFolder
+from runtime.spread import Job, SpreadSettings, Turns, spread
 from studies.forgetting_report import read_run, write_report
 
 Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint", "together"]
@@ -51,7 +53,7 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 @own_first
 @dataclass(kw_only=True)
-class StudyForgettingConfig(FitDecoderConfig):
+class StudyForgettingConfig(SpreadSettings, FitDecoderConfig):
     """Fit the same subjects naively, with replay, with consolidation and jointly; compare."""
 
     methods: list[Method] = field(
@@ -79,34 +81,97 @@ class StudyForgettingConfig(FitDecoderConfig):
     lpips: Literal["off", "alex", "vgg"] = "off"
     """Measure LPIPS too, with this network; its weights must be there."""
 
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: names them.
+        """
+        super().check()
+        if not self.methods:
+            raise UserError(f"methods must be some of {', '.join(get_args(Method))}")
+        if self.subjects_per_step != 1:
+            raise UserError("the methods set subjects_per_step; use --joint_subjects for joint")
+        consolidates = {"consolidation", "online"} & set(self.methods)
+        if consolidates and self.fisher_batches >= self.inner_steps:
+            raise UserError(
+                f"fisher_batches ({self.fisher_batches}) count in the ray budget of a visit and "
+                f"must be fewer than its inner_steps ({self.inner_steps})"
+            )
+        if consolidates and not self.consolidation_weight:
+            raise UserError("consolidation_weight is 0, so consolidation would be replay again")
+
+    @property
+    def runs(self) -> dict[str, tuple[Method, int]]:
+        """Method and seed of every run by its name."""
+        seeds = range(self.seed, self.seed + self.n_seeds)
+        return {f"{method}-{seed}": (method, seed) for seed in seeds for method in self.methods}
+
+    def folder_of(self, method: Method, seed: int) -> Path:
+        """The run folder of a run."""
+        return self.output_dir / method / f"seed_{seed}"
+
+    def finished(self, name: str) -> bool:
+        """Return whether a run is done."""
+        return read_run(self.folder_of(*self.runs[name])) is not None
+
+
+class MethodRuns:
+    """The study's runs, begun in a process; they are fitted one after the other.
+
+    Raises:
+        UserError: the set, the device or LPIPS can't be used.
+    """
+
+    def __init__(self, config: StudyForgettingConfig):
+        self.config = config
+        self.data = MultiViewSet(config.root, config.convention)
+        self.names = config.chosen(self.data.split("train"), self.data.names)
+        self.device = select_device(config.device)
+        self.measures: dict[str, Measure] = {}
+        if config.lpips != "off":
+            self.measures["lpips"] = Lpips(config.lpips, self.device)
+
+    def __call__(self, names: list[str], turns: Turns) -> None:
+        """Fit runs, or go on with them."""
+        for name in names:
+            method, seed = self.config.runs[name]
+            run = run_config(self.config, method, seed, len(self.names))
+            fit = DecoderFit(run, self.data, self.names, measures=self.measures)
+            measures = {"psnr": psnr, "ssim": ssim, **self.measures}
+            fit.run(Watcher(run, self.config, self.data, measures))
+
 
 def study_forgetting(config: StudyForgettingConfig) -> None:
-    """Run or resume the study, alone or as one of several processes that share its runs.
+    """Run or resume the study.
 
     Raises:
         UserError: the set or the settings can't be studied.
+        PartialFailure: some runs failed; the rest are done.
     """
-    data = MultiViewSet(config.root, config.convention)
-    names = config.chosen(data.split("train"), data.names)
-    _check(config, data, names)
-    device = select_device(config.device)
-    measures: dict[str, Measure] = {}
-    if config.lpips != "off":
-        measures["lpips"] = Lpips(config.lpips, device)
-    rank = process_index()
-    folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=rank == 0)
-    seeds = range(config.seed, config.seed + config.n_seeds)
-    runs: list[tuple[Method, int]] = [(m, seed) for seed in seeds for m in config.methods]
-    for method, seed in runs[rank :: process_count()]:
-        path = folder.path / method / f"seed_{seed}"
-        if read_run(path) is None:
-            folder.log(f"{method}, seed {seed}")
-            _run(run_config(config, method, seed, len(names)), config, data, names, measures)
-            # So that a report of what is there can be looked at; the last process draws it whole.
-            write_report(folder.path, config.methods, seeds, device)
-    if rank == 0:
-        write_report(folder.path, config.methods, seeds, device)
+    check_settings(config)
+    runs = MethodRuns(config)
+    _check_subjects(config, runs.data, runs.names)
+    folder = RunFolder(config.output_dir, config, "study-forgetting", is_main=is_main_process())
+    job = Job(
+        "study-forgetting",
+        MethodRuns,
+        config,
+        config.finished,
+        folder.state / "turns",
+        uses_gpu=config.device != "cpu",
+        unit="run",
+    )
+
+    def report(*_: object) -> None:
+        """Draw what is there, so that it can be looked at before all is done."""
+        seeds = range(config.seed, config.seed + config.n_seeds)
+        write_report(folder.path, config.methods, seeds, runs.device)
+
+    found = spread(job, list(config.runs), config, report, runs)
+    report()
     folder.log(f"report: {folder.path / 'table.md'}, maps.png, curves.png")
+    found.raise_failures()
 
 
 def run_config(
@@ -118,7 +183,7 @@ def run_config(
     base = replace(
         base,
         seed=seed,
-        output_dir=config.output_dir / method / f"seed_{seed}",
+        output_dir=config.folder_of(method, seed),
         consolidation_weight=0.0,
         subjects_per_step=1,
     )
@@ -149,40 +214,15 @@ def rays_per_visit(config: FitDecoderConfig) -> int:
     return (config.inner_steps + fisher) * config.fit.rays
 
 
-def _check(config: StudyForgettingConfig, data: MultiViewSet, names: list[str]) -> None:
-    check_settings(config)
-    wrong = [method for method in config.methods if method not in get_args(Method)]
-    if wrong or not config.methods:
-        raise UserError(f"methods must be some of {', '.join(get_args(Method))}; got {wrong}")
+def _check_subjects(config: StudyForgettingConfig, data: MultiViewSet, names: list[str]) -> None:
     if len(names) < 2:
         raise UserError("a study of forgetting needs two subjects or more")
-    if config.subjects_per_step != 1:
-        raise UserError("the methods set subjects_per_step; use --joint_subjects for joint")
-    consolidates = {"consolidation", "online"} & set(config.methods)
-    if consolidates and config.fisher_batches >= config.inner_steps:
-        raise UserError(
-            f"fisher_batches ({config.fisher_batches}) count in the ray budget of a visit and must "
-            f"be fewer than its inner_steps ({config.inner_steps})"
-        )
-    if consolidates and not config.consolidation_weight:
-        raise UserError("consolidation_weight is 0, so consolidation would be replay again")
     together = min(config.joint_subjects, len(names))
     if "joint" in config.methods and config.joint_split_rays and config.fit.rays % together:
         raise UserError(f"fit.rays ({config.fit.rays}) can't be divided among {together} subjects")
     for name in names:
         if not data.split_views("test", name):
             raise UserError(f"{name} has no held-out views to measure; render the set with some")
-
-
-def _run(
-    run: FitDecoderConfig,
-    config: StudyForgettingConfig,
-    data: MultiViewSet,
-    names: list[str],
-    measures: dict[str, Measure],
-) -> None:
-    fit = DecoderFit(run, data, names, measures=measures)
-    fit.run(Watcher(run, config, data, {"psnr": psnr, "ssim": ssim, **measures}))
 
 
 class Watcher:

@@ -16,27 +16,28 @@ import torch
 from torch import Tensor
 
 from captures.multiview import MultiViewSet
+from captures.selection import SetConvention
 from fitting.subject_fit import held_out_quality
 from fitting.tolerance import perturbations, rescale
 from renderer.fitted_set import FittedSet
 from renderer.render import RenderSettings
 from renderer.triplane import PLANE_ORDER
+from runtime.config import own_first
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import write_json, write_text
 from runtime.progress import progress
 
 
+@own_first
 @dataclass
-class TriplaneStatsConfig:
+class TriplaneStatsConfig(SetConvention):
     """Measure a triplane set."""
 
     triplanes: Path
     """Triplane folder."""
     root: Path | None = None
     """Multi-view set of the same subjects; with it, held-out views tell what errors cost."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
     subjects: int = 64
     """Subjects measured, the first of the set; 0 for all."""
     rendered: int = 8

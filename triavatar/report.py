@@ -8,14 +8,17 @@ import numpy as np
 from pydantic import Field
 
 from captures.multiview import MultiViewSet
+from captures.selection import SetConvention
+from runtime.config import own_first
 from runtime.described import Count, Described, read_described
 from runtime.errors import UserError
 from runtime.picture_files import read_picture
 from triavatar.sheets import Cell, Row, draw_sheet, save_picture
 
 
+@own_first
 @dataclass
-class ReportConfig:
+class ReportConfig(SetConvention):
     """Settings of ``triavatar report``."""
 
     evaluation: Path
@@ -26,8 +29,6 @@ class ReportConfig:
     """Picture to write, e.g. report.png."""
     fitted: Path | None = None
     """Folder that ``triavatar evaluate`` wrote for the fitted triplanes, to show them too."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json."""
     columns: int = 3
     """Views shown of every subject."""
     tile: int = 128

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 from captures.multiview import MultiViewSet
+from captures.selection import SetConvention
 from likeness.learned.likeness_model import learn_likeness
 from renderer.fitted_set import FittedSet
+from runtime.config import own_first
 from runtime.errors import UserError
 
 
+@own_first
 @dataclass
-class TrainLikenessConfig:
+class TrainLikenessConfig(SetConvention):
     """Settings of ``triavatar train-likeness``."""
 
     root: Path
@@ -20,8 +23,6 @@ class TrainLikenessConfig:
     """Their triplanes: output folder of fit-triplanes."""
     output_dir: Path
     """Folder to write: config.json, prior/, regression.safetensors."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json."""
     identities: Literal["train", "all"] = "train"
     """Who is learnt from; held-out people of the set are kept for measuring."""
     n_people: int | None = None

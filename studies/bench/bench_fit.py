@@ -12,27 +12,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from captures.multiview import MultiViewSet
+from captures.selection import SetConvention
 from fitting.ray_pool import RayPool
 from fitting.subject_fit import FitSettings, SubjectFit, held_out_quality, new_planes
 from renderer.backend import auto_means, resolve
 from renderer.fitted_set import FittedSet
 from renderer.triplane import resize_planes
+from runtime.config import own_first
 from runtime.devices import select_device
 from studies.bench.bench_report import DENSE, OURS, REFERENCE, Report
 from studies.bench.bench_scene import make_scene
 from studies.bench.timing import device_limits
 
 
+@own_first
 @dataclass
-class BenchFitConfig:
+class BenchFitConfig(SetConvention):
     """Measure fitting: a whole step, and the time to reach a quality."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
     root: Path = Path("data/example")
     """Multi-view set to fit."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
     subject: str | None = None
     """Which of its subjects; the first without it."""
     triplanes: Path | None = None

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from captures.selection import SetConvention
 from fitting.fit_triplanes import fit_triplanes
 from fitting.subject_fit import FitSettings
 from fitting.triplane_config import FitTriplanesConfig
 from renderer.fitted_set import FittedSet
+from runtime.config import own_first
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import read_json, write_json, write_text
@@ -27,16 +29,15 @@ from studies.bench.timing import machine
 GB = 1e9
 
 
+@own_first
 @dataclass
-class BenchFitManyConfig:
+class BenchFitManyConfig(SetConvention):
     """Measure stage 2 on a few subjects and extrapolate to many: time and disk."""
 
     decoder: Path
     """Stage-1 run folder whose decoder is used."""
     root: Path = Path("data/example")
     """Multi-view set to fit."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json, e.g. rodinhd."""
     subjects: int = 2
     """Subjects fitted by each process; the median counts."""
     measured_steps: int = 100

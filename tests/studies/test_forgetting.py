@@ -150,7 +150,7 @@ def test_resumes_to_the_same_figures(study, root, tmp_path, monkeypatch, moment)
     folder, _ = study
     from studies import forgetting as module
 
-    class Killed(Exception):
+    class Killed(BaseException):
         pass
 
     left = 3

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from captures.multiview import MultiViewSet
+from captures.selection import SetConvention
 from diffusion.conditioning.features import load_vae, vae_hash
 from diffusion.sampling.model_files import TrainingData, load_pipeline
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
@@ -19,6 +20,7 @@ from likeness.learned.likeness_model import LikenessModel
 from photos.framing import Framing, measure_framing
 from renderer.decoder import decoder_hash
 from renderer.fitted_set import load_decoder
+from runtime.config import own_first
 from runtime.described import read_described
 from runtime.errors import UserError
 from runtime.files import file_hash, new_folder, read_json, read_text, write_json, write_text
@@ -36,8 +38,9 @@ from triavatar.bundles.bundle import (
 from triavatar.bundles.model_card import model_card
 
 
+@own_first
 @dataclass
-class BundleConfig:
+class BundleConfig(SetConvention):
     """Settings of ``triavatar bundle``."""
 
     decoder: Path
@@ -56,8 +59,6 @@ class BundleConfig:
     """Where the face stands in the portraits the model knows."""
     root: Path | None = None
     """Multi-view set whose frontal pictures give the framing, in place of --framing."""
-    convention: str | None = None
-    """Camera convention of a set without dataset.json."""
     name: str = "triavatar"
     """What the model card calls the model."""
     license: str = "MIT"

@@ -123,6 +123,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_partial(name: str) -> bool:
+    """Return whether a file or folder of this name is one that was being written."""
+    return name.startswith(_PARTIAL)
+
+
 def remove_stale(folder: str | Path) -> None:
     """Remove what killed processes of this host left half-written below ``folder``."""
     _sweep(Path(folder).rglob(f"{_PARTIAL}*"))

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from runtime.described import Described, Name, read_described
 from runtime.errors import UserError
-from runtime.files import write_json
+from runtime.files import is_partial, write_json
 
 LOCK = "lock"
 RECORD = "made_by.json"
@@ -123,7 +123,8 @@ def begin(folder: Path, command: str, settings: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(dict(settings), default=str))
     record = folder / RECORD
     there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    work = [name for name in there if name not in (LOCK, RECORD)]
+    # A process that was killed leaves what it was about to write.
+    work = [name for name in there if name not in (LOCK, RECORD) and not is_partial(name)]
     if RECORD in there and work:
         _refuse_other_work(
             folder, read_described(MadeBy, record), MadeBy(command=command, settings=now)

@@ -56,6 +56,12 @@ def test_work_goes_on_only_as_it_was_begun(tmp_path):
         begin(folder, "import", {"seed": 2})
 
 
+def test_what_a_killed_process_left_is_no_work(tmp_path):
+    (tmp_path / ".partial-host-1-x").mkdir()
+    begin(tmp_path, "import", {})
+    assert (tmp_path / "made_by.json").exists()
+
+
 def test_what_others_made_stays(tmp_path):
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(UserError, match=r"did not make \(dataset.json\)"):

@@ -43,7 +43,6 @@ BY_SUFFIX = {
     ".safetensors": damage_tensors,
     ".pt": damage_state,
     ".bin": damage_state,
-    ".pkl": damage_state,
     ".png": damage_picture,
     ".jpg": damage_photograph,
     ".npy": damage_npy,

@@ -9,21 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.stages.damage.case import GOOD
-from tests.stages.damage.foreign import add_foreign_files
-from tests.stages.damage.targets import TARGETS, own_world
+from tests.stages.damage.targets import TARGETS
 from tests.stages.damage.worker import Worker
-
-
-@pytest.fixture(scope="session")
-def worker(chain, tmp_path_factory):
-    """A process that damages the chain's folders and foreign captures, in copies."""
-    folder = tmp_path_factory.mktemp("damaged")
-    world = own_world(chain, folder / "world", "")
-    add_foreign_files(world)
-    worker = Worker(world, folder / "worker.log")
-    yield worker
-    worker.close()
-
 
 PARTS = {"number": st.integers(0, len(TARGETS) - 1), "seed": st.integers(0, 2**32)}
 COMMON = dict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,6 +21,8 @@ Count = Annotated[int, Field(ge=0, le=2**31)]
 Size = Annotated[int, Field(ge=1, le=2**16)]
 """A side in pixels or texels, a number of channels."""
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
+
+_TYPE = re.compile(r"(tuple|list|dict|function-\w+|literal|constrained-\w+|nullable)\[.*\]")
 
 Kind = TypeVar("Kind", bound="Described")
 
@@ -53,7 +56,7 @@ def parse_described(kind: type[Kind], text: str, where: str) -> Kind:
 
 def _sentence(error: ValidationError, where: str) -> str:
     """The first thing wrong, in one sentence."""
-    first: Any = error.errors(include_url=False, include_context=False)[0]
+    first: Any = error.errors(include_url=False)[0]
     kind, key, found = first["type"], _key(first["loc"]), first["input"]
     if kind == "json_invalid":
         return f"{where} is not valid JSON; write it again."
@@ -61,12 +64,20 @@ def _sentence(error: ValidationError, where: str) -> str:
         return f"{where}: {key} is missing; write the file again."
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: {key} is no setting that is known; remove it."
+    bounds = first.get("ctx", {})
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should ")
-    expected = expected if expected.startswith("be ") else f"be valid: {expected}"
+    if kind == "too_short":
+        expected = f"have {bounds['min_length']} entries or more"
+    elif kind == "too_long":
+        expected = f"have {bounds['max_length']} entries at most"
+    elif not expected.startswith("be "):
+        expected = f"be valid: {expected}"
     return f"{where}: {key} is {reprlib.repr(found)} but must {expected}."
 
 
 def _key(place: tuple[int | str, ...]) -> str:
     """("cameras", 0, "focal_length") → "cameras[0].focal_length"."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    # Where several types are allowed, the place names the one that was tried.
+    parts = [part for part in place if isinstance(part, int) or not _TYPE.fullmatch(part)]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.lstrip(".")[:200] or "its content"

@@ -26,7 +26,13 @@ from diffusion.training.validation import Validator, best_so_far, keep_best, out
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import noticing_full_disk, replace_folder
-from runtime.formats.tensor_files import check_adam, check_like, load_state, on_cpu
+from runtime.formats.tensor_files import (
+    check_adam,
+    check_archive,
+    check_like,
+    load_state,
+    on_cpu,
+)
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
 from runtime.runs import RunFolder
@@ -95,6 +101,8 @@ class TrainingLoop:
         step, folder = latest
         cure = f"delete {self.run.state} to start again from the first step"
         fresh = {name: value.cpu() for name, value in self.bare_model.state_dict().items()}
+        for file in sorted(folder.glob("*.bin")):
+            check_archive(file, cure)
         try:
             self.accelerator.load_state(str(folder))
         except (MemoryError, PermissionError):

@@ -113,18 +113,37 @@ def load_state(path: Path, cure: str) -> Any:
     Raises:
         UserError: the file is gone or can't be read.
     """
+    check_archive(path, cure)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:
+        raise _damaged(path, cure) from None
+
+
+def check_archive(path: Path, cure: str) -> None:
+    """Compare the content of a file that ``torch.save`` wrote with its checksums.
+
+    Raises:
+        UserError: it is gone, no such file, or a bit of it is not what was written.
+    """
     size = check_file(path)
-    damaged = UserError(f"{path} is damaged or was not written by this program; {cure}")
     try:
         # Packed contents could unpack to any size, and the format before zip states sizes freely.
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > size:
-                raise damaged
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UserError, MemoryError, PermissionError):
+            whole = sum(entry.file_size for entry in archive.infolist()) <= size
+            if whole and archive.testzip() is None:
+                return
+    except (MemoryError, PermissionError):
         raise
     except Exception:
-        raise damaged from None
+        pass  # zipfile fails in as many ways as a file can be damaged
+    raise _damaged(path, cure)
+
+
+def _damaged(path: Path, cure: str) -> UserError:
+    return UserError(f"{path} is damaged or was not written by this program; {cure}")
 
 
 def on_cpu(value: Any) -> Any:

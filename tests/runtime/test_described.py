@@ -17,6 +17,7 @@ class Thing(Described):
     count: Count = 0
     name: Name = "x"
     matrix: Matrix | None = None
+    pair: tuple[int, int] | tuple[None, None] = (None, None)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ class Thing(Described):
         ('{"number": 1, "name": ""}', "name is ''"),
         ('{"number": 1, "matrix": [1, 2]}', "matrix"),
         ('{{"number": 1, "matrix": {}}}'.format(EYE.replace("1", "{}")), "matrix"),
+        ('{"number": 1, "matrix": [[1, 2, 3, 4]]}', "matrix is [[1, 2, 3, 4]] but must have 4 ent"),
+        ('{"number": 1, "pair": ["x", 2]}', "pair[0] is 'x' but must be a valid integer"),
         ("{}", "number is missing"),
         ("[]", "its content is"),
         ("", "not valid JSON"),

@@ -39,7 +39,7 @@ WHOLE_ONLY = (".json", ".png", ".jpg", ".safetensors", ".pt", ".bin", ".npy", ".
 
 def damage_raw(path: Path, random: Random, mark: Path) -> Damage:
     """Damage a file. ``mark`` is the file that planted code would make."""
-    content = path.read_bytes()
+    before = content = path.read_bytes()
     kind = random.choice(
         ["cut", "cut", "empty", "flip", "flip", "noise", "more", "utf16", "bom", "nul"]
         + ["long", "pickle", "gone", *NO_FILES]
@@ -79,4 +79,5 @@ def damage_raw(path: Path, random: Random, mark: Path) -> Damage:
         }
         path.write_bytes(replaced.get(kind, content))
     other = kind in ("cut", "empty", "noise", "nul", "pickle", "utf16")
-    return Damage(kind, kind in NO_FILES or (other and path.suffix in WHOLE_ONLY))
+    noticed = other or (kind == "flip" and path.suffix == ".pt" and path.read_bytes() != before)
+    return Damage(kind, kind in NO_FILES or (noticed and path.suffix in WHOLE_ONLY))

@@ -15,6 +15,7 @@ from diffusion.sampling.solvers import SamplerConfig
 from renderer.fitted_set import FittedSet
 from renderer.render import RenderSettings
 from runtime.errors import UserError
+from runtime.version import commit
 from triavatar import Avatar, AvatarPipeline, Bundle, SamplingConfig, cli
 
 FEW_STEPS = SamplingConfig(SamplerConfig(steps=2), SamplerConfig(steps=2))
@@ -127,6 +128,8 @@ def test_written_again_it_has_the_same_bytes(folder, tmp_path):
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert all((folder / f).read_bytes() == (again / f).read_bytes() for f in files)
+    assert Bundle.open(again).index.commit == commit()
+    assert (commit() or "triavatar") in (again / "README.md").read_text()
     pipeline.save_pretrained(again, license="CC0-1.0", storage="float32")
     with pytest.raises(UserError, match="something else"):
         pipeline.save_pretrained(again, license="MIT", storage="float32")

@@ -48,6 +48,7 @@ class BundleIndex(Described):
     format: Literal["triavatar-bundle"]
     version: Literal[1]
     code_version: Name
+    commit: Name | None = None
     name: Name
     license: Name
     parts: dict[str, dict[str, Any]]

@@ -22,6 +22,9 @@ def model_card(index: Mapping[str, Any]) -> str:
         f"| `{part}/` | {_WORDS[part].format_map(facts)} |"
         for part, facts in index["parts"].items()
     )
+    version = index["code_version"]
+    if "commit" in index:
+        version += f", commit {index['commit']}"
     return f"""---
 license: {index["license"].lower()}
 library_name: triavatar
@@ -43,7 +46,7 @@ avatar.turntable("turntable.mp4")
 |---|---|
 {rows}
 
-Written by triavatar {index["code_version"]}; `bundle.json` lists every file with its SHA-256.
+Written by triavatar {version}; `bundle.json` lists every file with its SHA-256.
 
 The models know people like those they learned from: strangers who differ from them (in age, hair,
 clothes, light) come out less alike. An avatar shows what is likely behind the portrait, not what is

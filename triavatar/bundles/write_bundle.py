@@ -25,7 +25,7 @@ from runtime.described import read_described
 from runtime.errors import UserError
 from runtime.files import file_hash, new_folder, read_json, read_text, write_json, write_text
 from runtime.formats.tensor_files import load_tensors, save_tensors
-from runtime.version import VERSION
+from runtime.version import VERSION, commit
 from triavatar.bundles.bundle import (
     FORMAT,
     FORMAT_VERSION,
@@ -66,7 +66,8 @@ class BundleConfig(SetConvention):
     license_file: Path | None = None
     """Text of the licence; the identifier alone without it."""
     card: Path | None = None
-    """Model card (Markdown) to take instead of the short one made from the index."""
+    """Model card (Markdown) to take instead of the short one made from the index; {commit} in it
+    becomes the code's commit."""
     storage: Literal["float16", "float32"] = "float16"
     """How the diffusion networks' weights are kept; float32 gives the very avatars of the runs."""
 
@@ -126,6 +127,7 @@ def write_bundle(
     """
     check_parts(parts, "the bundle")
     about = {"name": name, "license": license, "framing": asdict(framing)}
+    card = None if card is None else card.replace("{commit}", commit() or "unknown")
     texts = {"LICENSE": license_text, "README.md": card}
     if not folder.exists():
         _write(folder, parts, about, texts, storage)
@@ -153,6 +155,7 @@ def _write(
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "code_version": VERSION,
+            **({"commit": commit()} if commit() else {}),
             **about,
             "parts": _gather(growing, parts, storage),
         }

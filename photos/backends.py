@@ -50,7 +50,8 @@ def face_from_points(eyes: np.ndarray, nose: np.ndarray) -> Face:
     usual = Framing()
     centre = eyes.mean(0) * 0.6 + np.asarray(nose, dtype=float) * 0.4
     width = apart * usual.face_width / usual.eye_distance
-    return Face((centre[0], centre[1]), width, eyes, abs(turn) > MAX_TURN, has_box=False)
+    far = abs(turn) > MAX_TURN
+    return Face((centre[0], centre[1]), width, eyes, far, has_box=False, turn=abs(turn))
 
 
 def _sorted(faces: list[Face]) -> list[Face]:

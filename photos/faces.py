@@ -29,6 +29,7 @@ MAX_TURN = 22.0  # degrees to the side; see portrait_turn for how they are estim
 # From here the nearer eye looks so much larger, or both stand so close, that the head is turned by
 # more than about 35° (measured on renders from -90° to 90°; frontal heads: 1.1 and 0.36).
 TURNED_EYE_RATIO, TURNED_EYE_DISTANCE = 1.5, 0.30
+FAR_TURN, PROFILE = 35.0, 75.0  # degrees, where no more is known
 WEAK_FRONTAL = 8  # boxes that agree on a face; frontal heads have 30 and more
 
 
@@ -42,6 +43,7 @@ class Face:
         eyes: [2, 2] (x, y) of both eyes, the left one in the picture first.
         turned: whether the head is turned too far to the side, about MAX_TURN or more.
         has_box: whether ``width`` was measured beside the eyes' distance.
+        turn: estimate of the head's turn to either side, in degrees.
     """
 
     centre: tuple[float, float]
@@ -49,6 +51,7 @@ class Face:
     eyes: np.ndarray
     turned: bool
     has_box: bool = True
+    turn: float = 0.0
 
     @property
     def roll(self) -> float:
@@ -176,25 +179,26 @@ class CascadeDetector:
             if max(sides) < 6:
                 return None
             eyes_at = apply(inverse(to_patch), _usual_eyes(np.array([100.0, 100.0, 200.0])))
-            return Face(centre, width, eyes_at, turned=True)
+            return Face(centre, width, eyes_at, turned=True, turn=PROFILE)
         if eyes is None:
             sure = len(self.second.detectMultiScale(patch, 1.1, 8, minSize=(120, 120)))
             if not sure or count < 2 * WEAK_FRONTAL:
                 return None
             eyes_at = apply(back, _usual_eyes(box))
             # Where the eyes are is a guess here, and so is the axis of symmetry.
-            turned = estimate_turn(grey, eyes_at, roll, width) > 1.5 * MAX_TURN
-            return Face(centre, width, eyes_at, turned)
+            turn = estimate_turn(grey, eyes_at, roll, width)
+            return Face(centre, width, eyes_at, turn > 1.5 * MAX_TURN, turn=turn / 1.5)
         sizes = sorted(eyes[:, 2])
         apart = math.dist(eyes[0, :2], eyes[1, :2]) / box[2]
         eyes_at = apply(back, eyes[:, :2])
-        turned = (
-            estimate_turn(grey, eyes_at, line_angle(eyes_at), width) > MAX_TURN
-            or sizes[1] > TURNED_EYE_RATIO * sizes[0]
+        turn = estimate_turn(grey, eyes_at, line_angle(eyes_at), width)
+        far = (
+            sizes[1] > TURNED_EYE_RATIO * sizes[0]
             or apart < TURNED_EYE_DISTANCE
             or count < WEAK_FRONTAL
         )
-        return Face(centre, width, eyes_at, bool(turned))
+        turn = max(turn, FAR_TURN) if far else turn
+        return Face(centre, width, eyes_at, turn > MAX_TURN, turn=turn)
 
     def _frontal_box(self, patch: np.ndarray) -> tuple[np.ndarray | None, int]:
         """(x, y, width) of the frontal box nearest to the middle, and how many agree on it."""

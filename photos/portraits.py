@@ -1,4 +1,4 @@
-"""``triavatar portrait``: from an ordinary photograph to a portrait framed as in a set.
+"""From an ordinary photograph to a portrait framed as in a set.
 
 Legend: S side of the portrait in pixels.
 """
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from captures.multiview import MultiViewSet
 from captures.selection import SetConvention
@@ -22,12 +20,7 @@ from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
 from photos.matte import WHITE, cut_out, foreground_colours
 from runtime.config import own_first
 from runtime.errors import UserError
-from runtime.files import atomic_path
-from runtime.picture_files import name_pictures, open_picture, read_picture
-from runtime.progress import progress
 
-SOFTWARE = "triavatar portrait"
-"""What portraits bear, so that no other picture of their name is overwritten."""
 GREY = 140  # behind a picture that is cut out already, while its face is looked for
 ENLARGED = 480  # shorter side of small pictures in which a face is looked for again
 PATCH = 48  # side of the face's patch on which blur and light are measured
@@ -35,6 +28,7 @@ PATCH = 48  # side of the face's patch on which blur and light are measured
 # Gaussian of 2 % of the face's width 0.35, of 3 % 0.23.
 MIN_SHARPNESS = 0.27
 MIN_LIGHT = 25  # the brighter parts of the face (90th percentile), of 255
+FRAMED = 0.05  # of the side: a head so near its place in the set stands there
 OTHER_FACE = 0.4  # faces smaller than this part of the largest are passers-by
 # Parts of the head that must lie in the picture, from the eyes in face widths: (x, y).
 EXTENT = {"right": (0.36, 0.1), "left": (-0.36, 0.1), "bottom": (0.0, 0.6), "top": (0.0, -0.42)}
@@ -61,21 +55,12 @@ class PortraitSettings(SetConvention):
     """Narrowest face that is taken, in pixels of the photograph."""
     largest: bool = False
     """Take the largest of several faces instead of refusing."""
+    turned: bool = False
+    """Take heads that are turned far to the side too."""
     trim: bool = True
     """Cut the bust off where the set's busts end."""
     framing: Framing = field(default_factory=Framing)
     """Where the face stands in the portrait; by default as in the studio's sets."""
-
-
-@own_first
-@dataclass
-class PortraitConfig(PortraitSettings):
-    """Find the face in photographs, frame it as in a set and cut it out."""
-
-    photos: tuple[Path, ...] = ()
-    """Photographs, or folders of them."""
-    output_dir: Path = Path("portraits")
-    """Folder for <name>.png: RGBA, straight alpha."""
 
 
 class PortraitMaker:
@@ -109,16 +94,39 @@ class PortraitMaker:
         Raises:
             UserError: the photograph doesn't show one face well enough, with the reason.
         """
+        face, matrix = self._found(picture, where)
+        self._check(_on_grey(picture), face, matrix, where)
+        return self._cut(picture, matrix)
+
+    def aligned(self, picture: np.ndarray, where: str) -> np.ndarray:
+        """Return a picture that is cut out already, RGBA uint8 [H, W, 4], framed as in the set.
+
+        One that is framed so stays as it is, and so does one in which no face is found: a drawing,
+        a head seen from the side. What is not square is padded.
+        """
+        side = self.settings.size
+        whole = padded_square(picture)
+        try:
+            face, matrix = self._found(picture, where)
+        except UserError:
+            return whole
+        same = turn_and_scale((0.0, 0.0), 0.0, side / len(whole), (0.0, 0.0))
+        corners = np.array([[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]]) * len(whole)
+        moves = np.abs(apply(matrix, corners) - apply(same, corners)).max() / side
+        if whole is picture and (moves < FRAMED or face.turned):
+            return picture
+        return self._cut(picture, matrix)
+
+    def _found(self, picture: np.ndarray, where: str) -> tuple[Face, np.ndarray]:
+        """The only face, and the way [2, 3] from the picture's pixels to the portrait's."""
+        face = self._only_face(_on_grey(picture), where)
+        return face, self.framing.similarity(face, self.settings.size)
+
+    def _cut(self, picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Resample a picture and make what is not the person transparent: uint8 [S, S, 4]."""
+        side = self.settings.size
         own_alpha = picture[..., 3] if has_transparency(picture) else None
         rgb = np.ascontiguousarray(picture[..., :3])
-        seen = rgb
-        if own_alpha is not None:
-            part = own_alpha[..., None] / 255
-            seen = (rgb * part + GREY * (1 - part) + 0.5).astype(np.uint8)
-        face = self._only_face(seen, where)
-        side = self.settings.size
-        matrix = self.framing.similarity(face, side)
-        self._check(seen, face, matrix, where)
         portrait = warp(rgb, matrix, side, side)
         covered = _covered(rgb, matrix, side)
         if own_alpha is not None:
@@ -168,7 +176,7 @@ class PortraitMaker:
         """Raise UserError if the face can't become a portrait."""
         if face.width < self.settings.min_face:
             raise UserError(self._narrow(face.width, where))
-        if face.turned:
+        if face.turned and not self.settings.turned:
             raise UserError(
                 f"the face in {where} is turned too far to the side; take a picture that looks "
                 "into the camera."
@@ -230,6 +238,28 @@ def _covered(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     return np.all((points >= -0.5) & (points <= size - 0.5), axis=-1)
 
 
+def _on_grey(picture: np.ndarray) -> np.ndarray:
+    """What a face is looked for in, uint8 [H, W, 3]: a cut-out picture before grey."""
+    rgb = np.ascontiguousarray(picture[..., :3])
+    if not has_transparency(picture):
+        return rgb
+    part = picture[..., 3:] / 255
+    return (rgb * part + GREY * (1 - part) + 0.5).astype(np.uint8)
+
+
+def padded_square(picture: np.ndarray) -> np.ndarray:
+    """Return RGBA uint8 [H, W, 4] with transparency above or beside it, so that it is square.
+
+    Shoulders stay at the lower edge.
+    """
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    if height == width:
+        return picture
+    left = (side - width) // 2
+    return np.pad(picture, ((side - height, 0), (left, side - width - left), (0, 0)))
+
+
 def _warp_cut_out(
     rgb: np.ndarray, alpha: np.ndarray, matrix: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -269,44 +299,3 @@ def is_photograph(picture: np.ndarray) -> bool:
         [picture[0, :, :3], picture[:half, 0, :3], picture[:half, -1, :3]], axis=0
     )
     return bool((border.min(-1) >= WHITE).mean() < 0.9)
-
-
-def _made_here(path: Path) -> bool:
-    """Whether a picture bears the mark of :func:`make_portraits`."""
-    try:
-        return open_picture(path, decode=False).info.get("Software") == SOFTWARE
-    except UserError:
-        return False
-
-
-def make_portraits(config: PortraitConfig) -> None:
-    """Write a portrait of every photograph; those refused don't keep the others from it.
-
-    Raises:
-        UserError: photographs are unreadable or refused, with the reason of each.
-    """
-    photos = name_pictures(config.photos)
-    if not photos:
-        raise UserError("portrait needs photographs: files or folders")
-    for name in photos:
-        target = config.output_dir / f"{name}.png"
-        if target.exists() and not _made_here(target):
-            raise UserError(
-                f"{target} is no portrait that this command made; it would be overwritten: choose "
-                "another output_dir"
-            )
-    maker = PortraitMaker(config)
-    refused = []
-    for name, file in progress(photos.items(), desc="portrait", unit="photo"):
-        try:
-            rgba = maker(read_picture(file, "photograph"), str(file))
-        except UserError as error:
-            refused.append(str(error))
-            continue
-        with atomic_path(config.output_dir / f"{name}.png") as temporary:
-            note = PngInfo()
-            note.add_text("Software", SOFTWARE)
-            Image.fromarray(rgba, "RGBA").save(temporary, format="PNG", pnginfo=note)
-    print(f"{len(photos) - len(refused)} of {len(photos)} portraits are in {config.output_dir}")
-    if refused:
-        raise UserError("\n       ".join(refused))

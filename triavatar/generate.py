@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +12,29 @@ from captures.rgba import PictureFormat
 from captures.selection import ResumableNames, SubjectSelection
 from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
+from photos.prepare import check_portrait, read_portrait
 from renderer.fitted_set import FittedSet
-from runtime.config import check_settings, own_first
+from runtime.config import check_settings, own_first, setting
 from runtime.described import read_described
 from runtime.errors import UserError
 from runtime.files import file_hash
 from runtime.launch import is_main_process
 from runtime.picture_files import name_pictures
-from runtime.progress import counted
+from runtime.progress import counted, progress
 from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
 from triavatar.avatar import RECORD, Avatar, AvatarRecord
 from triavatar.bundles.bundle import find_bundle
 from triavatar.export.libraries import check_packages
 from triavatar.export.settings import Format
-from triavatar.pipeline import AvatarPipeline, check_portrait, read_portrait
+from triavatar.pipeline import AvatarPipeline
 from triavatar.portrait_diffusion import SamplingConfig
-from triavatar.render_avatar import ViewConfig, write_views
-from triavatar.sheets import Cell, Row, draw_sheet, save_picture
+from triavatar.render_avatar import ViewConfig
+from triavatar.written.folder import Stopwatch, installed, write_avatar
 
 RESUMABLE = {"resumable": True}
+KEPT = 200
+"""Portraits kept in memory from when they are checked until their avatars are made."""
 
 
 @own_first
@@ -40,8 +43,7 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """Settings of ``triavatar generate``."""
 
     portraits: tuple[Path, ...] = field(default=(), metadata=RESUMABLE)
-    """Photographs of faces, or square portraits, transparent or on white, with the head as in the
-    data; files or folders of them."""
+    """Photographs of faces, or portraits that are cut out or on white; files or folders."""
     model: str | None = None
     """Model: folder that `triavatar bundle` wrote, or its id on the hub; without it the one that
     comes with the project."""
@@ -56,8 +58,8 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     decoder: Path | None = None
     """In place of --model: run folder of fit-decoder or fit-triplanes, or its decoder/."""
     prepare: bool = True
-    """Find, frame and cut out the face of portraits that have a background, as the subcommand
-    portrait does; otherwise all portraits are taken as they are."""
+    """Find, frame and cut out the face, as the subcommand portrait does; otherwise portraits are
+    taken as they are: square, with the head as in the data."""
     portrait: PortraitSettings = field(default_factory=PortraitSettings)
     """How photographs become portraits."""
     root: Path | None = None
@@ -68,11 +70,15 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """How a likeness is found, where the model has one: --likeness off, guide or full."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """What to render of every avatar."""
-    export: tuple[Format, ...] = field(default=(), metadata=RESUMABLE)
+    samples: int = setting(1, at_least=1)
+    """Avatars of each portrait; of more than one a map shows where they differ."""
+    export: tuple[Format, ...] | None = field(default=None, metadata=RESUMABLE)
     """Files for other programs, avatar.<format> beside the views: glb or obj, a textured mesh; ply,
-    Gaussians; html, a page for any browser. All of them take about a minute an avatar."""
-    seed: int = 0
-    """Names the noise; each portrait has its own."""
+    Gaussians; html, a page for any browser. Without it glb, ply and html of photographs, as far as
+    their packages are installed, and none of a set; about a minute an avatar."""
+    seed: int = field(default=0, metadata=RESUMABLE)
+    """Names the noise; each portrait has its own. Avatars of another seed than 0 are called
+    <portrait>_seed<N>, so that several go into one folder."""
     device: str = field(default="auto", metadata=RESUMABLE)
     """auto, cpu, cuda or cuda:N."""
 
@@ -97,6 +103,13 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
         given = {"vae": self.vae, "base": self.base}
         given |= {"upsampler": self.upsampler, "decoder": self.decoder}
         return {name: part for name, part in given.items() if part is not None}
+
+    @property
+    def exports(self) -> tuple[Format, ...]:
+        """The files for other programs that are made of every avatar."""
+        if self.export is not None:
+            return self.export
+        return installed() if self.root is None else ()
 
 
 def load_pipeline(config: GenerateConfig) -> AvatarPipeline:
@@ -138,7 +151,8 @@ class Portraits:
         names = list(files)[config.start_idx : config.end_idx]
         if not names:
             raise UserError("no portraits are left between --start_idx and --end_idx.")
-        return cls({name: files[name] for name in names})
+        suffix = f"_seed{config.seed}" if config.seed else ""
+        return cls({f"{name}{suffix}": files[name] for name in names})
 
     def read(self, name: str, pipeline: AvatarPipeline, prepare: bool) -> np.ndarray:
         """Read one, and find, frame and cut out its face where that is asked for.
@@ -172,16 +186,17 @@ class Request:
 
     def source(self, name: str) -> dict[str, object]:
         """Return what an avatar's record says of its origin."""
-        return {
+        found = {
             "portrait_sha256": file_hash(self.portraits.files[name]),
             "seed": self.config.seed,
         }
+        return found | ({"sampled": self.config.samples} if self.config.samples > 1 else {})
 
     def made(self, name: str) -> bool:
         """Return whether an avatar is there, of the picture that its name stands for now."""
         folder = self.config.output_dir
         record = folder / "avatars" / name / RECORD
-        asked = [record.with_name(f"avatar.{kind}") for kind in self.config.export]
+        asked = [record.with_name(f"avatar.{kind}") for kind in self.config.export or ()]
         if not all(f.is_file() for f in (record, folder / "manifest.json", *asked)):
             return False
         known = read_described(AvatarRecord, record).model_extra or {}
@@ -201,20 +216,26 @@ class AvatarMaker:
         self.pipeline = load_pipeline(request.config)
         self._pictures: dict[str, np.ndarray] = {}
 
-    def find_usable(self) -> None:
-        """Read portraits until one will do.
+    def check(self) -> dict[str, str]:
+        """Read all portraits that are still to be made; why those that won't do are refused.
 
         Raises:
             UserError: none will, with the reasons.
         """
-        reasons = []
-        for name in self.request.portraits.files:
+        refused = {}
+        files = self.request.portraits.files
+        waiting = [name for name in files if not self.request.made(name)]
+        for name in progress(waiting, desc="portraits", unit="portrait", disable=len(waiting) < 2):
             try:
-                self._pictures[name] = self._read(name)
-                return
+                picture = self._read(name)
             except UserError as error:
-                reasons.append(str(error))
-        raise UserError("\n       ".join(reasons))
+                refused[name] = str(error)
+                continue
+            if len(self._pictures) < KEPT:
+                self._pictures[name] = picture
+        if refused and len(refused) == len(files):
+            raise UserError("\n       ".join(refused.values()))
+        return refused
 
     def _read(self, name: str) -> np.ndarray:
         return self.request.portraits.read(name, self.pipeline, self.request.config.prepare)
@@ -223,37 +244,49 @@ class AvatarMaker:
         """Make the avatars and write them."""
         config = self.request.config
         for name in names:
+            watch = Stopwatch()
             picture = self._pictures.pop(name, None)
-            avatar = self.pipeline.make(
-                self._read(name) if picture is None else picture,
-                name,
-                seed=config.seed,
-                sampling=config.sampling,
-                likeness=config.likeness,
-            )
-            avatar.record |= self.request.source(name)
-            write_avatar(config.output_dir, avatar, config.views, config.export)
+            picture = self._read(name) if picture is None else picture
+            watch.lap("portrait")
+            avatar = self._make(picture, name, 0)
+            watch.lap("avatar")
+            samples = [self._make(picture, name, i) for i in range(1, config.samples)]
+            if samples:
+                watch.lap("samples")
+            avatar.record |= {**self.request.source(name), "seconds": watch.laps}
+            write_avatar(config.output_dir, avatar, config.views, config.exports, samples)
+
+    def _make(self, picture: np.ndarray, name: str, sample: int) -> Avatar:
+        config = self.request.config
+        likeness = config.likeness
+        if sample and likeness.level == "full":
+            # What planes are tuned to is the portrait; samples differ in the rest.
+            likeness = replace(likeness, level="guide")
+        how = {"sampling": config.sampling, "likeness": likeness}
+        return self.pipeline.make(picture, name, seed=config.seed + sample, **how)
 
 
 def generate(config: GenerateConfig) -> None:
     """Make one avatar per portrait; those already made from the same picture are kept.
 
-    Per portrait: ``triplanes/<name>.safetensors``, and in ``avatars/<name>/`` the still views,
-    ``turntable.mp4``, ``sheet.png``, ``portrait.png`` and, last, ``avatar.json``.
+    All portraits are looked at first; those that won't do are named at once and listed at the end,
+    the others' avatars are made. What is written: see :mod:`triavatar.written.folder`.
 
     Raises:
         UserError: a model is missing or damaged, its parts don't fit, or no portrait will do.
         PartialFailure: some portraits were refused; the others' avatars are made.
     """
     check_settings(config)
-    check_packages(config.export)
+    check_packages(config.export or ())
     portraits = Portraits.of(config)
     request = Request(config, portraits)
-    maker = None
+    maker, refused = None, {}
     if config.here:  # a model or portraits that can't be used leave nothing behind
         maker = AvatarMaker(request)
-        maker.find_usable()
+        refused = maker.check()
     run = RunFolder(config.output_dir, config, "generate", is_main_process(), shared=True)
+    for reason in refused.values():
+        run.log(f"left out: {reason}")
     job = Job(
         "generate",
         AvatarMaker,
@@ -269,29 +302,18 @@ def generate(config: GenerateConfig) -> None:
         for warning in record.warnings:
             run.log(f"{portraits.files[name]}: {warning}")
 
-    report = spread(job, list(portraits.files), config, warn, maker)
+    usable = [name for name in portraits.files if name not in refused]
+    report = spread(job, usable, config, warn, maker)
     made = len(report.names) - len(report.failures)
     if made:
-        place = run.path / "avatars"
-        run.log(f"{counted(made, 'avatar')} in {place}; to look at: triavatar view {run.path}")
+        _say_where(run, made, usable[0])
+    report.names = [*report.names, *refused]
+    report.failures |= refused
     report.raise_failures()
 
 
-def write_avatar(
-    folder: Path, avatar: Avatar, views: ViewConfig, export: tuple[Format, ...] = ()
-) -> None:
-    """Write an avatar's views, sheet and exports, then the avatar itself."""
-    beside = folder / "avatars" / avatar.name
-    stills = write_views(beside, avatar, views)
-    cells = [Cell(avatar.portrait, "portrait")]
-    cells += [
-        Cell(still, f"{azimuth:+.0f}°")
-        for still, azimuth in zip(stills, views.azimuths, strict=True)
-    ]
-    sheet = draw_sheet([Row("", cells)], min(views.size, 256), avatar.name)
-    save_picture(beside / "sheet.png", sheet)
-    if export:
-        from triavatar.export.maker import take_away  # brings the export's kernels
-
-        take_away(beside, avatar.planes, avatar.decoder, export, title=avatar.name)
-    avatar.save(folder)
+def _say_where(run: RunFolder, made: int, name: str) -> None:
+    place = run.path / "avatars"
+    run.log(f"{counted(made, 'avatar')} in {place}, each with its report.html")
+    run.log(f"to look at: triavatar view {run.path}")
+    run.log(f"to go on:   triavatar export {place / name} --to glb obj ply html")

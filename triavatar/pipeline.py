@@ -12,7 +12,7 @@ Legend: C channels, H W plane size, S side of a portrait.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,27 +22,26 @@ import numpy as np
 import torch
 from PIL import Image
 
+from captures.cameras import Cameras
 from likeness.fit import fit_likeness
 from likeness.learned.likeness_model import LikenessModel
 from likeness.portrait.portrait import Portrait
 from likeness.settings import LikenessSettings
+from likeness.several.fit_views import SeveralSettings
 from photos.framing import Framing
 from photos.matte import with_alpha
-from photos.portraits import PortraitMaker, PortraitSettings, is_photograph
+from photos.portraits import PortraitSettings
+from photos.prepare import Picture, Preparer, check_portrait, read_portrait
 from renderer.decoder import TriplaneDecoder, decoder_hash
 from renderer.fitted_set import load_decoder
 from runtime.devices import select_device
 from runtime.errors import UserError
-from runtime.picture_files import read_picture, upright_array
 from triavatar.avatar import Avatar
 from triavatar.bundles.bundle import Bundle, check_parts, find_bundle
 from triavatar.bundles.write_bundle import write_bundle
+from triavatar.fit.captured import CaptureSettings, capture_of
+from triavatar.fit.fit_avatar import fit_avatar
 from triavatar.portrait_diffusion import PortraitDiffusion, SamplingConfig
-
-Picture = str | Path | Image.Image | np.ndarray
-"""A file, or a picture in memory: uint8 [H, W, 3 | 4], straight alpha."""
-LEAST_COVERED = 0.02
-"""Of a portrait, by the person; a head that fills a quarter of the side covers three times that."""
 
 
 class AvatarPipeline:
@@ -78,8 +77,8 @@ class AvatarPipeline:
         self.decoder = decoder
         torch.nn.Module.to(decoder, self.device)
         self.portrait = portrait or PortraitSettings()
+        self.preparer = Preparer(self.portrait)
         self.sources = dict(sources or {})
-        self._maker: PortraitMaker | None = None
 
     @classmethod
     def from_pretrained(
@@ -191,10 +190,10 @@ class AvatarPipeline:
         return str(commit)
 
     def prepare(self, picture: Picture, name: str = "the picture") -> np.ndarray:
-        """Turn a photograph into a portrait; one cut out or on white stays as it is.
+        """Turn a picture into a portrait: find the face, frame it, cut it out.
 
         Args:
-            picture: photograph of a face, or square portrait with the head as in the data.
+            picture: photograph of a face, or one that is cut out or on white already.
             name: how an error calls a picture that is no file.
 
         Returns:
@@ -203,14 +202,7 @@ class AvatarPipeline:
         Raises:
             UserError: the picture can't be read or doesn't show one face well enough.
         """
-        array = read_portrait(picture)
-        where = str(picture) if isinstance(picture, str | Path) else name
-        if is_photograph(array):
-            if self._maker is None:
-                self._maker = PortraitMaker(self.portrait)
-            array = self._maker(array, where)
-        check_portrait(array, where)
-        return array
+        return self.preparer(picture, name)
 
     def make(
         self,
@@ -250,6 +242,42 @@ class AvatarPipeline:
         # In half precision as on disk, so that what is rendered now and later agrees.
         planes = planes.detach().to(self.device).clamp(-1, 1).half().float()
         return Avatar(planes, self.decoder, name, portrait, {"seed": seed, **record})
+
+    def fit(
+        self,
+        source: str | Path | Sequence[Picture],
+        *,
+        cameras: Cameras | None = None,
+        name: str | None = None,
+        capture: CaptureSettings | None = None,
+        convention: str | None = None,
+        likeness: LikenessSettings | None = None,
+        several: SeveralSettings | None = None,
+        tell: Callable[[str], object] = lambda step: None,
+    ) -> Avatar:
+        """Make one avatar of everything that is known of one person.
+
+        Args:
+            source: a folder of pictures, a video, a mesh, a capture with cameras (see ``triavatar
+                fit --help``), or pictures: files, PIL images or arrays.
+            cameras: one per picture, in house convention, where they are known; the pictures are
+                taken as they are then, cut out and square, the first one from the front.
+            name: of the avatar; the source's without it.
+            capture, convention: how files are read.
+            likeness, several: how the avatar is fitted.
+            tell: called with the name of each step that is begun.
+
+        Raises:
+            UserError: nothing can be read, or this model holds no likeness.
+        """
+        if self.likeness is None:
+            raise UserError("this model holds no likeness, from which a fit starts.")
+        known, called = capture_of(
+            source, self.preparer, cameras, capture or CaptureSettings(), convention
+        )
+        how = {"likeness": likeness, "several": several, "tell": tell}
+        name = name or called
+        return fit_avatar(known, self.likeness, self.decoder, self.device, name, **how)
 
     @overload
     def __call__(self, pictures: Picture, **how: Any) -> Avatar: ...
@@ -292,30 +320,3 @@ class AvatarPipeline:
             name = Path(pictures).stem if isinstance(pictures, str | Path) else "avatar"
         portrait = self.prepare(pictures) if prepare else read_portrait(pictures)
         return self.make(portrait, name, seed=seed, sampling=sampling, likeness=likeness)
-
-
-def read_portrait(picture: Picture) -> np.ndarray:
-    """Return a picture, a file or in memory, as uint8 [H, W, 3 | 4]."""
-    if isinstance(picture, str | Path):
-        return read_picture(Path(picture), "portrait")
-    if isinstance(picture, Image.Image):
-        return upright_array(picture)
-    return picture
-
-
-def check_portrait(portrait: np.ndarray, where: str) -> None:
-    """Refuse what no avatar can be made of.
-
-    Raises:
-        UserError: it is no square picture of 8 bits, or nothing is in it.
-    """
-    if portrait.dtype != np.uint8 or portrait.ndim != 3 or portrait.shape[2] not in (3, 4):
-        raise UserError(f"{where} must be uint8 [S, S, 3 or 4], not {list(portrait.shape)}.")
-    height, width = portrait.shape[:2]
-    if height != width:
-        raise UserError(
-            f"{where} is {width} × {height} pixels, not square; crop it to a square around the "
-            "head."
-        )
-    if (with_alpha(portrait)[..., 3] > 127).mean() < LEAST_COVERED:
-        raise UserError(f"{where} is empty: white or transparent nearly everywhere.")

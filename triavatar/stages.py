@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {
         first="source",
     ),
     "portrait": Stage(
-        "photos.portraits",
+        "photos.make_portraits",
         "PortraitConfig",
         "make_portraits",
         "Find the face in photographs, frame it as in a set and cut it out.",
@@ -216,9 +216,17 @@ STAGES: dict[str, Stage] = {
         "triavatar.generate",
         "GenerateConfig",
         "generate",
-        "Make avatars from portraits: triplane, turntable, still views, sheet.",
+        "Make avatars from portraits: views, turntable, mesh, Gaussians, page, report.",
         first="portraits",
         settings="generate",
+    ),
+    "fit": Stage(
+        "triavatar.fit.command",
+        "FitConfig",
+        "fit",
+        "Make one avatar of several pictures, a video or a scan of one person.",
+        first="pictures",
+        settings="fit",
     ),
     "export": Stage(
         "triavatar.export.command",

@@ -12,12 +12,11 @@ from captures.multiview import MultiViewSet
 from photos.backends import face_from_points, load_detector
 from photos.faces import MAX_TURN
 from photos.framing import Framing, measure_framing
+from photos.make_portraits import PortraitConfig, make_portraits
 from photos.portraits import (
-    PortraitConfig,
     PortraitMaker,
     PortraitSettings,
     is_photograph,
-    make_portraits,
 )
 from photos.turn import estimate_turn
 from runtime.errors import UserError

@@ -61,13 +61,30 @@ def test_photographs_are_prepared_unless_told_not_to(tmp_path):
     assert "other.heic" in refused[1] and "JPEG" in refused[1]
 
 
-def test_empty_and_oblong_portraits_are_refused(tmp_path):
+def test_empty_portraits_are_refused(tmp_path):
     Image.new("RGBA", (32, 32), (200, 100, 50, 0)).save(tmp_path / "clear.png")
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
-    oblong = Image.new("RGBA", (32, 24), (0, 0, 0, 0))
-    oblong.paste((200, 100, 50, 255), (8, 8, 24, 20))
-    oblong.save(tmp_path / "oblong.png")
+    Image.new("RGB", (64, 64), (90, 120, 160)).save(tmp_path / "wall.png")
     pictures, refused = _read(tmp_path, AvatarPipeline(constant_decoder(1.0)))
     assert not pictures and len(refused) == 3
-    assert "clear.png is empty" in refused[0] and "32 × 24" in refused[1]
-    assert "white.png is empty" in refused[2]
+    assert "clear.png is empty" in refused[0] and "white.png is empty" in refused[2]
+    assert "no face" in refused[1]
+
+
+def test_a_head_that_stands_elsewhere_is_brought_into_place(project, tmp_path):
+    """Cut out or on white, small and aside in an oblong picture: framed as photographs are."""
+    pytest.importorskip("cv2", reason="faces need OpenCV")
+    true = Image.fromarray(MultiViewSet(project / "data" / "example").portrait("subject_000001"))
+    aside = Image.new("RGBA", (420, 300), (0, 0, 0, 0))
+    aside.paste(true.resize((210, 210), Image.Resampling.LANCZOS), (170, 90))
+    aside.save(tmp_path / "aside.png")
+    on_white = Image.new("RGB", aside.size, "white")
+    on_white.paste(aside, (0, 0), aside)
+    on_white.save(tmp_path / "aside_on_white.png")
+    pictures, refused = _read(tmp_path, AvatarPipeline(constant_decoder(1.0)))
+    assert not refused
+    wanted = np.asarray(true)[..., 3] / 255
+    for picture in pictures.values():
+        assert picture.shape[0] == picture.shape[1]
+        got = np.asarray(Image.fromarray(picture).resize(true.size))[..., 3] / 255
+        assert np.abs(got - wanted).mean() < 0.06

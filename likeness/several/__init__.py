@@ -1,0 +1,1 @@
+"""Several pictures of one person: their cameras, and planes that show all of them."""

@@ -93,7 +93,11 @@ SETTINGS = {
     },
     "sample-base": {"steps": 2, "device": "cpu"},
     "sample-upsampler": {"steps": 2, "device": "cpu"},
-    "generate": {"sampling": {"base": {"steps": 2}, "upsampler": {"steps": 2}}, "device": "cpu"}
+    "generate": {
+        "sampling": {"base": {"steps": 2}, "upsampler": {"steps": 2}},
+        "export": [],
+        "device": "cpu",
+    }
     | {"views": {"size": 16, "azimuths": [0, 90], "frames": 4, "march": MARCH}},
     "evaluate": {"march": MARCH, "lpips": "off", "device": "cpu"},
 }

@@ -170,6 +170,11 @@ class MultiViewSet:
         """Attribute labels of a subject; empty where the set has none."""
         return self._objects.get(name, {}).get("attributes", {})
 
+    def origin(self, name: str) -> tuple[int, ...] | None:
+        """Seed, index and variant that the studio drew an object from; None for other objects."""
+        stated = self._objects.get(name, {}).get("seed")
+        return tuple(stated) if isinstance(stated, list) and len(stated) == 3 else None
+
     @property
     def _objects(self) -> dict[str, Any]:
         return self._description.get("objects", {})

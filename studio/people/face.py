@@ -140,13 +140,13 @@ def mouth_parts(
             mips = build_mips(read_texture(texture, size))
             points = fit(proxy)
             # The fit takes its offsets from the skin, and leaves the lower jaw's teeth too high.
-            lower = _piece_means(proxy.mesh, proxy.fit(resting)[:, 1]) < resting[lips[0], 1]
+            lower = piece_means(proxy.mesh, proxy.fit(resting)[:, 1]) < resting[lips[0], 1]
             points[lower, 1] -= _SINK * max(gap - _LAUGH, 0.0)
             out.append(part_from_mesh(proxy.mesh, points, "mouth", mips))
     return out
 
 
-def _piece_means(mesh: PolyMesh, values: np.ndarray) -> np.ndarray:
+def piece_means(mesh: PolyMesh, values: np.ndarray) -> np.ndarray:
     """For each vertex the mean [V] of `values` over the piece of `mesh` it belongs to."""
     faces = np.where(mesh.faces < 0, mesh.faces[:, :1], mesh.faces)
     a, b = faces.ravel(), np.roll(faces, 1, axis=1).ravel()

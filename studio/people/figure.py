@@ -41,11 +41,10 @@ from studio.people.face import (
     hair_cards,
     mouth_parts,
 )
+from studio.people.placement import HEAD_HEIGHT, HEAD_MIDDLE, placement
 from studio.people.skin import beard_region, lay, paint_scalp, skin_part
 from studio.people.subject import Subject
 
-HEAD_HEIGHT = 1.02  # chin to crown in world units
-HEAD_MIDDLE = 0.17  # height of the head's middle in world units
 CUT_BELOW_CHIN = 0.46  # in head heights
 CUT_ASIDE = 0.8  # in head heights
 _CHIN = HEAD_MIDDLE - HEAD_HEIGHT / 2
@@ -108,7 +107,7 @@ def unlit_parts(
     pose = pose or Pose()
     template = bust(assets)
     resting = shaped_vertices(assets, subject.shape)
-    to_house = _placement(assets, resting)
+    to_house = placement(assets, resting)
     resting = to_house(resting)
     posed = softened(expression_units(assets, pose.expression), subject.shape.age)
     units = {**subject.shape.expression, **posed}
@@ -151,23 +150,6 @@ def unlit_parts(
     _turn(bound, pivot, pose)
     skin.triangles = skin.triangles[~hidden[skin.triangles].all(1)]
     return [skin, *clothes, *on_head], gap
-
-
-def _placement(assets: AssetFolder, base: np.ndarray):
-    """Map from base-mesh decimetres to our world: the head's size and place are fixed."""
-    body = base[assets.base_mesh().groups["body"]]
-    crown = body[:, 1].max()
-    chin = base[bust(assets).chin, 1]
-    head = body[body[:, 1] > chin]
-    scale = HEAD_HEIGHT / (crown - chin)
-    neck = joint(assets, base, "neck")
-    middle_z = 0.5 * (0.5 * (head[:, 2].min() + head[:, 2].max()) + neck[2])
-    origin = np.array([0.0, 0.5 * (crown + chin) - HEAD_MIDDLE / scale, middle_z])
-
-    def to_house(points: np.ndarray) -> np.ndarray:
-        return (points - origin) * scale
-
-    return to_house
 
 
 def _rigid_share(part: Part) -> np.ndarray:

@@ -20,6 +20,11 @@ from triavatar.export.mesh import Mesh, Placement, place
 from triavatar.export.page import write_page
 from triavatar.export.settings import ExportSettings, Format, format_of
 from triavatar.export.surface import around, extract_surface, simplify, with_normals
+from triavatar.rig.head_model import find_head_model
+from triavatar.rig.head_texture import head_texture
+from triavatar.rig.moving import MovingAvatar, part_of, shell_faces
+from triavatar.rig.poser import rig_head
+from triavatar.rig.rigged_glb import write_rigged_glb
 
 DISTANCE = 3.9
 """From the cameras of the tuning pictures to the box's centre: the bust fills them."""
@@ -94,6 +99,23 @@ class Maker:
         placed = place_splats(self.field, views, settings.count)
         return tune(placed, views, settings.steps)
 
+    @cached_property
+    def moving(self) -> MovingAvatar:
+        """The head model laid under the avatar, and what is left of its surface around it."""
+        model = find_head_model(self.settings.head_model)
+        surface = self.surface
+        self.tell("rig")
+        return MovingAvatar.of(rig_head(model, self.field), surface)
+
+    def _write_rigged(self, path: Path, title: str) -> None:
+        moving, mesh = self.moving, self.mesh
+        self.tell("rig")
+        size = max(self.settings.mesh.texture // 2, 64)
+        texture = head_texture(moving, self.field, self.views, size)
+        shell = part_of(mesh, shell_faces(moving.head, mesh))
+        unlit = self.settings.mesh.unlit
+        write_rigged_glb(path, moving.head, texture, shell, self.placement, title, unlit)
+
     def write(self, path: Path, title: str | None = None) -> None:
         """Write one file; its suffix decides what.
 
@@ -106,7 +128,9 @@ class Maker:
         """
         kind: Format = format_of(path)
         title = title or path.stem
-        if kind == "glb":
+        if kind == "glb" and self.settings.rigged:
+            self._write_rigged(path, title)
+        elif kind == "glb":
             write_glb(path, self.placement.mesh(self.mesh), title, self.settings.mesh.unlit)
         elif kind == "obj":
             write_obj(path, self.placement.mesh(self.mesh), title)

@@ -57,6 +57,12 @@ class ExportSettings:
     metres_per_unit: float = setting(METRES_PER_UNIT, above=0)
     """Size of a world unit in the files: by default, a head of 1.02 units from chin to crown, as
     the studio frames them, becomes 0.225 m high."""
+    rigged: bool = False
+    """GLB: lay a head that moves under the avatar: 52 ARKit morph targets, bones of neck, head, jaw
+    and eyes; hair and clothes stay a part of their own."""
+    head_model: Path | None = None
+    """Head model for --export.rigged: folder that `triavatar train-rig` wrote, or a model with
+    the part rig; the shipped one without."""
     views: int = setting(24, at_least=8)
     """Pictures of the avatar, from all around, that textures and splats are tuned to."""
     view_size: int = setting(256, at_least=32)

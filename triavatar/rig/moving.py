@@ -1,0 +1,140 @@
+"""All that moves of an avatar: the registered head, and around it what is left of its surface.
+
+Legend: N vertices, F triangles, P points of the head, S vertices of the shell.
+
+The *shell* is hair, hats, beards, clothes and shoulders: the avatar's own surface without what the
+head's skin explains. It follows the skin nearest to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from triavatar.export.mesh import Mesh
+from triavatar.rig.expression import Expression
+from triavatar.rig.head_model import REGIONS
+from triavatar.rig.rigged import RiggedHead
+
+COVERED = {"face": 0.035, "ears": 0.06, "neck": 0.02, "scalp": 0.012, "hidden": 0.05}
+"""World units from the skin within which the surface is taken for skin, by region."""
+SHELL = -1
+"""The part of the shell's triangles."""
+REACH = 0.08
+"""World units over which a face's movements die away in what lies on it, such as beards."""
+NEIGHBOURS = 6
+
+
+def shell_faces(head: RiggedHead, surface: Mesh) -> np.ndarray:
+    """Which triangles of the avatar's surface the head's skin does not explain, [F] bool."""
+    skin = head.registered.skin
+    visible = np.flatnonzero(head.model.region != REGIONS.index("hidden"))
+    distance, nearest = cKDTree(skin[visible]).query(surface.vertices)
+    region = head.model.region[visible[nearest]]
+    limit = np.array([COVERED[name] for name in REGIONS])[region]
+    # Vertices of the skin stand apart on the scalp: what lies between them is near all the same.
+    covered = np.sqrt(np.maximum(distance**2 - 0.02**2, 0)) < limit
+    return ~covered[surface.faces].all(axis=1)
+
+
+@dataclass(frozen=True)
+class MovingAvatar:
+    """Head and shell as one set of triangles.
+
+    Attributes:
+        head: registered.
+        shell: its triangles, world units; may be empty.
+    """
+
+    head: RiggedHead
+    shell: Mesh
+
+    @classmethod
+    def of(cls, head: RiggedHead, surface: Mesh) -> MovingAvatar:
+        """Take the shell from the avatar's whole surface."""
+        return cls(head, part_of(surface, shell_faces(head, surface)))
+
+    @cached_property
+    def faces(self) -> np.ndarray:
+        """Triangles on points, then on the shell's vertices, [F, 3] int32."""
+        model = self.head.model
+        own = model.source[model.faces]
+        return np.concatenate([own, self.shell.faces + len(self.head.points)]).astype(np.int32)
+
+    @cached_property
+    def part(self) -> np.ndarray:
+        """Index into PARTS of each triangle, SHELL for the shell's, [F] int8."""
+        model = self.head.model
+        return np.concatenate(
+            [model.part.astype(np.int8), np.full(len(self.shell.faces), SHELL, np.int8)]
+        )
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """Vertices at rest, [N, 3]."""
+        return np.concatenate([self.head.points, self.shell.vertices]).astype(np.float64)
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """How far each vertex follows the head's turn, [N]."""
+        return np.concatenate([self.head.model.head_share, shell_share(self.head, self.shell)])
+
+    @cached_property
+    def _follow(self) -> sparse.csr_matrix:
+        return shell_follow(self.head, self.shell)
+
+    def posed(self, expression: Expression) -> np.ndarray:
+        """Vertices [N, 3] in an expression."""
+        points = self.head.expressed(expression)
+        skin = len(self.head.model.mean)
+        moved = points[:skin] - self.head.points[:skin]
+        shell = self.shell.vertices + self._follow @ moved
+        return self.head.turned(np.concatenate([points, shell]), self.share, expression)
+
+
+def shell_follow(head: RiggedHead, shell: Mesh) -> sparse.csr_matrix:
+    """Matrix [S, V] from the skin's movements to the shell's."""
+    skin = head.registered.skin
+    count = len(shell.vertices)
+    if not count:
+        return sparse.csr_matrix((0, len(skin)))
+    distance, nearest = cKDTree(skin).query(shell.vertices, k=NEIGHBOURS)
+    weight = 1 / (distance + 1e-3) ** 2
+    weight /= weight.sum(axis=1, keepdims=True)
+    weight *= np.exp(-((distance[:, :1] / REACH) ** 2))
+    rows = np.repeat(np.arange(count), NEIGHBOURS)
+    return sparse.csr_matrix((weight.ravel(), (rows, nearest.ravel())), (count, len(skin)))
+
+
+def shell_share(head: RiggedHead, shell: Mesh) -> np.ndarray:
+    """How far the shell's vertices follow the head's turn, [S]: as the skin below them does."""
+    if not len(shell.vertices):
+        return np.zeros(0)
+    skin = len(head.model.mean)
+    distance, nearest = cKDTree(head.registered.skin).query(shell.vertices, k=NEIGHBOURS)
+    weight = 1 / (distance + 0.02) ** 2
+    share = head.model.head_share[:skin][nearest]
+    return (share * weight).sum(axis=1) / weight.sum(axis=1)
+
+
+def cavity_of(head: RiggedHead) -> np.ndarray:
+    """Vertices of the mouth's inside, [V] bool: hidden skin behind and between the lips."""
+    model = head.model
+    names = list(model.config.landmarks)
+    corners = [model.landmark_points[names.index(f"{s} mouth corner")] for s in ("right", "left")]
+    right, left = model.mean[corners]
+    near = np.abs(model.mean - 0.5 * (right + left)) < [0.6 * (left - right)[0] + 0.1, 0.16, 0.5]
+    return near.all(axis=1) & (model.region == REGIONS.index("hidden"))
+
+
+def part_of(mesh: Mesh, kept: np.ndarray) -> Mesh:
+    """The mesh with some of its triangles [F] (bool) alone."""
+    used, faces = np.unique(mesh.faces[kept], return_inverse=True)
+    normals = None if mesh.normals is None else mesh.normals[used]
+    uv = None if mesh.uv is None else mesh.uv[used]
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    return Mesh(mesh.vertices[used], faces, normals, uv, mesh.texture)

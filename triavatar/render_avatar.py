@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from captures.cameras import orbit_cameras
+from captures.cameras import Cameras, orbit_cameras
 from renderer.render import RenderSettings
 from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
+from triavatar.export.libraries import check_packages
+from triavatar.rig.expression import Expression, parse_expression, read_clip
+from triavatar.rig.head_model import find_head_model
+from triavatar.rig.poser import Poser
 from triavatar.sheets import save_picture
 from triavatar.turntable import TurntableFormat, write_turn
 from triavatar.views import still_cameras
@@ -62,29 +66,63 @@ class RenderConfig:
     """Decoder folder, or one that holds it; found by itself for files inside a triplane folder."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """What to render."""
+    expression: str | None = None
+    """What the face does in all of them: ARKit blend shapes from 0 to 1, headYaw, headPitch,
+    headRoll, gazeYaw and gazePitch in degrees, as in jawOpen=0.6,eyeBlinkLeft=1,headYaw=15."""
+    clip: Path | None = None
+    """CSV of ARKit weights, a frame a row, as face-capture apps record it: rendered from the first
+    azimuth into clip.* in place of a turntable, with views.fps rows a second."""
+    rig: Path | None = None
+    """Head model that gives the face its expressions: folder that `triavatar train-rig` wrote, or
+    a model with the part rig; the shipped one without."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
 
-def write_views(folder: Path, avatar: Avatar, views: ViewConfig) -> np.ndarray:
+@dataclass(frozen=True)
+class Motion:
+    """What an avatar does in pictures: one expression in the stills, a clip beside them."""
+
+    poser: Poser
+    still: Expression
+    clip: list[Expression]
+
+
+def write_views(
+    folder: Path, avatar: Avatar, views: ViewConfig, motion: Motion | None = None
+) -> np.ndarray:
     """Write ``view_<azimuth>.png`` and ``turntable.*`` into ``folder``, made when missing.
+
+    Args:
+        motion: what the face does; nothing without. A clip is written as ``clip.*`` in place of
+            the turntable.
 
     Returns:
         The still views, uint8 [N, H, W, 3], or [N, H, W, 4] with alpha.
     """
-    how = {"background": views.background, "settings": views.march}
+    how = {"background": views.background}
     cameras = still_cameras(views.azimuths, views.size, views.elevation, views.distance)
-    stills = avatar.pictures(cameras, alpha=views.alpha, **how)
+
+    def draw(cameras: Cameras, **more) -> np.ndarray:
+        if motion is not None:
+            return motion.poser.pictures(cameras, motion.still, **how, **more)
+        return avatar.pictures(cameras, **how, settings=views.march, **more)
+
+    stills = draw(cameras, alpha=views.alpha)
     for azimuth, picture in zip(views.azimuths, stills, strict=True):
         save_picture(folder / f"view_{azimuth:+04.0f}.png", picture)
-    if views.frames and views.turntable:
+    if motion is not None and motion.clip:
+        frames = motion.poser.pictures(cameras[0], motion.clip, **how, desc="clip")
+        for kind in views.turntable:
+            write_turn(folder / f"clip.{kind}", frames, views.fps, avatar.name)
+    elif views.frames and views.turntable:
         turn = orbit_cameras(
             views.frames,
             size=views.size,
             elevation_degrees=views.elevation,
             distance=views.distance,
         )
-        frames = avatar.pictures(turn, desc="turntable", **how)
+        frames = draw(turn, desc="turntable")
         for kind in views.turntable:
             write_turn(folder / f"turntable.{kind}", frames, views.fps, avatar.name)
     return stills
@@ -94,7 +132,8 @@ def render(config: RenderConfig) -> None:
     """Render avatars.
 
     Raises:
-        UserError: a triplane or its decoder is missing, damaged, or they don't fit.
+        UserError: a triplane or its decoder is missing, damaged, or they don't fit; an expression,
+            a clip or the head model can't be read.
     """
     check_settings(config)
     found: dict[str, Path] = {}
@@ -103,8 +142,18 @@ def render(config: RenderConfig) -> None:
             if name in found:
                 raise UserError(f"{file} and {found[name]} have the same name; rename one.")
             found[name] = file
+    moves = config.expression is not None or config.clip is not None
+    still = parse_expression(config.expression or "")
+    clip = read_clip(config.clip) if config.clip is not None else []
+    model = find_head_model(config.rig) if moves else None
+    if model is not None:
+        check_packages(("ply",))
     for name, file in found.items():
         folder = config.output_dir / name if len(found) > 1 else config.output_dir
         avatar = Avatar.load(file, decoder=config.decoder, device=config.device)
-        write_views(folder, avatar, config.views)
+        motion = None
+        if model is not None:
+            poser = Poser.of(avatar.planes, avatar.decoder, model, config.views.march)
+            motion = Motion(poser, still, clip)
+        write_views(folder, avatar, config.views, motion)
         print(f"views of {file} are in {folder}")

@@ -155,6 +155,12 @@ STAGES: dict[str, Stage] = {
         "train_likeness",
         "Learn what likeness needs of fitted people: a linear prior and a regression; minutes.",
     ),
+    "train-rig": Stage(
+        "triavatar.rig.train_rig",
+        "TrainRigConfig",
+        "train_rig",
+        "Learn the head model that gives avatars expressions from the studio's people; minutes.",
+    ),
     "sample-base": Stage(
         "diffusion.sampling.sample_base",
         "SampleBaseConfig",
@@ -195,7 +201,7 @@ STAGES: dict[str, Stage] = {
         "triavatar.render_avatar",
         "RenderConfig",
         "render",
-        "Render a triplane: still views and a turntable.",
+        "Render a triplane: still views, a turntable, expressions, clips.",
         first="triplane",
         settings="render",
     ),
@@ -232,7 +238,7 @@ STAGES: dict[str, Stage] = {
         "triavatar.export.command",
         "ExportConfig",
         "export",
-        "Write avatars as files that other programs open: textured meshes.",
+        "Write avatars as files that other programs open: meshes, rigged or not, Gaussians, pages.",
         first="avatars",
     ),
     "evaluate": Stage(

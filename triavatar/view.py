@@ -24,8 +24,12 @@ from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.progress import counted
 from triavatar.avatar_files import find_triplanes
+from triavatar.export.libraries import check_packages
+from triavatar.rig.expression import parse_expression
+from triavatar.rig.head_model import HeadModel, find_head_model, has_head_model
 from triavatar.turntable import encode_jpeg, page
-from triavatar.viewer_scene import LAYERS, Scene, Viewpoint
+from triavatar.viewer.photographs import MOST_BYTES, PhotoStudio
+from triavatar.viewer.scene import LAYERS, Scene, Viewpoint
 
 NEAREST = 1.8
 """Distance below which the camera would stand inside the box."""
@@ -54,6 +58,14 @@ class ViewerConfig:
     """Address to listen on; 0.0.0.0 lets other machines look too."""
     port: int = 8008
     """Port to listen on; 0 takes a free one."""
+    rig: Path | None = None
+    """Head model that gives faces expressions: folder that `triavatar train-rig` wrote, or a model
+    with the part rig; the shipped one without."""
+    model: str | None = None
+    """Model that makes avatars of photographs dropped on the page: folder that `triavatar bundle`
+    wrote, or its id on the hub; "shipped" for the one that comes with the project."""
+    output_dir: Path = Path("avatars")
+    """Folder for the avatars of dropped photographs."""
     browser: bool = False
     """Open the page in this machine's browser."""
     device: str = "auto"
@@ -77,7 +89,10 @@ class ViewerServer(ThreadingHTTPServer):
             raise UserError(f"view needs size ≥ 16 and distance ≥ {NEAREST}.")
         triplanes = find_triplanes(config.triplane)
         self.config = config
-        self.scene = Scene(triplanes, config.decoder, config.march, select_device(config.device))
+        device = select_device(config.device)
+        self.studio = PhotoStudio(config.model, config.output_dir, str(device))
+        model = _head_model(config.rig)
+        self.scene = Scene(triplanes, config.decoder, config.march, device, model)
         self.scene.load(next(iter(triplanes)))
         # One thread renders for all: each would bring a set of compute threads of its own.
         self.renderer = ThreadPoolExecutor(1, "render")
@@ -92,6 +107,7 @@ class ViewerServer(ThreadingHTTPServer):
     def server_close(self) -> None:
         super().server_close()
         self.renderer.shutdown()
+        self.studio.close()
 
     @property
     def address(self) -> str:
@@ -107,6 +123,8 @@ class ViewerServer(ThreadingHTTPServer):
             "elevation": self.config.elevation,
             "distance": self.config.distance,
             "nearest": NEAREST,
+            "shapes": list(self.scene.model.shapes) if self.scene.model else [],
+            "photographs": self.studio.open,
         }
 
     def knows(self, host: str) -> bool:
@@ -125,6 +143,24 @@ class ViewerServer(ThreadingHTTPServer):
             return False
         return True
 
+    def named(self, query: dict[str, list[str]]) -> str:
+        """The avatar that a query means (UserError: there is none of that name)."""
+        name = query.get("avatar", [next(iter(self.scene.triplanes))])[0]
+        if name not in self.scene.triplanes:
+            raise UserError(f"there is no avatar '{name}'")
+        return name
+
+    def preview(self, query: dict[str, list[str]]) -> bytes:
+        """What the page draws by itself of the avatar that a query names, as JSON."""
+        name = self.named(query)
+        return json.dumps(self.renderer.submit(self.scene.preview, name).result()).encode()
+
+    def take_photograph(self, content: bytes) -> bytes:
+        """Make the avatar of a dropped photograph and show it; its name as JSON."""
+        name, file = self.studio.make(content)
+        self.scene.triplanes[name] = file
+        return json.dumps({"avatar": name}).encode()
+
     def picture(self, query: dict[str, list[str]], wanted: Callable[[], bool]) -> bytes | None:
         """The JPEG a query asks for; None when it came to nobody's turn any more.
 
@@ -134,9 +170,7 @@ class ViewerServer(ThreadingHTTPServer):
         Raises:
             UserError: the query makes no sense, or the triplane can't be read.
         """
-        name = query.get("avatar", [next(iter(self.scene.triplanes))])[0]
-        if name not in self.scene.triplanes:
-            raise UserError(f"there is no avatar '{name}'")
+        name = self.named(query)
         layer = query.get("layer", ["color"])[0]
         if layer not in LAYERS:
             raise UserError(f"layer '{layer}' is none of {', '.join(LAYERS)}")
@@ -148,14 +182,23 @@ class ViewerServer(ThreadingHTTPServer):
         size = int(_number(query, "size", self.config.size, 16, self.config.size))
         background = _number(query, "background", 1.0, 0, 1)
         moving = bool(_number(query, "moving", 0, 0, 1))
+        face = parse_expression(query.get("expression", [""])[0])
 
         def render() -> np.ndarray | None:
             if not wanted():
                 return None
-            return self.scene.render(name, viewpoint, size, layer, background, moving)
+            return self.scene.render(name, viewpoint, size, layer, background, moving, face, wanted)
 
         picture = self.renderer.submit(render).result()
         return None if picture is None else encode_jpeg(picture, 85 if moving else 95)
+
+
+def _head_model(folder: Path | None) -> HeadModel | None:
+    """The named head model or the shipped one; None when none comes with the installation."""
+    if folder is None and not has_head_model():
+        return None
+    check_packages(("ply",))
+    return find_head_model(folder)
 
 
 def _number(query: dict[str, list[str]], key: str, default: float, low: float, high: float):
@@ -170,7 +213,10 @@ def _number(query: dict[str, list[str]], key: str, default: float, low: float, h
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET / (the page), /scene.json and /view?…; errors are one sentence of text."""
+    """Answers GET / (the page), /scene.json, /preview.json?…, /view?… and POST /photograph.
+
+    Errors are one sentence of text.
+    """
 
     protocol_version = "HTTP/1.1"
     timeout = 30
@@ -191,6 +237,9 @@ class Handler(BaseHTTPRequestHandler):
             elif address.path == "/scene.json":
                 content = json.dumps(self.server.describe()).encode()
                 self._send(200, "application/json", content)
+            elif address.path == "/preview.json":
+                content = self.server.preview(parse_qs(address.query))
+                self._send(200, "application/json", content)
             elif address.path == "/view":
                 picture = self.server.picture(parse_qs(address.query), self._waits)
                 if picture is None:
@@ -203,6 +252,24 @@ class Handler(BaseHTTPRequestHandler):
             self._send(400, "text/plain; charset=utf-8", str(error).encode())
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True  # the page was closed while its picture was on the way
+
+    def do_POST(self) -> None:
+        self.close_connection = True
+        try:
+            length = self.headers.get("Content-Length", "")
+            if (stranger := self._stranger("/photograph")) is not None:
+                self._send(403, "text/plain; charset=utf-8", stranger.encode())
+            elif urlsplit(self.path).path != "/photograph" or not length.isdigit():
+                self._send(404, "text/plain; charset=utf-8", b"there is nothing here")
+            elif int(length) > MOST_BYTES:
+                raise UserError(f"the photograph is larger than {MOST_BYTES >> 20} MB")
+            else:
+                content = self.server.take_photograph(self.rfile.read(int(length)))
+                self._send(200, "application/json", content)
+        except UserError as error:
+            self._send(400, "text/plain; charset=utf-8", str(error).encode())
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            pass  # the page was closed while its avatar was made; it is on disk all the same
 
     def _stranger(self, path: str) -> str | None:
         """Why a request is not the viewer's own page's; None when it is."""

@@ -25,7 +25,7 @@ from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
 from triavatar.turntable import write_turn
 from triavatar.view import Handler, ViewerConfig, ViewerServer
-from triavatar.viewer_scene import DEPTH_COLORS
+from triavatar.viewer.scene import DEPTH_COLORS
 from triavatar.views import still_cameras
 
 MARCH = RenderSettings(steps=64, grid=8)

@@ -10,6 +10,7 @@
     <bundle>/base/         base diffusion pipeline, with its mean │ together, the upsampler is
     <bundle>/upsampler/    upsampling diffusion pipeline          ┘ optional
     <bundle>/likeness/     linear model of people's triplanes, and what finds its coefficients
+    <bundle>/rig/          optional: head model that gives avatars expressions
 
 A bundle that generates has the diffusion models, or ``likeness``, or both.
 """
@@ -30,7 +31,7 @@ from runtime.shipped import shipped
 INDEX = "bundle.json"
 FORMAT = "triavatar-bundle"
 FORMAT_VERSION = 1
-PARTS = ("decoder", "vae", "base", "upsampler", "likeness")
+PARTS = ("decoder", "vae", "base", "upsampler", "likeness", "rig")
 SUFFIXES = (".json", ".safetensors", ".md", ".txt", ".png", ".jpg", "")
 """Kinds of files in a bundle: none of them can run code when it is read."""
 

@@ -9,6 +9,7 @@ _WORDS = {
     "base": "base triplane diffusion, trained on {subjects} people, {step} steps",
     "upsampler": "upsampling triplane diffusion, trained on {subjects} people, {step} steps",
     "likeness": "linear model of the triplanes of {people} people, fitted to the portrait",
+    "rig": "linear model of the heads of {people} people, with the 52 ARKit blend shapes",
 }
 
 

@@ -36,6 +36,7 @@ from triavatar.bundles.bundle import (
     check_parts,
 )
 from triavatar.bundles.model_card import model_card
+from triavatar.rig.head_model import HeadModel
 
 
 @own_first
@@ -55,6 +56,8 @@ class BundleConfig(SetConvention):
     """Upsampler: run folder of train-upsampler, or its snapshots/model."""
     likeness: Path | None = None
     """Folder of the likeness model: config.json and safetensors."""
+    rig: Path | None = None
+    """Folder of the head model that gives avatars expressions, as train-rig writes it."""
     framing: Framing = field(default_factory=Framing)
     """Where the face stands in the portraits the model knows."""
     root: Path | None = None
@@ -206,6 +209,10 @@ def _gather(growing: Path, parts: Mapping[str, Path | str], storage: str) -> dic
             )
         _copy(source, growing / "likeness", "as they are")
         described["likeness"] = {"people": model.prior.people}
+    if "rig" in parts:
+        source = Path(parts["rig"])
+        described["rig"] = {"people": HeadModel.load(source).config.people}
+        _copy(source, growing / "rig", "as they are")
     for path in [*growing.rglob("config.json"), *growing.rglob("model_index.json")]:
         # diffusers notes where it loaded a model from: a path of this machine.
         config = read_json(path)

@@ -82,14 +82,14 @@ def bake(mesh: Mesh, field: Field, size: int) -> Mesh:
     points = torch.from_numpy(seen.blend(mesh.vertices, mesh.faces)).to(field.planes)
     normals = torch.from_numpy(seen.blend(mesh.normals, mesh.faces)).to(points)
     normals = torch.nn.functional.normalize(normals, dim=1)
-    color, decided = _fall(field, points, normals)
+    color, decided = fall(field, points, normals)
     texture = np.zeros((size, size, 3), dtype=np.float32)
     known = np.zeros((size, size), dtype=bool)
     texture[seen.hit], known[seen.hit] = color.cpu().numpy(), decided.cpu().numpy()
     return replace(mesh, texture=_to_bytes(fill_holes(texture, known)))
 
 
-def _fall(field: Field, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+def fall(field: Field, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
     """Colour, freed of the background, at points [R, 3], and whether a ray decides it [R]."""
     seen = field.look(points + STANDOFF * normals, -normals, near=0.0)
     color = seen.color / seen.opacity[:, None].clamp(min=1e-3)

@@ -210,6 +210,12 @@ def _check(model: HeadModel, folder: Path) -> None:
         raise UserError(f"{folder / TENSORS} is damaged; make it or download it again.")
 
 
+def has_head_model() -> bool:
+    """Whether a head model comes with this installation."""
+    bundle = shipped("bundle")
+    return bundle is not None and (bundle / "rig" / CONFIG).is_file()
+
+
 def find_head_model(folder: Path | str | None = None) -> HeadModel:
     """Read a head model: of a folder, of a bundle with one, or the shipped one without a name.
 
@@ -218,7 +224,7 @@ def find_head_model(folder: Path | str | None = None) -> HeadModel:
     """
     if folder is None:
         bundle = shipped("bundle")
-        if bundle is None or not (bundle / "rig").is_dir():
+        if bundle is None or not has_head_model():
             raise UserError(
                 "no head model comes with this installation; name one with --rig (a folder that "
                 "`triavatar train-rig` wrote, or a model with the part rig)."

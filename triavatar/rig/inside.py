@@ -14,7 +14,7 @@ from triavatar.rig.moving import MovingAvatar
 
 CAVITY = np.array([0.32, 0.13, 0.12], dtype=np.float32)
 """sRGB of the mouth's inside, before the dark."""
-DARK = 0.12
+DARK = 0.16
 """World units behind the lips at which what lies inside has lost most of its light."""
 IRIS, PUPIL = 0.47, 0.17
 """Angles from the eye's axis at which iris and pupil end, radians."""
@@ -40,7 +40,7 @@ def inside_colors(
     lips = posed[model.landmark_points[[names.index("upper lip"), names.index("lower lip")]]]
     depth = np.maximum(lips[:, 2].max() - 0.02 - points[:, 2], 0)
     gap = np.linalg.norm(lips[0] - lips[1])
-    light = np.exp(-((depth / DARK) ** 2)) * np.clip(0.35 + 8 * gap, 0, 0.9)
+    light = np.exp(-((depth / DARK) ** 2)) * np.clip(0.35 + 8 * gap, 0, 1)
     out = colors * (0.12 + 0.88 * light[:, None]).astype(np.float32)
     for side in ("Right", "Left"):
         index = PARTS.index(f"{side.lower()} eye")

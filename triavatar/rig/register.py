@@ -43,12 +43,15 @@ BEHIND = ((180.0, 10.0), (-120.0, 10.0), (120.0, 10.0))
 ROUNDS = 6
 TRUSTED = 0.03
 """World units beyond which a residual counts ever less."""
-NOISE = 0.012
-"""Deviation of the surface that rays find from the skin, world units."""
+NOISE = 0.08
+"""Deviation of the surface that rays find from the skin, world units. It is larger than what is
+measured (0.01), since neighbours err alike: soft surfaces lie too deep or too shallow all over."""
 WEIGHTS = {"hidden": (0.0, 0.0), "face": (1.0, 1.0), "ears": (0.1, 0.3), "scalp": (0.03, 0.5),
            "neck": (0.1, 0.5)}  # fmt: skip
 """Of a region: how much a surface in front of the skin counts, and one behind it."""
 STIFFNESS = 4.0
+SURE = 0.015
+"""World units of residual that soft surfaces have anyway: no vertex moves freely for less."""
 FARTHEST = 0.02
 """World units that a vertex may move freely."""
 
@@ -169,7 +172,6 @@ def _look(skin, faces, normals, views: Views, view: int, offset: float):
 def _step(model: HeadModel, guess, z, gap, weight, normals) -> np.ndarray:
     """One step of Gauss and Newton; the first guess is the prior."""
     rows = np.flatnonzero(weight > 1e-3)
-    # Neighbours err alike: many vertices know less than as many independent ones would.
     share = np.minimum(weight[rows], 1.0) / (NOISE**2 * 12)
     slopes = np.einsum("kvc,vc->vk", model.basis[:, rows], normals[rows])
     target = gap[rows] + slopes @ z
@@ -193,7 +195,8 @@ def free_moves(model: HeadModel, gap: np.ndarray, weight: np.ndarray) -> np.ndar
         movable &= np.linalg.norm(model.mean - centre, axis=1) > 1.3 * half[0]
     weight = np.where(movable, np.minimum(weight, 1.0), 0.0)
     system = sparse.diags(weight + 0.02) + STIFFNESS * (laplacian + 0.2 * laplacian @ laplacian)
-    moved = splu(system.tocsc()).solve(weight * gap)
+    beyond = np.sign(gap) * np.maximum(np.abs(gap) - SURE, 0)
+    moved = splu(system.tocsc()).solve(weight * beyond)
     return np.clip(moved, -FARTHEST, FARTHEST)
 
 

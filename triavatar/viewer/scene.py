@@ -4,6 +4,7 @@ Letters: H, W picture size in pixels.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +13,16 @@ import torch
 from torch import Tensor
 
 from captures.comparison import to_uint8
-from renderer.render import RenderSettings
+from renderer.render import RenderSettings, render_rays
 from renderer.samples import Rendered
+from runtime.errors import UserError
 from triavatar.avatar import Avatar
+from triavatar.export.field import Field
+from triavatar.export.surface import extract_surface, simplify
+from triavatar.rig.expression import Expression
+from triavatar.rig.head_model import HeadModel
+from triavatar.rig.poser import SURFACE_CELLS, SURFACE_TRIANGLES, Poser
+from triavatar.viewer.preview import pack_moving, pack_surface
 from triavatar.views import still_cameras
 
 LAYERS = ("color", "depth", "opacity")
@@ -27,6 +35,8 @@ DEPTH_COLORS = (
     (1.00, 0.98, 0.90),
 )
 """Colours of depth from far to near, ever lighter; more shades than grey alone can show."""
+STRIP = 2**14
+"""Rays after which a picture that nobody waits for any more is given up."""
 KEPT = 4
 """Triplanes kept in memory."""
 
@@ -48,6 +58,7 @@ class Scene:
         decoder: decoder folder; needed for files outside a triplane folder.
         march: how rays are marched at rest; half as many steps while moving.
         device: where to render.
+        model: head model that gives faces expressions; None for none.
     """
 
     def __init__(
@@ -56,10 +67,13 @@ class Scene:
         decoder: Path | None,
         march: RenderSettings,
         device: torch.device,
+        model: HeadModel | None = None,
     ):
+        self.model = model
         self.triplanes, self.decoder = triplanes, decoder
         self.march, self.device = march, device
         self._open: OrderedDict[str, Avatar] = OrderedDict()
+        self._posers: OrderedDict[str, Poser] = OrderedDict()
 
     def load(self, name: str) -> Avatar:
         """Return an avatar, from memory if it was shown lately.
@@ -78,6 +92,32 @@ class Scene:
         self._open.move_to_end(name)
         return self._open[name]
 
+    def poser(self, name: str) -> Poser:
+        """Return an avatar with a registered head, from memory if it was shown lately.
+
+        Raises:
+            UserError: there is no head model, or the avatar has no surface.
+        """
+        if self.model is None:
+            raise UserError("expressions need a head model; name one with --rig.")
+        if name not in self._posers:
+            avatar = self.load(name)
+            self._posers[name] = Poser.of(avatar.planes, avatar.decoder, self.model, self.march)
+            while len(self._posers) > KEPT:
+                self._posers.popitem(last=False)
+        self._posers.move_to_end(name)
+        return self._posers[name]
+
+    def preview(self, name: str) -> dict:
+        """Return what the page draws by itself; see :mod:`triavatar.viewer.preview`."""
+        if self.model is not None:
+            poser = self.poser(name)
+            return pack_moving(poser.moving, poser.field)
+        avatar = self.load(name)
+        field = Field.of(avatar.planes, avatar.decoder, self.march)
+        surface = simplify(extract_surface(field, SURFACE_CELLS), SURFACE_TRIANGLES)
+        return pack_surface(surface, field)
+
     def render(
         self,
         name: str,
@@ -86,19 +126,43 @@ class Scene:
         layer: str = "color",
         background: float = 1.0,
         moving: bool = False,
-    ) -> np.ndarray:
-        """One picture, uint8 [H, W, 3].
+        expression: Expression | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> np.ndarray | None:
+        """One picture, uint8 [H, W, 3]; None when nobody wants it any more.
 
         Args:
             layer: "color"; "depth", from violet (far) to white (near); or "opacity".
             background: grey level behind the colours, 0 black to 1 white.
             moving: render with half as many steps.
+            expression: what the face does.
+            wanted: asked between strips of the picture.
         """
         march = replace(self.march, steps=max(1, self.march.steps // 2)) if moving else self.march
         camera = still_cameras((viewpoint.azimuth,), size, viewpoint.elevation, viewpoint.distance)
-        views = self.load(name).render(camera, background=background, settings=march)
-        view = Rendered(views.color[0], views.opacity[0], views.depth[0])
-        return to_uint8(_layer(view, layer, viewpoint.distance))
+        if expression is not None and not expression.rests:
+            views = self.poser(name).render(camera, expression, background)
+            view = Rendered(views.color[0], views.opacity[0], views.depth[0])
+            return to_uint8(_layer(view, layer, viewpoint.distance))
+        avatar = self.load(name)
+        grid = avatar.occupancy(march)
+        strips = []
+        camera = camera.to(self.device)
+        for origins, directions in zip(
+            *(rays.split(STRIP) for rays in camera.image_rays(0)), strict=True
+        ):
+            if not wanted():
+                return None
+            strips.append(self._strip(avatar, grid, origins, directions, background, march))
+        view = Rendered(*(torch.cat(each) for each in zip(*strips, strict=True)))
+        return to_uint8(_layer(view.reshape(size, size), layer, viewpoint.distance))
+
+    @torch.no_grad()
+    def _strip(self, avatar: Avatar, grid, origins, directions, background, march) -> tuple:
+        seen = render_rays(
+            avatar.planes, avatar.decoder, grid, origins, directions, background, march
+        )
+        return seen.color.clamp(0, 1), seen.opacity, seen.depth
 
 
 def _layer(view: Rendered, layer: str, distance: float) -> Tensor:

@@ -6,12 +6,33 @@ Legend: C channels, H W plane size.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+
+class StepConstants(NamedTuple):
+    """Constants of Adam and of the regularisers.
+
+    Attributes:
+        rate: learning rate / (1 − beta1ⁿ). root: 1 / sqrt(1 − beta2ⁿ).
+        along_h, along_w: total variation's weight · 2 / number of differences.
+        l1, l2: weight / number of values, and twice that.
+    """
+
+    rate: float
+    beta1: float
+    beta2: float
+    root: float
+    epsilon: float
+    along_h: float
+    along_w: float
+    l1: float
+    l2: float
 
 
 def step_constants(
     shape: tuple[int, ...], group: dict, weights: tuple[float, float, float], step: int
-) -> list[float]:
-    """rate, beta1, beta2, root, epsilon, along_h, along_w, l1, l2 for planes [3, H, W, C]."""
+) -> StepConstants:
+    """Constants of step n = ``step`` of planes [3, H, W, C]; see :class:`StepConstants`."""
     count, height, width, channels = shape
     tv, l1, l2 = weights
     beta1, beta2 = group["betas"]
@@ -19,7 +40,7 @@ def step_constants(
     # A plane of one texel's height (or width) has no differences along it.
     down = count * channels * max(height - 1, 1) * width
     right = count * channels * height * max(width - 1, 1)
-    return [
+    return StepConstants(
         group["lr"] / (1 - beta1**step),
         beta1,
         beta2,
@@ -29,4 +50,4 @@ def step_constants(
         tv * 2 / right,
         l1 / values,
         l2 * 2 / values,
-    ]
+    )

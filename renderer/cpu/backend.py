@@ -58,19 +58,10 @@ class NumbaBackend:
         jitter: Tensor | None,
     ) -> Samples:
         """See :func:`renderer.marching.march`; ``occupied`` is bool [G, G, G]."""
-        from renderer.cpu.samples import march_cpu
+        from renderer.cpu.samples import march_cpu, march_of
 
-        step = step_length(steps)
-        found = march_cpu(
-            origins,
-            directions,
-            occupied[None],
-            steps=steps,
-            step=step,
-            near=near,
-            jitter=jitter,
-        )
-        return Samples(*found, step)
+        march = march_of(origins, directions, occupied[None], steps, near, jitter)
+        return Samples(*march_cpu(march), step_length(steps))
 
     def query_field(
         self,
@@ -127,12 +118,8 @@ class NumbaBackend:
             origins.reshape(-1, 3),
             directions.reshape(-1, 3),
             occupied,
-            steps=settings.steps,
-            step=step_length(settings.steps),
-            near=settings.near,
-            stop=settings.stop,
-            least=settings.color_threshold,
-            jitter=None if jitter is None else jitter.reshape(-1),
+            settings,
+            None if jitter is None else jitter.reshape(-1),
         )
         color = total.view(*shape, 3) + (1 - opacity.view(shape))[..., None] * background
         depth = distance / opacity.clamp(min=1e-8)

@@ -1,17 +1,19 @@
-"""Buffers of the CPU kernels: parameters, places of samples, memory of a chunk.
+"""Buffers of the CPU kernels: parameters, memory of a chunk.
 
-Legend: N samples of a chunk, S all samples, R rays, B triplanes, C channels, K hidden width,
+Legend: N samples of a chunk, R rays, B triplanes, C channels, K hidden width,
 E columns of the encoded density channels, D of the encoded colour channels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from renderer.cpu.kernels.compositing import Composited
+from renderer.cpu.kernels.lookahead import Waiting
 
 CHUNK = 1024
 # Activations are kept for the backward pass up to this much and computed again beyond it.
@@ -38,29 +40,6 @@ class Parameters(NamedTuple):
     color_hidden: Tensor
     color_out: Tensor
     ray_term: Tensor
-
-
-@dataclass(frozen=True)
-class Places:
-    """Places of samples: at ``origins[ray] + t · directions[ray]``.
-
-    Attributes:
-        origins, directions: [R, 3] fp32.
-        rays_each: rays of one triplane; ray r belongs to triplane r // rays_each.
-        ray: [S] int64. t: [S] fp32.
-        view: row of the ray term of each sample, [S] int64; usually ``ray``.
-    """
-
-    origins: np.ndarray
-    directions: np.ndarray
-    rays_each: int
-    ray: np.ndarray
-    t: np.ndarray
-    view: np.ndarray
-
-    def at(self, samples: slice) -> tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray]:
-        """The first five fields, those per sample cut to ``samples``."""
-        return self.origins, self.directions, self.rays_each, self.ray[samples], self.t[samples]
 
 
 class Buffer:
@@ -115,6 +94,19 @@ class Shown:
         self.t, self.density, self.weight, self.after = np.empty((4, CHUNK), np.float32)
         self.color = np.empty((CHUNK, 3), np.float32)
         self.count = 0
+
+    def waiting(self) -> Waiting:
+        """The numbers of samples that wait for their colour."""
+        assert self.activations is not None
+        exponent = self.activations.exponent
+        return Waiting(self.ray, self.t, self.density, exponent, self.weight, self.after)
+
+    def composited(self) -> Composited:
+        """The samples there are."""
+        single = (
+            x[: self.count] for x in (self.ray, self.t, self.density, self.weight, self.after)
+        )
+        return Composited(*(x[: self.count] for x in (*single, self.color)))
 
 
 # Fresh memory costs a page fault every 4 KiB, as much as computing what it holds: chunks whose

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu.buffers import CHUNK, Activations, Buffer, Parameters, Places
+from renderer.cpu.buffers import CHUNK, Activations, Buffer, Parameters
 from renderer.cpu.kernels import layers, lookup
+from renderer.cpu.kernels.lookup import Places
 
 
 class ChunkRunner:
@@ -58,14 +59,14 @@ class ChunkRunner:
     def gather(self, low: int, high: int) -> np.ndarray:
         """Features [N, C] of samples ``low … high``."""
         features = self.features[: high - low]
-        lookup.gather(self.arrays.planes, *self.places.at(slice(low, high)), 0, features)
+        lookup.gather(self.arrays.planes, self.places.at(slice(low, high)), 0, features)
         return features
 
     def density(self, low: int, high: int, out: np.ndarray) -> None:
         """Density alone of samples ``low … high`` into ``out`` [N]."""
         features = self.density_features[: high - low]
         place = self.places.at(slice(low, high))
-        lookup.gather(self.arrays.planes, *place, self.color_channels, features)
+        lookup.gather(self.arrays.planes, place, self.color_channels, features)
         self.density_of_features(features, 0, out)
 
     def density_of_features(self, features: np.ndarray, first: int, out: np.ndarray) -> None:

@@ -15,14 +15,13 @@ from torch import Tensor
 from renderer.cpu.buffers import (
     Activations,
     Parameters,
-    Places,
     chunks,
     chunks_to_keep,
     give_back_activations,
     take_activations,
 )
 from renderer.cpu.chunk import ChunkRunner, GradientRunner
-from renderer.cpu.kernels import lookup
+from renderer.cpu.kernels.lookup import Places, scatter
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder, frequency_encode
 
@@ -84,7 +83,7 @@ def scatter_features(gradient: np.ndarray, places: Places, shape: torch.Size) ->
     turn = np.arange(3 * shape[1]) % workers
 
     def work(index: int) -> None:
-        lookup.scatter(gradient, *places.at(slice(None)), turn == index, array)
+        scatter(gradient, places, turn == index, array)
 
     run_workers(work, workers)
     return planes

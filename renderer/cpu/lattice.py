@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.cpu.buffers import CHUNK, Parameters, Places, chunks
+from renderer.cpu.buffers import CHUNK, Parameters, chunks
 from renderer.cpu.chunk import ChunkRunner
 from renderer.cpu.kernels import lookup
+from renderer.cpu.kernels.lookup import Places
 from renderer.cpu.threads import run_workers, shares, worker_count
 from renderer.decoder import TriplaneDecoder
 

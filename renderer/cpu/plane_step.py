@@ -5,12 +5,31 @@ Legend: C channels, H W plane size.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from torch import Tensor
 
 from renderer.cpu.kernels.jit import kernel
 from renderer.cpu.threads import run_workers, shares, worker_count
-from renderer.plane_step import step_constants
+from renderer.plane_step import StepConstants, step_constants
+
+
+class Arrays(NamedTuple):
+    """One step's arrays, [3, H, W·C] each.
+
+    Attributes:
+        reference: what the regularisers measure from; may be empty, [0, H, W·C].
+        mean, square: Adam's moments; changed in place.
+        out: the new values, since neighbours' old ones are still being read.
+    """
+
+    planes: np.ndarray
+    grad: np.ndarray
+    reference: np.ndarray
+    mean: np.ndarray
+    square: np.ndarray
+    out: np.ndarray
 
 
 @kernel
@@ -27,37 +46,11 @@ def _offsets(planes, reference, n, y, out):
 
 
 @kernel
-def step_rows(
-    planes,
-    grad,
-    reference,
-    mean,
-    square,
-    out,
-    first,
-    last,
-    channels,
-    rate,
-    beta1,
-    beta2,
-    root,
-    epsilon,
-    along_h,
-    along_w,
-    l1,
-    l2,
-):
-    """Rows ``first … last`` of all planes; arrays are [3, H, W·C].
-
-    The new values go to ``out``, since neighbours' old ones are still being read.
-
-    Args:
-        reference: may be empty, [0, H, W·C].
-        rate: learning rate / (1 − beta1ⁿ). root: 1 / sqrt(1 − beta2ⁿ).
-        along_h, along_w: total variation's weight · 2 / number of differences.
-        l1, l2: weight / number of values, and twice that.
-    """
+def step_rows(arrays, constants, first, last, channels):
+    """Step rows ``first … last`` of all planes; see :class:`Arrays`, :class:`StepConstants`."""
     one = np.float32(1.0)
+    planes, reference = arrays.planes, arrays.reference
+    rate, beta1, beta2, root, epsilon, along_h, along_w, l1, l2 = constants
     height, width = planes.shape[1], planes.shape[2]
     rows = np.empty((3, width), np.float32)
     g = np.empty(width, np.float32)
@@ -68,7 +61,7 @@ def step_rows(
             _offsets(planes, reference, n, y, here)
             if y > 0:
                 _offsets(planes, reference, n, y - 1, above)
-        slope = grad[n, y]
+        slope = arrays.grad[n, y]
         for k in range(width):
             g[k] = slope[k] + l1 * np.sign(here[k]) + l2 * here[k]
         if y > 0:
@@ -83,7 +76,8 @@ def step_rows(
             right_g[k] += along_w * (right[k] - here[k])
         for k in range(width - channels):
             g[k] += along_w * (here[k] - right[k])
-        values, m, v, target = planes[n, y], mean[n, y], square[n, y], out[n, y]
+        values, target = planes[n, y], arrays.out[n, y]
+        m, v = arrays.mean[n, y], arrays.square[n, y]
         for k in range(width):
             average = beta1 * m[k] + (one - beta1) * g[k]
             power = beta2 * v[k] + (one - beta2) * g[k] * g[k]
@@ -118,13 +112,10 @@ def step_planes(
         if reference is None
         else reference.numpy().reshape(count, height, -1)
     )
-    settings = [np.float32(x) for x in step_constants(planes.shape, group, weights, step)]
+    before, gradient, *others = arrays
+    given = Arrays(before, gradient, origin, *others)
+    found = step_constants(planes.shape, group, weights, step)
+    constants = StepConstants(*(np.float32(x) for x in found))
     workers = worker_count()
     parts = shares(count * height, workers)
-    before, gradient, *moments, after = arrays
-    run_workers(
-        lambda k: step_rows(
-            before, gradient, origin, *moments, after, *parts[k], channels, *settings
-        ),
-        workers,
-    )
+    run_workers(lambda k: step_rows(given, constants, *parts[k], channels), workers)

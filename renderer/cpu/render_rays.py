@@ -16,11 +16,12 @@ from torch import Tensor
 from renderer.cpu.buffers import CHUNK, Parameters, give_back_activations
 from renderer.cpu.chunk import GradientRunner
 from renderer.cpu.field import channel_last, fold, scatter_features, total_gradients
-from renderer.cpu.kernels.compositing import composite_backward
-from renderer.cpu.samples import marching_arguments
+from renderer.cpu.kernels.compositing import SumGradients, composite_backward
+from renderer.cpu.samples import march_of
 from renderer.cpu.sweep import Sweep, sweep
 from renderer.cpu.threads import run_workers
 from renderer.decoder import TriplaneDecoder
+from renderer.march_settings import RenderSettings
 
 
 class _RenderRays(torch.autograd.Function):
@@ -40,7 +41,7 @@ class _RenderRays(torch.autograd.Function):
         tensors = ctx.saved_tensors
         parameters = Parameters(*(t.detach().contiguous() for t in tensors))
         wanted = ctx.needs_input_grad[1:]
-        incoming = [x.contiguous().numpy() for x in (total, opacity, depth)]
+        incoming = SumGradients(*(x.contiguous().numpy() for x in (total, opacity, depth)))
         behind = np.zeros(len(total))
         counts = [sum(chunk.count for chunk in mine) for mine in shown]
         ends = np.cumsum(counts)
@@ -64,9 +65,13 @@ class _RenderRays(torch.autograd.Function):
                 end -= n
                 places.ray[part], places.t[part] = chunk.ray[:n], chunk.t[:n]
                 composite_backward(
-                    chunk.ray[:n], chunk.t, chunk.density, chunk.weight, chunk.after, chunk.color,
-                    setting.marching[7], *incoming, behind, density_gradient, color_gradient,
-                )  # fmt: skip
+                    chunk.composited(),
+                    setting.march.step,
+                    incoming,
+                    behind,
+                    density_gradient,
+                    color_gradient,
+                )
                 # A second backward pass computes again.
                 activations, chunk.activations = chunk.activations, None
                 runner.backward(
@@ -94,12 +99,7 @@ def render_rays_cpu(
     origins: Tensor,
     directions: Tensor,
     occupied: Tensor,
-    *,
-    steps: int,
-    step: float,
-    near: float,
-    stop: float,
-    least: float,
+    settings: RenderSettings,
     jitter: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Composite rays through one or several triplanes.
@@ -108,23 +108,17 @@ def render_rays_cpu(
         planes: [B, 3, C, H, W], fp32.
         origins, directions: [R, 3], the rays of each triplane one after the other.
         occupied: bool [B, G, G, G].
-        stop: early stop, see :func:`renderer.compositing.composite_weights`.
-        least: without gradients, a sample that weighs no more gets no colour of its own but the
-            mean of its ray's others; 0 computes every colour that shows.
+        settings: its ``color_threshold`` counts where no gradients are wanted.
 
     Returns:
         Σ w·colour [R, 3], Σ w [R], Σ w·t [R]; differentiable to planes and decoder.
     """
-    marching = marching_arguments(origins, directions, occupied, steps, step, near, jitter)
+    march = march_of(origins, directions, occupied, settings.steps, settings.near, jitter)
     parameters = fold(decoder, channel_last(planes), directions)
     recorded = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-    setting = Sweep(
-        marching,
-        (decoder.color_channels, decoder.frequencies),
-        stop,
-        -1.0 if recorded else least,
-        recorded,
-    )
+    least = -1.0 if recorded else settings.color_threshold
+    layout = decoder.color_channels, decoder.frequencies
+    setting = Sweep(march, layout, settings.stop, least, recorded)
     if recorded:
         total, opacity, distance = _RenderRays.apply(setting, *parameters)  # type: ignore[misc]
         return total, opacity, distance

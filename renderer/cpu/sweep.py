@@ -19,7 +19,6 @@ from renderer.cpu.buffers import (
     CHUNK,
     Activations,
     Parameters,
-    Places,
     Shown,
     chunks_to_keep,
     give_back_activations,
@@ -27,6 +26,9 @@ from renderer.cpu.buffers import (
 )
 from renderer.cpu.chunk import ChunkRunner
 from renderer.cpu.kernels import lookahead
+from renderer.cpu.kernels.lookahead import Batch, Chosen, Slots
+from renderer.cpu.kernels.lookup import Places
+from renderer.cpu.kernels.marching import March
 from renderer.cpu.threads import interleaved_rays, run_workers, worker_count
 
 
@@ -35,14 +37,14 @@ class Sweep:
     """Settings of a sweep.
 
     Attributes:
-        marching: see :func:`renderer.cpu.samples.marching_arguments`.
+        march: rays, cells and the lattice of samples.
         layout: colour channels and frequencies of the decoder.
         stop: samples behind a transmittance below this are ignored.
         least: a sample that weighs no more gets no colour; below 0 every sample in sight does.
         recorded: whether to return the samples in sight, for a backward pass.
     """
 
-    marching: tuple
+    march: March
     layout: tuple[int, int]
     stop: float
     least: float
@@ -50,8 +52,8 @@ class Sweep:
 
     def places(self, ray: np.ndarray, t: np.ndarray) -> Places:
         """Samples [S] of the swept rays."""
-        origins, directions, rays_each = (self.marching[k] for k in (2, 3, 5))
-        return Places(origins, directions, rays_each, ray, t, ray)
+        march = self.march
+        return Places(march.origins, march.directions, march.rays_each, ray, t, ray)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Swept:
 
 def sweep(setting: Sweep, parameters: Parameters) -> Swept:
     """Composite rays; see :class:`Sweep` and :class:`Swept`."""
-    rays = len(setting.marching[2])
+    rays = len(setting.march.origins)
     workers = worker_count()
     mine = interleaved_rays(rays, workers)
     swept = Swept(
@@ -102,61 +104,50 @@ class _Worker:
     ):
         self.setting, self.parameters = setting, parameters
         self.swept, self.recorded = swept, recorded
-        self.ray, self.t = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
-        self.runner = ChunkRunner(parameters, setting.places(self.ray, self.t), *setting.layout)
+        ray, t = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+        self.runner = ChunkRunner(parameters, setting.places(ray, t), *setting.layout)
+        self.batch = Batch(ray, t, np.empty(CHUNK, np.float32), self.runner.exponent)
         self.keeps = chunks_to_keep(self.runner.widths, workers) if setting.recorded else 0
         self.shader = ChunkRunner(parameters, self.runner.places, *setting.layout)
         self._make_room(take_activations(self.runner.widths))
 
     def follow(self, order: np.ndarray) -> None:
         """Composite the rays ``order``."""
-        density, weight, after = np.empty((3, CHUNK), np.float32)
-        rows = np.empty(CHUNK, np.int64)
-        slots = np.full((lookahead.SLOTS, 3), -1)
-        optical, spans = np.empty(len(slots)), np.empty((len(slots), 2), np.float32)
-        marching, setting, runner = self.setting.marching, self.setting, self.runner
-        steps, step = marching[6:8]
+        setting, march, batch, swept = self.setting, self.setting.march, self.batch, self.swept
+        chosen = Chosen(np.empty(CHUNK, np.int64), *np.empty((2, CHUNK), np.float32))
+        stop, least = np.float32(setting.stop), np.float32(setting.least)
+        slots = Slots.free()
         following = 0
         while True:
-            count, following = lookahead.fill_batch(
-                *marching, order, following, slots, optical, spans, self.ray, self.t
-            )
+            count, following = lookahead.fill_batch(march, order, following, slots, batch)
             if count == 0:
                 break
-            features = runner.gather(0, count)
-            runner.density_of_features(features, self.setting.layout[0], density[:count])
+            features = self.runner.gather(0, count)
+            self.runner.density_of_features(features, setting.layout[0], batch.density[:count])
             found = lookahead.show_batch(
-                density, self.ray, self.t, step, np.float32(setting.stop), steps,
-                np.float32(setting.least), slots, optical, self.swept.opacity,
-                self.swept.distance, rows, weight, after,
-            )  # fmt: skip
+                march, batch, slots, stop, least, swept.opacity, swept.distance, chosen
+            )
             done = 0
             while done < found:
                 room = min(found, done + CHUNK - self.waiting.count)
-                part = slice(done, room)
-                self._wait(rows[part], density, weight[part], after[part])
+                self._wait(chosen.part(done, room))
                 done = room
         if self.waiting.count:
             self._shade()
         if self.waiting.activations is not None:
             give_back_activations([self.waiting.activations])
 
-    def _wait(
-        self, rows: np.ndarray, density: np.ndarray, weight: np.ndarray, after: np.ndarray
-    ) -> None:
-        """Let ``rows`` of the batch wait for their colour; a full chunk gets it at once."""
+    def _wait(self, chosen: Chosen) -> None:
+        """Let samples of the batch wait for their colour; a full chunk gets it at once."""
         waiting, runner, shader = self.waiting, self.runner, self.shader
-        start, end = waiting.count, waiting.count + len(rows)
-        lookahead.take_numbers(
-            rows, weight, after, self.ray, self.t, density, runner.exponent, start, waiting.ray,
-            waiting.t, waiting.density, shader.exponent, waiting.weight, waiting.after,
-        )  # fmt: skip
+        start, end = waiting.count, waiting.count + len(chosen.row)
+        lookahead.take_numbers(self.batch, chosen, start, waiting.waiting())
         for source, target, column in (
             (runner.features, shader.features, 0),
             (runner.wide.array, shader.wide.array, runner.column),
             (runner.density_encoded.array, shader.density_encoded.array, 0),
         ):
-            lookahead.take_rows(source, rows, column, start, target)
+            lookahead.take_rows(source, chosen.row, column, start, target)
         waiting.count = end
         if end == CHUNK:
             self._shade()

@@ -59,7 +59,7 @@ def step_planes(
     Returns:
         The new values in half precision, [1, 3, H, W, C], as the field's kernels read them.
     """
-    constants = step_constants(planes.shape, group, weights, step)
+    constants = list(step_constants(planes.shape, group, weights, step))
     return _plane_step(planes, grad, reference, mean, square, out, constants)
 
 

@@ -20,6 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from renderer.decoder import GRADIENT_EXPONENT, MAX_EXPONENT
+from renderer.plane_step import StepConstants
 from renderer.samples import MAX_OPTICAL_DEPTH
 
 # Sums may be reordered and multiply-adds fused, so that loops vectorise; NaN and infinity keep
@@ -39,7 +40,8 @@ def cache_folder(sources: Path = Path(__file__).parents[1], marker: bytes = b"@k
     ``NUMBA_CACHE_DIR`` names the parent; otherwise the user's cache folder, or a private folder
     among the temporary files where home is read-only.
     """
-    digest = hashlib.sha256(repr((MAX_OPTICAL_DEPTH, MAX_EXPONENT, GRADIENT_EXPONENT)).encode())
+    elsewhere = MAX_OPTICAL_DEPTH, MAX_EXPONENT, GRADIENT_EXPONENT, StepConstants._fields
+    digest = hashlib.sha256(repr(elsewhere).encode())
     for source in sorted(sources.rglob("*.py")):
         content = source.read_bytes()
         if marker in content:

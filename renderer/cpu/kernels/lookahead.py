@@ -5,13 +5,13 @@ width, E columns of the encoded density channels, D of the encoded colour channe
 depth run in float64, as in the reference.
 
 A slot holds a ray until its transmittance falls below the early stop or it has no samples left;
-then the next ray takes its place, so batches stay full. A slot's state is one row of integers
-(ray, next index, samples of the last batch) and its optical depth.
+then the next ray takes its place, so batches stay full.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,124 +26,138 @@ AHEAD = 4  # SLOTS · AHEAD samples make a chunk
 _CAP = np.float32(MAX_OPTICAL_DEPTH)
 
 
+class Slots(NamedTuple):
+    """Rays that are followed at once.
+
+    Attributes:
+        ray: [L] int64; −1 means free.
+        index: of the next sample on the ray's lattice, [L] int64.
+        taken: samples in the last batch, [L] int64.
+        optical: optical depth so far, [L] float64.
+        first, leave: distances of the ray's first sample and of its exit from the box, [L] fp32.
+    """
+
+    ray: np.ndarray
+    index: np.ndarray
+    taken: np.ndarray
+    optical: np.ndarray
+    first: np.ndarray
+    leave: np.ndarray
+
+    @classmethod
+    def free(cls) -> Slots:
+        """``SLOTS`` slots without rays."""
+        ray, index, taken = np.full((3, SLOTS), -1)
+        return cls(ray, index, taken, np.empty(SLOTS), *np.empty((2, SLOTS), np.float32))
+
+
+class Batch(NamedTuple):
+    """Samples of one batch, slot after slot.
+
+    Attributes:
+        ray: [L · A] int64. t: distance along it, fp32.
+        density, exponent: per world unit, and its logarithm, fp32.
+    """
+
+    ray: np.ndarray
+    t: np.ndarray
+    density: np.ndarray
+    exponent: np.ndarray
+
+
+class Chosen(NamedTuple):
+    """Samples of a batch that need colour.
+
+    Attributes:
+        row: place in the batch, [L · A] int64.
+        weight: contribution to the pixel. after: transmittance behind the sample. fp32.
+    """
+
+    row: np.ndarray
+    weight: np.ndarray
+    after: np.ndarray
+
+    def part(self, start: int, stop: int) -> Chosen:
+        """Those from ``start`` up to ``stop``."""
+        return Chosen(*(values[start:stop] for values in self))
+
+
+class Waiting(NamedTuple):
+    """Single numbers of the samples that wait for their colour: those of Batch and of Chosen."""
+
+    ray: np.ndarray
+    t: np.ndarray
+    density: np.ndarray
+    exponent: np.ndarray
+    weight: np.ndarray
+    after: np.ndarray
+
+
 @kernel(exact=True)
-def fill_batch(
-    occupied,
-    blocks,
-    origins,
-    directions,
-    jitter,
-    rays_each,
-    steps,
-    step,
-    near,
-    tiny,
-    order,
-    following,
-    slots,
-    optical,
-    spans,
-    ray_out,
-    t_out,
-):
-    """The next batch of samples, marching on the way.
+def fill_batch(march, order, following, slots, batch):
+    """Set rays and distances of the next batch, marching on the way.
 
     Args:
-        occupied … tiny: as :func:`renderer.cpu.kernels.marching.next_sample` takes them.
+        march: see :class:`renderer.cpu.kernels.marching.March`.
         order: the worker's rays as they shall be followed. following: how many were taken.
-        slots: [L, 3] int64; ray −1 means free. optical: [L] float64. spans: [L, 2], the first
-            sample's distance and the exit from the box.
-        ray_out, t_out: the batch, [L · A].
 
     Returns:
         Number of samples in the batch, 0 when all rays are done, and the new ``following``.
     """
     count = 0
-    for k in range(slots.shape[0]):
-        slots[k, 2] = 0
-        while slots[k, 2] == 0:
-            if slots[k, 0] < 0:
+    for k in range(slots.ray.shape[0]):
+        slots.taken[k] = 0
+        while slots.taken[k] == 0:
+            if slots.ray[k] < 0:
                 if following == order.shape[0]:
                     break
-                ray = order[following]
-                entry, leave = span(origins, directions, ray, near, tiny)
-                slots[k, 0] = ray
-                slots[k, 1] = 0
-                optical[k] = 0
-                spans[k, 0] = entry + jitter[ray] * step
-                spans[k, 1] = leave
+                slots.ray[k] = order[following]
+                slots.index[k] = 0
+                slots.optical[k] = 0
+                slots.first[k], slots.leave[k] = span(march, order[following])
                 following += 1
-            r = slots[k, 0]
-            first, leave = spans[k, 0], spans[k, 1]
-            index = slots[k, 1]
+            r, index = slots.ray[k], slots.index[k]
+            first, leave = slots.first[k], slots.leave[k]
             taken = 0
             while taken < AHEAD:
-                index = next_sample(
-                    occupied,
-                    blocks,
-                    origins,
-                    directions,
-                    r,
-                    r // rays_each,
-                    index,
-                    steps,
-                    first,
-                    leave,
-                    step,
-                    tiny,
-                )
+                index = next_sample(march, r, index, first, leave)
                 if index < 0:
                     break
-                ray_out[count] = r
-                t_out[count] = first + np.float32(index) * step
+                batch.ray[count] = r
+                batch.t[count] = first + np.float32(index) * march.step
                 count += 1
                 taken += 1
                 index += 1
-            slots[k, 1] = steps if index < 0 else index
-            slots[k, 2] = taken
+            slots.index[k] = march.steps if index < 0 else index
+            slots.taken[k] = taken
             if taken == 0:
-                slots[k, 0] = -1
+                slots.ray[k] = -1
     return count, following
 
 
 @kernel
-def show_batch(
-    density,
-    ray,
-    t,
-    step,
-    stop,
-    steps,
-    least,
-    slots,
-    optical,
-    opacity,
-    distance,
-    row_out,
-    weight_out,
-    after_out,
-):
+def show_batch(march, batch, slots, stop, least, opacity, distance, chosen):
     """Add a batch's weights to opacity and distance [R]; list the samples that need colour.
 
     Args:
-        density, ray, t: of the batch, [L · A].
+        stop: samples behind a transmittance below this are ignored.
         least: samples that weigh no more get no colour of their own.
-        row_out, weight_out, after_out: of the others: place in the batch, weight, transmittance
-            behind, [L · A].
+        chosen: set; those that need colour.
 
     Returns:
         How many need colour.
     """
-    step = np.float32(step)
+    density, t = batch.density, batch.t
+    step = np.float32(march.step)
     at = 0
     count = 0
-    for k in range(slots.shape[0]):
-        taken = slots[k, 2]
+    for k in range(slots.ray.shape[0]):
+        taken = slots.taken[k]
         if taken == 0:
             continue
-        r = slots[k, 0]
-        depth = optical[k]
-        finished = slots[k, 1] >= steps
+        r = slots.ray[k]
+        depth = slots.optical[k]
+        finished = slots.index[k] >= march.steps
         transmittance = np.float32(math.exp(-depth))
         for s in range(at, at + taken):
             if transmittance < stop:
@@ -156,31 +170,26 @@ def show_batch(
             opacity[r] += weight
             distance[r] += weight * t[s]
             if weight > least:
-                row_out[count] = s
-                weight_out[count] = weight
-                after_out[count] = transmittance
+                chosen.row[count] = s
+                chosen.weight[count] = weight
+                chosen.after[count] = transmittance
                 count += 1
         at += taken
-        optical[k] = depth
+        slots.optical[k] = depth
         if finished or transmittance < stop:
-            slots[k, 0] = -1
+            slots.ray[k] = -1
     return count
 
 
 @kernel
-def take_numbers(
-    rows, weight, after, ray, t, density, exponent, at,
-    to_ray, to_t, to_density, to_exponent, to_weight, to_after,
-):  # fmt: skip
-    """What single numbers a batch's ``rows`` have, [L · A], to places ``at …`` of those waiting.
-
-    ``weight`` and ``after`` are already those of ``rows``.
-    """
-    for n in range(rows.shape[0]):
-        row, place = rows[n], at + n
-        to_ray[place], to_t[place] = ray[row], t[row]
-        to_density[place], to_exponent[place] = density[row], exponent[row]
-        to_weight[place], to_after[place] = weight[n], after[n]
+def take_numbers(batch, chosen, at, waiting):
+    """Copy the numbers of a batch's ``chosen`` samples to places ``at …`` of those waiting."""
+    for n in range(chosen.row.shape[0]):
+        row, place = chosen.row[n], at + n
+        waiting.ray[place], waiting.t[place] = batch.ray[row], batch.t[row]
+        waiting.density[place] = batch.density[row]
+        waiting.exponent[place] = batch.exponent[row]
+        waiting.weight[place], waiting.after[place] = chosen.weight[n], chosen.after[n]
 
 
 @kernel

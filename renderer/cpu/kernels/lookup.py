@@ -9,12 +9,63 @@ as vectors (:mod:`renderer.cpu.kernels.lanes`).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from renderer.cpu.kernels.jit import kernel, sin_cos
 from renderer.cpu.kernels.lanes import load4, load8, spread4, spread8, store4, store8
 
 TILE = 32  # samples that are worked on at once, from the first-level cache
+
+
+class Places(NamedTuple):
+    """Places of samples: at ``origins[ray] + t · directions[ray]``.
+
+    Attributes:
+        origins, directions: [R, 3] fp32.
+        rays_each: rays of one triplane; ray r belongs to triplane r // rays_each.
+        ray: [S] int64. t: [S] fp32.
+        view: row of the ray term of each sample, [S] int64; usually ``ray``.
+    """
+
+    origins: np.ndarray
+    directions: np.ndarray
+    rays_each: int
+    ray: np.ndarray
+    t: np.ndarray
+    view: np.ndarray
+
+    def at(self, samples: slice) -> Places:
+        """Those of ``samples`` alone."""
+        ray, t, view = self.ray[samples], self.t[samples], self.view[samples]
+        return Places(self.origins, self.directions, self.rays_each, ray, t, view)
+
+
+class _Tile(NamedTuple):
+    """Texels of up to TILE samples.
+
+    Attributes:
+        rows: upper and lower row of each plane, counted from the first plane's, [6, TILE] int32.
+        offsets: first channel of each texel, counted from the triplane's first, [12, TILE] int32.
+        weights: of each texel in the mean over the three planes, [12, TILE].
+        base: offset of each sample's triplane, [TILE] int64.
+    """
+
+    rows: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray
+    base: np.ndarray
+
+
+@kernel
+def _new_tile():
+    return _Tile(
+        np.empty((6, TILE), np.int32),
+        np.empty((12, TILE), np.int32),
+        np.empty((12, TILE), np.float32),
+        np.empty(TILE, np.int64),
+    )
 
 
 @kernel(exact=True)
@@ -30,26 +81,16 @@ def _axis(coordinate, size, low, upper):
 
 
 @kernel(exact=True)
-def _corners(shape, origins, directions, rays_each, ray, t, start, stop, rows, offsets, weights):
-    """Texels of samples ``start … stop`` and their weights in the mean over the three planes.
-
-    Args:
-        shape: of the planes.
-        rows: [6, TILE] int32, upper and lower row of each plane, counted from the first plane's.
-        offsets: [12, TILE] int32, first channel of each texel, counted from the triplane's first.
-        weights: [12, TILE].
-
-    Returns:
-        Offset of each sample's triplane, [TILE].
-    """
+def _corners(shape, places, start, stop, tile):
+    """Set ``tile`` to the texels of samples ``start … stop``; ``shape`` is the planes'."""
+    rows, offsets, weights, base = tile
     height, width, channels = shape[1], shape[2], np.int32(shape[3])
-    base = np.empty(TILE, np.int64)
     place = np.empty((3, TILE), np.float32)
     for s in range(stop - start):
-        r, distance = ray[start + s], t[start + s]
+        r, distance = places.ray[start + s], places.t[start + s]
         for axis in range(3):
-            place[axis, s] = origins[r, axis] + distance * directions[r, axis]
-        base[s] = (r // rays_each) * (3 * height * width * shape[3])
+            place[axis, s] = places.origins[r, axis] + distance * places.directions[r, axis]
+        base[s] = (r // places.rays_each) * (3 * height * width * shape[3])
     # Where the last tile is not full, its rest is computed from whatever lies there.
     left, above = np.empty((2, TILE), np.int32)
     a, b = np.empty((2, TILE), np.float32)
@@ -75,24 +116,20 @@ def _corners(shape, origins, directions, rays_each, ray, t, start, stop, rows, o
             offsets[4 * p + 1, s] = (first + right) * channels
             offsets[4 * p + 2, s] = (second + i) * channels
             offsets[4 * p + 3, s] = (second + right) * channels
-    return base
 
 
 @kernel
-def gather(planes, origins, directions, rays_each, ray, t, low, features):
+def gather(planes, places, low, features):
     """Means over the three planes of channels ``low …`` at N samples, into ``features`` [N, K]."""
     count, channels = features.shape
-    rows, offsets = np.empty((6, TILE), np.int32), np.empty((12, TILE), np.int32)
-    weights = np.empty((12, TILE), np.float32)
+    tile = _new_tile()
+    offsets, weights = tile.offsets, tile.weights
     flat, out = planes.reshape(planes.size), features.reshape(features.size)
     for start in range(0, count, TILE):
         stop = min(start + TILE, count)
-        base = _corners(
-            planes.shape, origins, directions, rays_each, ray, t, start, stop, rows, offsets,
-            weights,
-        )  # fmt: skip
+        _corners(planes.shape, places, start, stop, tile)
         for s in range(stop - start):
-            source, target = base[s] + low, (start + s) * channels
+            source, target = tile.base[s] + low, (start + s) * channels
             c = 0
             while c + 8 <= channels:
                 x = load8(flat, source + c + offsets[0, s]) * spread8(weights[0, s])
@@ -243,7 +280,7 @@ def lattice_features(xy, xz, yz, cells, features):
 
 
 @kernel
-def scatter(gradient, origins, directions, rays_each, ray, t, owner, planes):
+def scatter(gradient, places, owner, planes):
     """Add the gradients of S features [S, C] to the planes' gradient [B·3, H, W, C].
 
     Args:
@@ -251,21 +288,18 @@ def scatter(gradient, origins, directions, rays_each, ray, t, owner, planes):
             samples in order, so sums need no atomics and do not depend on how rows are shared.
     """
     count, channels = gradient.shape
-    rows, offsets = np.empty((6, TILE), np.int32), np.empty((12, TILE), np.int32)
-    weights = np.empty((12, TILE), np.float32)
+    tile = _new_tile()
+    offsets, weights = tile.offsets, tile.weights
     values, flat = gradient.reshape(gradient.size), planes.reshape(planes.size)
     for start in range(0, count, TILE):
         stop = min(start + TILE, count)
-        base = _corners(
-            planes.shape, origins, directions, rays_each, ray, t, start, stop, rows, offsets,
-            weights,
-        )  # fmt: skip
+        _corners(planes.shape, places, start, stop, tile)
         for s in range(stop - start):
             source = (start + s) * channels
             for q in range(12):
-                if not owner[rows[q // 2, s]]:
+                if not owner[tile.rows[q // 2, s]]:
                     continue
-                target, weight = base[s] + offsets[q, s], weights[q, s]
+                target, weight = tile.base[s] + offsets[q, s], weights[q, s]
                 c = 0
                 while c + 8 <= channels:
                     change = spread8(weight) * load8(values, source + c)

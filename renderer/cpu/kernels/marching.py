@@ -1,16 +1,45 @@
 """Marching rays through occupied cells: count, then write.
 
-Legend: R rays, G cells along one side of the box, S samples. Arithmetic is rounded as in
-:func:`renderer.marching.march`, so that both place the same samples.
+Legend: R rays, B triplanes, G cells along one side of the box, S samples. Arithmetic is rounded as
+in :func:`renderer.marching.march`, so that both place the same samples.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from renderer.cpu.kernels.jit import kernel
 
 BLOCK = 8  # cells along one side of the blocks that are skipped whole
+
+
+class March(NamedTuple):
+    """Rays, the cells they cross and the lattice of samples along them.
+
+    Attributes:
+        occupied: cells of each triplane, [B, G, G, G] uint8.
+        blocks: which ``BLOCK``³ cells hold an occupied one, [B, b, b, b] uint8.
+        origins, directions: [R, 3] fp32.
+        jitter: shift of each ray's samples in steps, [R] in [0, 1).
+        rays_each: rays of one triplane; ray r belongs to triplane r // rays_each.
+        steps: samples along the box's diagonal.
+        step: their distance, world units, fp32.
+        near: no sample lies closer to the origin, fp32.
+        tiny: stands for components of directions that are smaller, fp32.
+    """
+
+    occupied: np.ndarray
+    blocks: np.ndarray
+    origins: np.ndarray
+    directions: np.ndarray
+    jitter: np.ndarray
+    rays_each: int
+    steps: int
+    step: np.float32
+    near: np.float32
+    tiny: np.float32
 
 
 @kernel(exact=True)
@@ -38,32 +67,37 @@ def _block_exit(block, cells, origin, inverse):
 
 
 @kernel(exact=True)
-def span(origins, directions, r, near, tiny):
-    """Entry and exit distance of one ray through the box; exit < entry for a miss."""
+def span(march, r):
+    """First sample's and exit's distance of ray r through the box; no sample lies past the exit."""
     entry = np.float32(-np.inf)
     leave = np.float32(np.inf)
+    tiny = march.tiny
     for axis in range(3):
-        d = directions[r, axis]
+        origin, d = march.origins[r, axis], march.directions[r, axis]
         if abs(d) < tiny:
             d = tiny
-        a = (np.float32(-1.0) - origins[r, axis]) / d
-        b = (np.float32(1.0) - origins[r, axis]) / d
+        a = (np.float32(-1.0) - origin) / d
+        b = (np.float32(1.0) - origin) / d
         entry = max(entry, min(a, b))
         leave = min(leave, max(a, b))
-    return max(entry, near), leave
+    return max(entry, march.near) + march.jitter[r] * march.step, leave
 
 
 @kernel(exact=True)
-def next_sample(
-    occupied, blocks, origins, directions, r, n, index, steps, first, leave, step, tiny
-):
-    """Smallest lattice index ≥ ``index`` whose point lies in an occupied cell; −1 without one."""
+def next_sample(march, r, index, first, leave):
+    """Smallest lattice index ≥ ``index`` whose point lies in an occupied cell; −1 without one.
+
+    Args:
+        first, leave: see :func:`span`.
+    """
+    occupied, blocks, step, tiny = march.occupied, march.blocks, march.step, march.tiny
+    n = r // march.rays_each
     cells = occupied.shape[1]
     half = np.float32(cells / 2)
-    ox, oy, oz = origins[r, 0], origins[r, 1], origins[r, 2]
-    dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
+    ox, oy, oz = march.origins[r, 0], march.origins[r, 1], march.origins[r, 2]
+    dx, dy, dz = march.directions[r, 0], march.directions[r, 1], march.directions[r, 2]
     one = np.float32(1.0)
-    while index < steps:
+    while index < march.steps:
         t = first + np.float32(index) * step
         if not t < leave:
             return -1
@@ -88,43 +122,14 @@ def next_sample(
 
 
 @kernel(exact=True)
-def count_samples(
-    occupied,
-    blocks,
-    origins,
-    directions,
-    jitter,
-    rays_each,
-    steps,
-    step,
-    near,
-    tiny,
-    start,
-    stop,
-    counts,
-    begins,
-):
+def count_samples(march, start, stop, counts, begins):
     """Number of samples of rays ``start … stop`` into ``counts`` and their first index."""
     for r in range(start, stop):
-        entry, leave = span(origins, directions, r, near, tiny)
-        first = entry + jitter[r] * step
+        first, leave = span(march, r)
         count, index = 0, 0
-        begins[r] = steps
+        begins[r] = march.steps
         while True:
-            index = next_sample(
-                occupied,
-                blocks,
-                origins,
-                directions,
-                r,
-                r // rays_each,
-                index,
-                steps,
-                first,
-                leave,
-                step,
-                tiny,
-            )
+            index = next_sample(march, r, index, first, leave)
             if index < 0:
                 break
             if count == 0:
@@ -135,46 +140,15 @@ def count_samples(
 
 
 @kernel(exact=True)
-def write_samples(
-    occupied,
-    blocks,
-    origins,
-    directions,
-    jitter,
-    rays_each,
-    steps,
-    step,
-    near,
-    tiny,
-    start,
-    stop,
-    offsets,
-    begins,
-    ray,
-    t,
-):
+def write_samples(march, start, stop, offsets, begins, ray, t):
     """Write the samples of rays ``start … stop`` at ``offsets`` [R + 1]."""
     for r in range(start, stop):
         if offsets[r + 1] == offsets[r]:
             continue
-        entry, leave = span(origins, directions, r, near, tiny)
-        first = entry + jitter[r] * step
+        first, leave = span(march, r)
         index = begins[r]
         for s in range(offsets[r], offsets[r + 1]):
-            index = next_sample(
-                occupied,
-                blocks,
-                origins,
-                directions,
-                r,
-                r // rays_each,
-                index,
-                steps,
-                first,
-                leave,
-                step,
-                tiny,
-            )
+            index = next_sample(march, r, index, first, leave)
             ray[s] = r
-            t[s] = first + np.float32(index) * step
+            t[s] = first + np.float32(index) * march.step
             index += 1

@@ -30,6 +30,25 @@ def is_main_process() -> bool:
     return process_index() == 0
 
 
+SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+"""Variable by which accelerate's launcher asks for sharded training → its name."""
+
+
+def refuse_sharding() -> None:
+    """Refuse a launch with sharded weights; every process keeps the whole model here.
+
+    Raises:
+        UserError: names what was asked for, and what to do.
+    """
+    for variable, name in SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
+            raise UserError(
+                f"{name} was asked for, which is not supported: published models with Adam take "
+                "9 GiB a card, activations the rest; launch without it and give --fit_memory, "
+                "which accumulates and checkpoints as the cards need."
+            )
+
+
 def make_accelerator(
     mixed_precision: str = "no",
     trackers: tuple[str, ...] | list[str] = (),
@@ -49,8 +68,9 @@ def make_accelerator(
         config: the stage's dataclass, shown by the trackers.
 
     Raises:
-        UserError: a tracker is unknown or its package is not installed.
+        UserError: a tracker is unknown or its package is not installed; sharding was asked for.
     """
+    refuse_sharding()
     from accelerate import Accelerator
 
     for name in trackers:

@@ -1,7 +1,7 @@
 # Sourced by the training scripts: launch SUBCOMMAND … through accelerate.
 #   NGPU         processes on this machine (1)
 #   NNODES       machines (1), with NODE_RANK (0), MASTER_ADDR and MASTER_PORT as usual
-#   LAUNCH_ARGS  more flags for accelerate, e.g. "--use_fsdp"
+#   LAUNCH_ARGS  more flags for accelerate, e.g. "--debug"
 launch() {
     count=$((${NGPU:-1} * ${NNODES:-1}))
     threads=${OMP_NUM_THREADS:-$(($(getconf _NPROCESSORS_ONLN) / ${NGPU:-1}))}

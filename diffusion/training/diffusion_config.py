@@ -11,7 +11,7 @@ from diffusion.networks.blocks import PlaneConvs
 from diffusion.networks.normalization import NormalizationName
 from diffusion.sampling.schedules import PredictionType, ScheduleName
 from diffusion.sampling.solvers import SamplerConfig
-from diffusion.training.loop_config import LoopConfig
+from diffusion.training.loop_config import RESUMABLE, LoopConfig
 from diffusion.training.validation import ValidationConfig
 from runtime.errors import UserError
 
@@ -86,8 +86,11 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     """Gamma of min-SNR loss weighting; plain squared error without it."""
     condition_drop: float = 0.0
     """Share of samples whose portrait is withheld, for guidance."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: about a seventh of the memory, slower."""
+    gradient_checkpointing: bool = field(default=False, metadata=RESUMABLE)
+    """Compute activations again in the backward pass: a quarter of the memory, slower."""
+    fit_memory: bool = field(default=False, metadata=RESUMABLE)
+    """Choose gradient_accumulation and gradient_checkpointing by the number of cards and their
+    memory; the log says what was chosen. Without a GPU the two stay as they are."""
     cache_gib: float = 4.0
     """Memory for triplanes, portraits and pictures, GiB each process."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -33,6 +33,7 @@ from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplaneP
 from diffusion.sampling.schedules import alphas_cumprod, make_scheduler
 from diffusion.training.diffusion_config import DiffusionConfig
 from diffusion.training.loop import TrainingLoop
+from diffusion.training.memory import fitted_to_cards
 from diffusion.training.objectives import DenoisingObjective, RegressionObjective
 from diffusion.training.snapshot_pictures import PICTURES, comparison_sheet
 from diffusion.training.trained_weights import take_weights
@@ -101,9 +102,15 @@ class DiffusionTraining(ABC):
             raise UserError(f"the settings under model don't fit the data: {error}") from error
         if trained is not None:
             take_weights(model, trained, config.start_from)
+        plan = None
+        if config.fit_memory:
+            config, plan = fitted_to_cards(config, model, self.extra_gib)
+            self.config = config
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         self.loop = TrainingLoop(config, stage, model)
+        if plan is not None:
+            self.loop.run.log(plan)
         data = describe_data(self.pairs)
         made_of = ("decoder_hash", "vae_hash", "scaling_factor", "image_size", "channels")
         self.loop.run.depends_on({name: data[name] for name in made_of})
@@ -118,6 +125,11 @@ class DiffusionTraining(ABC):
         )
 
     # What a stage has to say.
+
+    @property
+    def extra_gib(self) -> float:
+        """Memory for a sample beside the model's activations."""
+        return 0.0
 
     @abstractmethod
     def build_model(self) -> TriplaneDenoiser:

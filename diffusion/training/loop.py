@@ -38,6 +38,13 @@ from runtime.progress import progress
 from runtime.runs import RunFolder
 
 
+def lay_channels_last(model: nn.Module) -> None:
+    """Lay convolution weights out channels last; feature maps follow them."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 class TrainingLoop:
     """Optimises one model; owns its EMA weights, its state on disk and its log.
 
@@ -73,11 +80,17 @@ class TrainingLoop:
             lr=config.learning_rate,
             betas=config.adam_betas,
             weight_decay=config.weight_decay,
+            fused=True,
         )
+        if config.channels_last:
+            lay_channels_last(model)
+        if config.compile:
+            model.compile()
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema: EMAModel | None = None
         if config.ema_decay > 0:
             self.ema = EMAModel(self._parameters(), decay=config.ema_decay, foreach=True)
+            self.ema.to(self._ema_device)
         self.step = self._resume()
 
     @property
@@ -91,6 +104,19 @@ class TrainingLoop:
 
     def _parameters(self) -> list[nn.Parameter]:
         return list(self.bare_model.parameters())
+
+    @property
+    def _ema_device(self) -> torch.device:
+        return torch.device("cpu") if self.config.ema_on_cpu else self.device
+
+    def _average(self) -> None:
+        """Add the weights of this step to the averaged ones."""
+        if self.ema is None:
+            return
+        parameters = self._parameters()
+        if self._ema_device != self.device:
+            parameters = [nn.Parameter(p.detach().cpu(), p.requires_grad) for p in parameters]
+        self.ema.step(parameters)
 
     def _resume(self) -> int:
         self.accelerator.wait_for_everyone()
@@ -124,7 +150,7 @@ class TrainingLoop:
                 self.ema.load_state_dict(state)
             except (ValueError, TypeError, AttributeError):
                 raise UserError(f"{file} is damaged (ema); {cure}") from None
-            self.ema.to(self.device)
+            self.ema.to(self._ema_device)
         self.run.rewind(step)
         self.run.log(f"resumed at step {step}")
         return step
@@ -237,8 +263,7 @@ class TrainingLoop:
                 self.optimizer.zero_grad()
             window.add(values, 1 / self.config.gradient_accumulation)
         window.steps += 1
-        if self.ema is not None:
-            self.ema.step(self._parameters())
+        self._average()
 
     def _means(self, window: LossWindow) -> dict[str, float]:
         means = window.take(self.accelerator)

@@ -30,8 +30,8 @@ class LoopConfig:
     sets no end."""
     batch_size: int = setting(8, at_least=1)
     """Samples per optimiser step, over all processes and micro-batches."""
-    gradient_accumulation: int = setting(1, at_least=1)
-    """Micro-batches that one process runs per optimiser step."""
+    gradient_accumulation: int = setting(1, resumable=True, at_least=1)
+    """Micro-batches that one process runs per optimiser step; it changes memory, not the result."""
     learning_rate: float = setting(1e-4, above=0)
     """Learning rate of AdamW after warm-up."""
     warmup_steps: int = setting(0, at_least=0)
@@ -48,6 +48,12 @@ class LoopConfig:
     """Decay per step of the averaged weights that are saved; 0 saves the weights themselves."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass (accelerate)."""
+    ema_on_cpu: bool = field(default=False, metadata=RESUMABLE)
+    """Keep the averaged weights in the CPU's memory: 4 bytes a parameter less on the card."""
+    channels_last: bool = field(default=False, metadata=RESUMABLE)
+    """Lay feature maps out channels last, as tensor cores want them."""
+    compile: bool = field(default=False, metadata=RESUMABLE)
+    """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
     trackers: tuple[str, ...] = field(default=(), metadata=RESUMABLE)
     """Any of tensorboard, wandb; stats.jsonl is always written."""
     workers: int = setting(0, resumable=True, at_least=0)

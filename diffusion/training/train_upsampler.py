@@ -112,6 +112,11 @@ class UpsamplerTraining(DiffusionTraining):
     kind = UpsampleTriplanePipeline
     config: TrainUpsamplerConfig
 
+    @property
+    def extra_gib(self) -> float:
+        """Return what rendering a patch keeps: an upper estimate for 64² rays of 1024 steps."""
+        return 2.0 if self.config.render.renders else 0.0
+
     def __init__(self, config: TrainUpsamplerConfig) -> None:
         super().__init__(config, "train-upsampler", (config.low_res_size, config.plane_size))
         render, device = config.render, self.loop.device

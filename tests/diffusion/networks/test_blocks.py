@@ -133,6 +133,25 @@ def test_group_norm_takes_any_channel_count(channels):
     assert half.dtype == torch.float16 and torch.isfinite(half).all()
 
 
+def test_group_norm_keeps_half_precision_under_autocast():
+    """What autograd keeps is bf16 too, and the result is the exact one, rounded."""
+    norm = GroupNorm(8)
+    x = (torch.randn(2, 8, 16, 16) * 2 + 30).bfloat16().requires_grad_()
+    kept = []
+
+    def keep(tensor):
+        if tensor.numel() == x.numel():
+            kept.append(tensor.dtype)
+        return tensor
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = norm(x)
+    assert out.dtype == torch.bfloat16 and set(kept) == {torch.bfloat16}
+    exact = torch.nn.functional.group_norm(x.double(), norm.num_groups, eps=norm.eps)
+    assert float((out.double() - exact).abs().max()) < 2**-8 * float(exact.abs().max())
+
+
 def test_attention_equals_a_written_out_softmax():
     torch.manual_seed(0)
     layer = TexelAttention(6, 5, 3, self_attention=True).double()

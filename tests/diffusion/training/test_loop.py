@@ -182,6 +182,34 @@ def test_micro_batches_train_like_one(settings: dict, whole: Path, tmp_path: Pat
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
+def test_layout_and_place_change_nothing(settings: dict, whole: Path, tmp_path: Path) -> None:
+    """Channels last (of weights for each plane too) and averages on the CPU; then resumed."""
+    released = BaseModelConfig(**MODEL, plane_convs="released")
+    plain = train(settings, tmp_path / "plain", model=released, steps=4)
+    lean = tmp_path / "lean"
+    train(settings, lean, model=released, steps=2, channels_last=True, ema_on_cpu=True)
+    train(settings, lean, model=released, steps=4, channels_last=True, ema_on_cpu=True)
+    expected, found = weights(plain), weights(lean)
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], atol=2e-4, rtol=1e-2)
+    with pytest.raises(UserError, match="learning_rate"):
+        train(settings, lean, model=released, learning_rate=1.0)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_alike(
+    settings: dict, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """The graph is captured and run without a compiler of the machine."""
+    compile_model = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compile_model(self, backend="aot_eager")
+    )
+    train(settings, tmp_path, compile=True, steps=2)
+    for one, two in zip(rows(whole), rows(tmp_path), strict=False):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+
 def test_losses_fall_and_the_pipeline_loads_the_model(whole: Path, settings: dict) -> None:
     pipeline = BaseTriplanePipeline.from_pretrained(whole / "snapshots" / "model")
     features = FeatureSet.open(settings["features"])

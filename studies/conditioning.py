@@ -45,6 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "epsilon": {"prediction_type": "epsilon"},
     "v": {"prediction_type": "v_prediction"},
     "v, min-SNR 5": {"prediction_type": "v_prediction", "snr_gamma": 5.0},
+    "edm": {"prediction_type": "edm"},
+    "edm, min-SNR 5": {"prediction_type": "edm", "snr_gamma": 5.0},
     "linear schedule": {"schedule": "linear"},
     "dropout 0.1": {"model.dropout": 0.1},
     "regression": {"objective": "regression"},

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
+from diffusion.sampling.predictions import PredictionType
 from runtime.described import Described, Name, Number, Size, read_described
 from runtime.errors import UserError
 from runtime.files import file_hash
@@ -58,7 +59,7 @@ class NoiseSchedule(Described):
     class_name: Literal["DDIMScheduler"] = Field(alias="_class_name")
     num_train_timesteps: Annotated[int, Field(ge=1, le=10**5)]
     trained_betas: list[Annotated[float, Field(ge=0, le=1)]]
-    prediction_type: Literal["epsilon", "sample", "v_prediction"]
+    prediction_type: PredictionType
 
 
 def open_model(path: Path, kind: type[Pipeline]) -> tuple[Path, dict[str, object]]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
 from diffusion.networks.upsampler import upsample_rollout
+from diffusion.sampling.predictions import network_input, predicted_start
 from diffusion.sampling.solvers import SamplerConfig, Solver, draw_noise
 from renderer.triplane import rollout, unroll
 from runtime.seeds import generator
@@ -47,20 +48,6 @@ def guided(conditional: Tensor, unconditional: Tensor, scale: float, channels: i
     """
     mean, base = conditional[:, :channels], unconditional[:, :channels]
     return torch.cat((base + scale * (mean - base), conditional[:, channels:]), dim=1)
-
-
-def predicted_start(scheduler: DDIMScheduler, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """x₀ that a prediction at x_t stands for, clipped to the range that the scheduler states."""
-    bar = scheduler.alphas_cumprod[t].double()
-    signal, noise = float(bar.sqrt()), float((1 - bar).sqrt())
-    kind, limit = scheduler.config["prediction_type"], scheduler.config["clip_sample_range"]
-    if kind == "epsilon":
-        start = (x - noise * prediction) / signal
-    elif kind == "v_prediction":
-        start = signal * x - noise * prediction
-    else:
-        start = prediction
-    return start.clamp(-limit, limit)
 
 
 class _TriplanePipeline(DiffusionPipeline):
@@ -100,8 +87,12 @@ class _TriplanePipeline(DiffusionPipeline):
             return output[:, :channels].float()
         total = len(scheduler.alphas_cumprod)
 
+        kind, limit = scheduler.config["prediction_type"], scheduler.config["clip_sample_range"]
+
         def denoise(x: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
-            cast, at = x.to(dtype), timestep.to(device)
+            bar = scheduler.alphas_cumprod[timestep.cpu()].double()
+            levels = (bar.sqrt(), (1 - bar).sqrt(), float(self.normalization.spread))
+            cast, at = network_input(kind, x, *levels).to(dtype), timestep.to(device)
             if features is None or scale == 0:
                 output = network(cast, at, None)
             else:
@@ -109,7 +100,7 @@ class _TriplanePipeline(DiffusionPipeline):
                 if scale != 1 and sampler.guides(int(timestep), total):
                     output = guided(output, network(cast, at, None), scale, channels)
             output = output.float()
-            start = predicted_start(scheduler, output[:, :channels], x, timestep.cpu())
+            start = predicted_start(kind, output[:, :channels], x, *levels).clamp(-limit, limit)
             return start, output[:, channels:] if output.shape[1] > channels else None
 
         learned = bool(self.unet.config.get("learned_variance", False))

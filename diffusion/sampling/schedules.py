@@ -19,8 +19,9 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
+from diffusion.sampling.predictions import PredictionType
+
 ScheduleName = Literal["cosine_light", "sigmoid", "linear"]
-PredictionType = Literal["epsilon", "sample", "v_prediction"]
 
 SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
 
@@ -93,7 +94,7 @@ def make_scheduler(
     Args:
         name: noise schedule.
         num_train_timesteps: T.
-        prediction_type: what the model predicts: `epsilon`, `sample` (x₀) or `v_prediction`.
+        prediction_type: what the model predicts: `epsilon`, `sample` (x₀), `v_prediction` or `edm`.
         clip_range: estimates of x₀ are clipped to ±this.
     """
     return DDIMScheduler(

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 from diffusion.data.subjects import SubjectsConfig
 from diffusion.networks.blocks import PlaneConvs
 from diffusion.networks.normalization import NormalizationName
-from diffusion.sampling.schedules import PredictionType, ScheduleName
+from diffusion.sampling.predictions import PredictionType
+from diffusion.sampling.schedules import ScheduleName
 from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.loop_config import RESUMABLE, LoopConfig
 from diffusion.training.validation import ValidationConfig
@@ -81,7 +82,8 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     num_timesteps: int = 1000
     """Timesteps of the noise schedule."""
     prediction_type: PredictionType = "epsilon"
-    """What the network predicts."""
+    """What the network predicts: the noise, clean planes (sample), v_prediction, or EDM's mixture
+    of both with preconditioned inputs (edm)."""
     snr_gamma: float | None = None
     """Gamma of min-SNR loss weighting; plain squared error without it."""
     condition_drop: float = 0.0

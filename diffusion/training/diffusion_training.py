@@ -210,6 +210,7 @@ class DiffusionTraining(ABC):
             getattr(config, "vlb_weight", None),
             self.loop.device,
             self.clip_range,
+            self.pairs.normalization.spread,
         )
 
     def scheduler(self) -> DDIMScheduler | None:
@@ -241,7 +242,8 @@ class DiffusionTraining(ABC):
         start = self.start_of(batch, features)
         target = batch.start if start is None else self.on_device.residual(batch.start, start)
         noisy = self.objective.noisy(target, batch.noise, batch.timesteps)
-        output = self.predict(batch, noisy, features, start)
+        seen = self.objective.network_input(noisy, batch.timesteps)
+        output = self.predict(batch, seen, features, start)
         losses = self.objective.losses(output, target, batch.noise, noisy, batch.timesteps)
         channels = target.shape[1]
         values = self.objective.predicted_start(

@@ -8,12 +8,13 @@ global batch is the loss, so it doesn't depend on how the batch is spread over p
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-PredictionType = Literal["epsilon", "sample", "v_prediction"]
+from diffusion.sampling import predictions
+from diffusion.sampling.predictions import PredictionType
 
 
 def _per_sample(values: Tensor) -> Tensor:
@@ -34,6 +35,7 @@ class DenoisingObjective:
             keeps it from disturbing the MSE, as Improved DDPM does.
         device: where the tables lie.
         clip_range: estimates of x_0 are clipped to ±this in the variational bound.
+        deviation: standard deviation of the data, which `edm` scales by.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class DenoisingObjective:
         vlb_weight: float | None = None,
         device: torch.device | str = "cpu",
         clip_range: float = 1.0,
+        deviation: float = 1.0,
     ) -> None:
-        if prediction_type not in ("epsilon", "sample", "v_prediction"):
+        if prediction_type not in get_args(PredictionType):
             raise ValueError(f"unknown prediction_type {prediction_type!r}")
         bar = alphas_cumprod.to("cpu", torch.float64)
         previous = torch.cat([torch.ones(1, dtype=torch.float64), bar[:-1]])
@@ -57,6 +60,7 @@ class DenoisingObjective:
             posterior[0] = posterior[1]
         self.num_timesteps = len(bar)
         self.clip_range = clip_range
+        self.deviation = deviation
         self.prediction_type = prediction_type
         self.learned_variance = learned_variance
         self.snr_gamma = snr_gamma
@@ -80,32 +84,32 @@ class DenoisingObjective:
         """x_t = √ᾱ x_0 + √(1-ᾱ) ε; start and noise [B, C, H, W], timesteps [B] long."""
         return self._at("signal", timesteps) * start + self._at("noise", timesteps) * noise
 
+    def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor, float]:
+        return self._at("signal", timesteps), self._at("noise", timesteps), self.deviation
+
+    def network_input(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Return what the network sees of x_t."""
+        return predictions.network_input(self.prediction_type, noisy, *self._levels(timesteps))
+
     def target(self, start: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return what the network's first C channels should be, [B, C, H, W]."""
-        if self.prediction_type == "epsilon":
-            return noise
-        if self.prediction_type == "sample":
-            return start
-        return self._at("signal", timesteps) * noise - self._at("noise", timesteps) * start
+        return predictions.target(self.prediction_type, start, noise, *self._levels(timesteps))
 
     def predicted_start(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """x_0 that a prediction [B, C, H, W] at x_t stands for (not clamped)."""
-        signal, sigma = self._at("signal", timesteps), self._at("noise", timesteps)
-        if self.prediction_type == "sample":
-            return prediction
-        if self.prediction_type == "v_prediction":
-            return signal * noisy - sigma * prediction
-        return (noisy - sigma * prediction) / signal.clamp(min=1e-8)
+        levels = self._levels(timesteps)
+        return predictions.predicted_start(self.prediction_type, prediction, noisy, *levels)
 
     def weights(self, timesteps: Tensor) -> Tensor:
-        """Weight of each sample's squared error, [B]."""
+        """Weight of each sample's squared error, [B].
+
+        With γ, whatever the network predicts, the squared error of x_0 weighs min(SNR, γ).
+        """
         if self.snr_gamma is None:
             return torch.ones_like(timesteps, dtype=torch.float32)
-        snr = self.tables["snr"][timesteps].clamp(min=1e-12)
-        clipped = snr.clamp(max=self.snr_gamma)
-        if self.prediction_type == "sample":
-            return clipped
-        return clipped / (snr if self.prediction_type == "epsilon" else snr + 1)
+        clipped = self.tables["snr"][timesteps].clamp(min=1e-12, max=self.snr_gamma)
+        levels = self._levels(timesteps)
+        return clipped * predictions.start_error(self.prediction_type, *levels).flatten()
 
     def losses(
         self, output: Tensor, start: Tensor, noise: Tensor, noisy: Tensor, timesteps: Tensor
@@ -178,6 +182,10 @@ class RegressionObjective:
     def noisy(self, start: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Nothing to be seen of x_0: zeros [B, C, H, W]."""
         return torch.zeros_like(start)
+
+    def network_input(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The zeros themselves."""
+        return noisy
 
     def predicted_start(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """The prediction itself."""

@@ -19,7 +19,8 @@ from diffusion.data.upsampling_pairs import (
 from diffusion.networks import TriplaneUpsampler
 from diffusion.networks.upsampler import upsample_rollout
 from diffusion.sampling.pipelines import UpsampleTriplanePipeline
-from diffusion.sampling.schedules import PredictionType, ScheduleName
+from diffusion.sampling.predictions import PredictionType
+from diffusion.sampling.schedules import ScheduleName
 from diffusion.training.diffusion_config import DiffusionConfig, NetworkConfig
 from diffusion.training.diffusion_training import DiffusionTraining
 from diffusion.training.render_loss import PatchSource, render_losses

@@ -12,8 +12,8 @@ from diffusion.sampling.pipelines import (
     UpsampleTriplanePipeline,
     guided,
     item_generators,
-    predicted_start,
 )
+from diffusion.sampling.predictions import predicted_start
 from diffusion.sampling.schedules import make_scheduler
 from diffusion.sampling.solvers import SamplerConfig, draw_noise
 from renderer.triplane import rollout
@@ -147,9 +147,27 @@ def test_guidance_equals_its_formula(base, scale):
         noise = draw_noise((2, 4, 8, 24), item_generators(0, 2))
         seen, unseen = (unet(noise, 999, each)[:, :4] for each in (features, None))
         mixed = seen * scale + unseen * (1 - scale)
-        expected = predicted_start(base.scheduler, mixed, noise, torch.tensor(999))
+        bar = base.scheduler.alphas_cumprod[999].double()
+        kind = base.scheduler.config["prediction_type"]
+        expected = predicted_start(kind, mixed, noise, bar.sqrt(), (1 - bar).sqrt(), 1.0)
+        expected = expected.clamp(-1, 1)
     planes = base(features, sampler=SamplerConfig(1, "ddim", guidance_scale=scale))
     assert torch.allclose(rollout(planes), expected, atol=1e-4)
+
+
+def test_edm_of_a_network_that_says_nothing_samples_the_gaussian(base):
+    """Preconditioning alone is the exact denoiser of Gaussian data: F = 0 keeps their spread."""
+    deviation = 0.3
+    silent = copy.deepcopy(base.unet)
+    torch.nn.init.zeros_(silent.unet.output.weight)
+    torch.nn.init.zeros_(silent.unet.output.bias)
+    normalization = PlaneNormalization(4, plane_size=1, spread=deviation)
+    normalization.std.data.fill_(deviation)  # values are planes
+    scheduler = make_scheduler("cosine_light", 1000, "edm", clip_range=8 * deviation)
+    pipeline = BaseTriplanePipeline(silent, scheduler, normalization)
+    pipeline.set_progress_bar_config(disable=True)
+    planes = pipeline(None, seed=list(range(24)), sampler=SamplerConfig(16))
+    assert float(planes.std()) == pytest.approx(deviation, rel=0.04)
 
 
 def test_guidance_acts_in_its_interval_only(base, monkeypatch):

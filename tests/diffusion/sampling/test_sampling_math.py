@@ -7,7 +7,8 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from diffusion.sampling.pipelines import item_generators, predicted_start
+from diffusion.sampling.pipelines import item_generators
+from diffusion.sampling.predictions import predicted_start
 from diffusion.sampling.schedules import alphas_cumprod, betas, make_scheduler
 from diffusion.sampling.solvers import (
     SamplerConfig,
@@ -160,7 +161,8 @@ def test_predictions_stand_for_the_same_start(prediction_type):
             "sample": start,
             "v_prediction": signal * noise - spread * start,
         }[prediction_type]
-        found = predicted_start(scheduler, prediction, x, torch.tensor(timestep))
+        levels = torch.tensor(signal), torch.tensor(spread)
+        found = predicted_start(prediction_type, prediction, x, *levels, 1.0)
         assert torch.allclose(found, start, atol=2e-3)
 
 

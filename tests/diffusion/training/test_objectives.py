@@ -37,7 +37,7 @@ def test_targets_agree_with_diffusers_and_invert(kind) -> None:
     assert float(losses["loss"].abs().max()) == 0
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "edm"])
 def test_min_snr_weight_is_clipped_error_of_the_start(kind) -> None:
     """Weight × error of any target = min(SNR, γ) × error of x_0."""
     alphas = alphas_cumprod("cosine_light", T)
@@ -54,6 +54,43 @@ def test_min_snr_weight_is_clipped_error_of_the_start(kind) -> None:
     snr = alphas / (1 - alphas)
     expected = snr[timesteps].clamp(max=5.0).float() * error
     torch.testing.assert_close(losses, expected, rtol=2e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize("deviation", [0.5, 1.0])
+def test_edm_is_karras_preconditioning(deviation) -> None:
+    """Against table 1 of arXiv 2206.00364, in its own variables: y = x_0 + s ε."""
+    alphas = alphas_cumprod("cosine_light", T)
+    objective = DenoisingObjective(alphas, "edm", deviation=deviation)
+    start, noise, timesteps = problem()
+    timesteps = torch.tensor([0, 7, 20, 40])
+    noisy = objective.noisy(start, noise, timesteps)
+    bar = alphas[timesteps].view(-1, 1, 1, 1)
+    s, y = ((1 - bar) / bar).sqrt(), start.double() + ((1 - bar) / bar).sqrt() * noise
+    total = s**2 + deviation**2
+    skip, out, into = deviation**2 / total, s * deviation / total.sqrt(), 1 / total.sqrt()
+    seen = objective.network_input(noisy, timesteps)
+    torch.testing.assert_close(seen.double(), into * y, rtol=1e-4, atol=1e-5)
+    expected = (start - skip * y) / out
+    target = objective.target(start, noise, timesteps)
+    torch.testing.assert_close(target.double(), expected, rtol=1e-3, atol=1e-4)
+    network = torch.randn(start.shape, generator=torch.Generator().manual_seed(5))
+    denoised = objective.predicted_start(network, noisy, timesteps)
+    torch.testing.assert_close(denoised.double(), skip * y + out * network, rtol=1e-4, atol=1e-5)
+    if deviation == 1:  # unit data: velocity with the other sign
+        velocity = DenoisingObjective(alphas, "v_prediction").target(start, noise, timesteps)
+        torch.testing.assert_close(target, -velocity)
+
+
+def test_edm_inputs_and_targets_have_unit_variance() -> None:
+    alphas = alphas_cumprod("cosine_light", T)
+    objective = DenoisingObjective(alphas, "edm", deviation=0.3)
+    random = torch.Generator().manual_seed(0)
+    start, noise = (torch.randn(T, 8, 16, 16, generator=random) for _ in range(2))
+    start, timesteps = 0.3 * start, torch.arange(T)
+    seen = objective.network_input(objective.noisy(start, noise, timesteps), timesteps)
+    target = objective.target(start, noise, timesteps)
+    for values in (seen, target):
+        assert (values.flatten(1).std(dim=1) - 1).abs().max() < 0.06
 
 
 def test_bound_equals_the_closed_form_of_torch_distributions() -> None:

@@ -19,11 +19,11 @@ from runtime.errors import UserError
 from runtime.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from diffusion.sampling.sampler_config import SamplingConfig
     from likeness.settings import LikenessSettings
     from triavatar.avatar import Avatar
     from triavatar.bundles.bundle import Bundle
     from triavatar.pipeline import AvatarPipeline
-    from triavatar.portrait_diffusion import SamplingConfig
 
 __all__ = [
     "Avatar",
@@ -42,6 +42,6 @@ __getattr__, __dir__ = lazy_names(
         "AvatarPipeline": "triavatar.pipeline",
         "LikenessSettings": "likeness.settings",
         "Bundle": "triavatar.bundles.bundle",
-        "SamplingConfig": "triavatar.portrait_diffusion",
+        "SamplingConfig": "diffusion.sampling.sampler_config",
     },
 )

@@ -10,6 +10,7 @@ import numpy as np
 from captures.multiview import MultiViewSet
 from captures.rgba import PictureFormat
 from captures.selection import ResumableNames, SubjectSelection
+from diffusion.sampling.sampler_config import SamplingConfig
 from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
 from photos.prepare import check_portrait, read_portrait
@@ -28,7 +29,6 @@ from triavatar.bundles.bundle import find_bundle
 from triavatar.export.libraries import check_packages
 from triavatar.export.settings import Format
 from triavatar.pipeline import AvatarPipeline
-from triavatar.portrait_diffusion import SamplingConfig
 from triavatar.render_avatar import ViewConfig
 from triavatar.written.folder import Stopwatch, installed, write_avatar
 

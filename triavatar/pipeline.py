@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 from PIL import Image
 
 from captures.cameras import Cameras
+from diffusion.sampling.sampler_config import SamplingConfig
 from likeness.fit import fit_likeness
 from likeness.learned.likeness_model import LikenessModel
 from likeness.portrait.portrait import Portrait
@@ -38,10 +39,11 @@ from runtime.devices import select_device
 from runtime.errors import UserError
 from triavatar.avatar import Avatar
 from triavatar.bundles.bundle import Bundle, check_parts, find_bundle
-from triavatar.bundles.write_bundle import write_bundle
 from triavatar.fit.captured import CaptureSettings, capture_of
 from triavatar.fit.fit_avatar import fit_avatar
-from triavatar.portrait_diffusion import PortraitDiffusion, SamplingConfig
+
+if TYPE_CHECKING:
+    from triavatar.portrait_diffusion import PortraitDiffusion
 
 
 class AvatarPipeline:
@@ -151,6 +153,8 @@ class AvatarPipeline:
         where = select_device(device)
         diffusion = expected = None
         if "base" in parts:
+            from triavatar.portrait_diffusion import PortraitDiffusion  # brings diffusers
+
             diffusion = PortraitDiffusion.from_parts(parts, sampling or SamplingConfig(), where)
             expected = diffusion.decoder_hash
         decoder = load_decoder(parts["decoder"], expected)
@@ -167,6 +171,8 @@ class AvatarPipeline:
             about: name, license, license_text, card, storage; see
                 :func:`triavatar.bundles.write_bundle.write_bundle`.
         """
+        from triavatar.bundles.write_bundle import write_bundle
+
         return write_bundle(Path(folder), self.sources, framing=self.portrait.framing, **about)
 
     def push_to_hub(

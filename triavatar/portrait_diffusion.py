@@ -12,9 +12,7 @@ of a portrait.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,27 +22,9 @@ from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, v
 from diffusion.sampling.model_files import load_pipeline
 from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
 from diffusion.sampling.sample_set import check_steps
-from diffusion.sampling.solvers import SamplerConfig
+from diffusion.sampling.sampler_config import SamplingConfig
 from runtime.errors import UserError
 from runtime.seeds import seed_of
-
-
-@dataclass
-class SamplingConfig:
-    """Settings of sampling the two diffusion models."""
-
-    removed_settings: ClassVar[dict[str, str]] = {
-        "guidance_scale": "write base.guidance_scale",
-        "base_steps": "write base.steps",
-        "base_eta": "write base.eta",
-        "upsampler_steps": "write upsampler.steps",
-        "upsampler_eta": "write upsampler.eta",
-    }
-
-    base: SamplerConfig = field(default_factory=SamplerConfig)
-    """Of the base model."""
-    upsampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """Of the upsampler."""
 
 
 class PortraitDiffusion:

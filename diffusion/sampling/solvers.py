@@ -12,8 +12,7 @@ keeps where the exact denoiser is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +21,10 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
 from torch import Tensor
 
+from diffusion.sampling.sampler_config import SamplerConfig, Spacing
 from diffusion.sampling.schedules import log_snr
-from runtime.config import check_settings, setting
+from runtime.config import check_settings
 from runtime.errors import UserError
-
-SamplerName = Literal["dpm++", "heun", "ddim", "ddpm"]
-Spacing = Literal["log_snr", "trailing", "leading"]
 
 NOISE_ONLY = -8.0
 """λ below which x_t counts as noise alone (the signal's share of its spread is below 2 %)."""
@@ -38,48 +35,6 @@ HEUN_LOWEST = -12.0
 
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 """(x_t [B, C, H, W], timestep) → (x₀ like x_t, place of the log-variance in -1..1 or None)."""
-
-
-@dataclass
-class SamplerConfig:
-    """Settings of sampling a diffusion model."""
-
-    steps: int = setting(16, at_least=1)
-    """Sampler steps; heun asks the model twice a step."""
-    sampler: SamplerName = "dpm++"
-    """dpm++ (second order, multistep), heun (second order, two calls a step), ddim, or ddpm
-    (ancestral, with the learned variance where the model has one)."""
-    spacing: Spacing = "log_snr"
-    """Noise levels visited: uniform in log-SNR, or in time counted from the noisy end (trailing) or
-    from the clean end (leading, as published)."""
-    eta: float = setting(0.0, at_least=0, at_most=1)
-    """Noise that each step of ddim (0 to 1) or dpm++ (0 or 1) adds: 0 none, 1 as much as ddpm."""
-    guidance_scale: float = setting(1.0, at_least=0)
-    """Classifier-free guidance: 1 is none, 0 samples without the portrait; other values need a
-    model trained with condition drop."""
-    guidance_interval: tuple[float, float] = setting((0.0, 1.0), at_least=0, at_most=1)
-    """Share of the timesteps, from clean 0 to noise 1, in which guidance acts."""
-
-    def check(self) -> None:
-        """Refuse settings that can't be sampled with.
-
-        Raises:
-            UserError: names the setting.
-        """
-        if self.sampler == "dpm++" and self.eta not in (0, 1):
-            raise UserError(f"eta is {self.eta}: dpm++ takes 0 or 1 (ddim takes any in 0..1)")
-        if self.sampler == "heun" and self.eta != 0:
-            raise UserError(f"eta is {self.eta}: heun adds no noise, its eta is 0")
-        low, high = self.guidance_interval
-        if low > high:
-            raise UserError(
-                f"guidance_interval is {low} {high}: give two shares, the smaller one first"
-            )
-
-    def guides(self, timestep: int, num_timesteps: int) -> bool:
-        """Return whether guidance acts at a timestep."""
-        low, high = self.guidance_interval
-        return low <= (timestep + 0.5) / num_timesteps <= high
 
 
 def chosen_timesteps(alphas: Tensor, steps: int, spacing: Spacing) -> list[int]:

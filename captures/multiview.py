@@ -107,13 +107,26 @@ class MultiViewSet:
             for folder in self.root.iterdir()
             if folder.is_dir()
             and self._objects.get(folder.name, {}).get("exclude") != "all"
-            and (folder / METADATA_NAME.format(self.pictures.portrait_frame)).exists()
+            and self._has_portrait(folder)
         )
         if not self.names:
             raise UserError(
                 f"{self.root} holds no subjects: expected folders with {IMAGE_NAME.format(0)} and "
                 f"{METADATA_NAME.format(0)}"
             )
+
+    def _has_portrait(self, folder: Path) -> bool:
+        """Whether a folder is a subject's; one with views but no portrait is not passed over."""
+        name = METADATA_NAME.format(self.pictures.portrait_frame)
+        if (folder / name).exists():
+            return True
+        if any(FRAME_PATTERN.fullmatch(path.name) for path in folder.iterdir()):
+            raise UserError(
+                f"{folder} has views but no {name} for its portrait; put the file back, or leave "
+                f'the subject out: "exclude": "all" under objects.{folder.name} of dataset.json '
+                "(`triavatar doctor --fix` does it)."
+            )
+        return False
 
     @property
     def identity_splits(self) -> dict[str, list[str]] | None:

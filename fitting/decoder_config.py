@@ -20,15 +20,15 @@ class FitDecoderConfig(SubjectSelection):
     """Multi-view set to read."""
     output_dir: Path
     """Run folder to write; the same command resumes it."""
-    image_size: int | None = setting(None, at_least=1)
+    image_size: int | None = setting(None, at_least=1, at_most=8192)
     """Resize pictures to this many pixels; their own size without it."""
-    plane_size: int = setting(512, at_least=2)
+    plane_size: int = setting(512, at_least=2, at_most=8192)
     """Texels along one side of a plane."""
-    channels: int = setting(32, at_least=2)
+    channels: int = setting(32, at_least=2, at_most=1024)
     """Channels of the triplane."""
     color_channels: int = setting(24, at_least=1)
     """How many of them feed the colour network; the rest feed density."""
-    hidden: int = setting(128, at_least=1)
+    hidden: int = setting(128, at_least=1, at_most=4096)
     """Width of the decoder's hidden layers."""
     initial_density: float = setting(20.0, above=0)
     """Density of the untrained decoder, per world unit. Opaque from the start, colour is learnt

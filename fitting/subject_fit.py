@@ -35,7 +35,7 @@ from runtime.seeds import generator
 class FitSettings(MarchSettings):
     """Settings of fitting a triplane to pictures, in both stages."""
 
-    rays: int = setting(8192, at_least=1)
+    rays: int = setting(8192, at_least=1, at_most=2**22)
     """Rays per step, drawn from all training views of the subject."""
     near_fraction: float = setting(0.9, at_least=0, at_most=1)
     """Share of the rays drawn on or near the silhouette; the rest anywhere."""

@@ -27,7 +27,7 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     identities: Literal["all", "train", "validation", "test"] = "all"
     """Which identities to fit, unless a txt_file names them. Held-out ones are fitted too:
     evaluation needs them."""
-    image_size: int | None = setting(None, at_least=1)
+    image_size: int | None = setting(None, at_least=1, at_most=8192)
     """Resize pictures to this many pixels; their own size without it."""
     init: Literal["mean", "stage1", "random"] = "mean"
     """Start from the mean of the stage-1 triplanes, from the subject's own where there is one
@@ -35,10 +35,10 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     the like) hold the difference from the mean small and smooth, not the planes themselves."""
     iterations: int = setting(30000, at_least=1)
     """Steps per subject."""
-    plane_size: int | None = setting(None, at_least=2)
+    plane_size: int | None = setting(None, at_least=2, at_most=8192)
     """Texels along one side of a plane; those of stage 1 without it. A decoder fits planes of any
     size, and learns in less time on small ones."""
-    coarse_size: int | None = setting(None, at_least=2)
+    coarse_size: int | None = setting(None, at_least=2, at_most=8192)
     """Texels along one side of the planes that a fit begins with, fewer than it ends with: a coarse
     texel is seen by more rays. Full size from the start without it."""
     coarse_steps: int = setting(0, at_least=0)

@@ -11,13 +11,13 @@ from runtime.config import own_first, setting
 class MarchSettings:
     """Settings of ray marching, while fitting and afterwards."""
 
-    steps: int = setting(1024, at_least=1)
+    steps: int = setting(1024, at_least=1, at_most=2**16)
     """Samples along the box's diagonal; the spacing is 2√3 / steps world units."""
     near: float = setting(0.2, at_least=0)
     """No sample lies closer to the camera, in world units."""
     stop: float = setting(1e-4, at_least=0, below=1)
     """Samples behind a transmittance below this are ignored."""
-    grid: int = setting(128, at_least=1)
+    grid: int = setting(128, at_least=1, at_most=512)
     """Cells along one side of the occupancy grid."""
 
 

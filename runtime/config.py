@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import operator
 import reprlib
 import typing
@@ -18,6 +19,7 @@ _BOUNDS = {
     "at_most": (operator.le, "at most"),
     "below": (operator.lt, "less than"),
 }
+_MOST = 2**63 - 1  # of an integer, wherever it goes
 Kind = typing.TypeVar("Kind")
 
 
@@ -76,6 +78,10 @@ def _groups(config: Any, prefix: str = "") -> typing.Iterator[tuple[Any, str]]:
 
 def _check_bounds(field: dataclasses.Field, value: Any, what: str) -> None:
     for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, float) and not math.isfinite(item):
+            raise UserError(f"{what} is {item} but must be a finite number.")
+        if isinstance(item, int) and not -_MOST <= item <= _MOST:
+            raise UserError(f"{what} is {item:.4g} but must be within ±2^63.")
         for bound, (holds, words) in _BOUNDS.items():
             limit = field.metadata.get(bound)
             if limit is None or item is None or isinstance(item, str):

@@ -18,6 +18,15 @@ class PartialFailure(Exception):
     """
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether there was no memory left; torch says so in words of its own."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in text for words in ("can't allocate memory", "out of memory"))
+    )
+
+
 def is_disk_full(error: Exception) -> bool:
     """Return whether there was no room to write; libraries wrap the system's error in their own."""
     if isinstance(error, OSError) and error.errno is not None:

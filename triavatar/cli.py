@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 
-from runtime.errors import PartialFailure, UserError, is_disk_full
+from runtime.errors import PartialFailure, UserError, is_disk_full, is_out_of_memory
 from runtime.version import VERSION
 from triavatar.stages import STAGES, Stage
 
@@ -143,6 +143,10 @@ def os_error_sentence(error: OSError) -> str | None:
         return f"no permission to read or write{where}; choose another folder or change its rights."
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return f"{error.strerror}{where}; a folder was given for a file, or the reverse."
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV):
+        return f"{error.strerror}{where}; a file or folder is expected there."
+    if error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY):
+        return f"{error.strerror}{where}; the machine can't read or write it now, try again."
     if error.errno == errno.ENOENT:
         return f"no such file or folder{where}; check the path."
     return None
@@ -173,6 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if is_out_of_memory(error):
+            return _fail(
+                "the memory of this machine is not enough for this; lower sizes, batches or "
+                "--subjects_at_once.",
+                2,
+            )
         if is_disk_full(error):
             return _fail("the disk is full; free some space and run the same command again.", 2)
         sentence = os_error_sentence(error) if isinstance(error, OSError) else None

@@ -24,7 +24,7 @@ from triavatar.views import still_cameras
 class ViewConfig:
     """The views that are rendered of an avatar."""
 
-    size: int = setting(512, at_least=8)
+    size: int = setting(512, at_least=8, at_most=8192)
     """Width and height of every picture in pixels."""
     azimuths: tuple[float, ...] = (-60.0, -30.0, 0.0, 30.0, 60.0, 180.0)
     """Still views, in degrees from the front towards the subject's left."""

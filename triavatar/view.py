@@ -99,8 +99,9 @@ class ViewerServer(ThreadingHTTPServer):
         try:
             super().__init__((config.host, config.port), Handler)
         except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "there is no such port"
             raise UserError(
-                f"can't listen on {config.host} port {config.port} ({error}); give another --port "
+                f"can't listen on {config.host} port {config.port} ({reason}); give another --port "
                 "or --host."
             ) from None
 

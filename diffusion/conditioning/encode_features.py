@@ -41,9 +41,9 @@ class EncodeFeaturesConfig(SpreadSettings, SubjectSelection):
     """Multi-view set whose portraits (frame 0) are encoded."""
     portraits: Path | None = None
     """Folder of square portrait pictures to encode instead; named by their file names."""
-    image_size: int = setting(256, at_least=8)
+    image_size: int = setting(256, at_least=8, at_most=8192)
     """Side in pixels the VAE sees."""
-    batch_size: int = setting(4, at_least=1)
+    batch_size: int = setting(4, at_least=1, at_most=2**16)
     """Portraits encoded at once."""
     device: str = field(default="auto", metadata={"resumable": True})
     """Device: auto, cpu, cuda or cuda:N."""

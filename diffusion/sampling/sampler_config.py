@@ -16,7 +16,7 @@ Spacing = Literal["log_snr", "trailing", "leading"]
 class SamplerConfig:
     """Settings of sampling a diffusion model."""
 
-    steps: int = setting(16, at_least=1)
+    steps: int = setting(16, at_least=1, at_most=2**16)
     """Sampler steps; heun asks the model twice a step."""
     sampler: SamplerName = "dpm++"
     """dpm++ (second order, multistep), heun (second order, two calls a step), ddim, or ddpm

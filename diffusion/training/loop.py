@@ -127,7 +127,8 @@ class TrainingLoop:
         step, folder = latest
         cure = f"delete {self.run.state} to start again from the first step"
         fresh = {name: value.cpu() for name, value in self.bare_model.state_dict().items()}
-        for file in sorted(folder.glob("*.bin")):
+        # accelerate goes on without a file of random numbers that it can't read.
+        for file in [*sorted(folder.glob("*.bin")), folder / "random_states_0.pkl"]:
             check_archive(file, cure)
         try:
             self.accelerator.load_state(str(folder))

@@ -28,7 +28,7 @@ class LoopConfig:
     minutes: float = setting(0.0, resumable=True, at_least=0)
     """Minutes after which this call saves and stops, wherever it is; the same command goes on. 0
     sets no end."""
-    batch_size: int = setting(8, at_least=1)
+    batch_size: int = setting(8, at_least=1, at_most=2**16)
     """Samples per optimiser step, over all processes and micro-batches."""
     gradient_accumulation: int = setting(1, resumable=True, at_least=1)
     """Micro-batches that one process runs per optimiser step; it changes memory, not the result."""

@@ -119,6 +119,7 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
     try:
         check_file(path, MOST_BYTES)
         refuse_compressed(path)
+        refuse_no_numbers(path)
         loaded = trimesh.load(path, process=False)
         scene = loaded if isinstance(loaded, trimesh.Scene) else trimesh.Scene(loaded)
         meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
@@ -155,6 +156,22 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
             part.paint = colours
         out.append(part)
     return out
+
+
+def refuse_no_numbers(path: Path) -> None:
+    """Refuse a PLY of text that holds NaN; trimesh reads it as a 0 where integers are expected.
+
+    Raises:
+        UserError: names the line.
+    """
+    if path.suffix.lower() != ".ply":
+        return
+    with open(path, "rb") as file:
+        if b"ascii" not in file.readline() + file.readline():
+            return
+        for number, line in enumerate(file, 3):
+            if any(word in (b"nan", b"inf", b"-inf") for word in line.lower().split()):
+                raise UserError(f"mesh {path} has a value that is no number in line {number}")
 
 
 def refuse_compressed(path: Path) -> None:

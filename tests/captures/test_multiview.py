@@ -162,7 +162,7 @@ def test_unknown_subject_and_lists(written, tmp_path):
         data.load("nobody")
     names = tmp_path / "names.txt"
     names.write_text("subject_001\n\nnobody\n")
-    with pytest.raises(UserError, match="not there: nobody"):
+    with pytest.raises(UserError, match="not there: 'nobody'"):
         select_names(data.names, names)
     names.write_text("subject_001\nsubject_000\n")
     assert select_names(data.names, names, 1) == ["subject_000"]

@@ -214,6 +214,8 @@ def _run_case(world: World, folder: Path, number: int, seed: int, whole: dict[st
         outcome.kind, outcome.words = "data lost", str(gone[0])
     elif text or status not in (0, 1, 2) or (status == 2 and len(sentences) != 1):
         outcome.kind, outcome.words = "exception text", "\n".join(text or lines[-3:])[-600:]
+    elif status == 2 and "memory of this machine" in sentences[0]:
+        outcome.kind = "memory"
     elif status:
         outcome.kind = "sentence" if status == 2 else "finding"
     elif results(place_of_results(own, folder, number)) == whole and (whole or not done.sure):

@@ -168,32 +168,3 @@ def take_away(
         for file in files:
             maker.write(file, title or folder.name)
     return files
-
-
-def export_avatar(
-    planes: Tensor,
-    decoder: TriplaneDecoder,
-    path: Path | str,
-    settings: ExportSettings | None = None,
-    title: str | None = None,
-) -> Path:
-    """Write an avatar as a file that other programs open.
-
-    Args:
-        planes: the avatar's triplane, [3, C, H, W] in [-1, 1].
-        decoder: the decoder it was made for, on the same device.
-        path: where to; its suffix decides: ``.glb`` and ``.obj`` are textured meshes,
-            ``.ply`` are Gaussians, ``.html`` is a page for any browser.
-        settings: how finely.
-        title: of what is in it; the file's stem without.
-
-    Returns:
-        The path.
-
-    Raises:
-        UserError: the avatar has no surface, the suffix is unknown, or a package is missing.
-    """
-    path = Path(path)
-    format_of(path)
-    Maker(planes, decoder, settings).write(path, title)
-    return path

@@ -14,12 +14,13 @@ from runtime.errors import UserError
 from tests.scenes import constant_decoder
 from tests.triavatar.export.ball import SETTINGS, ball_color
 from triavatar import cli
+from triavatar.avatar import Avatar
 from triavatar.export import libraries
 from triavatar.export.atlas import _colored
 from triavatar.export.bake import draw, photograph
 from triavatar.export.compare import mesh_agreement
 from triavatar.export.glb import write_glb
-from triavatar.export.maker import Maker, export_avatar
+from triavatar.export.maker import Maker
 from triavatar.export.raster import see
 from triavatar.export.surface import around
 
@@ -123,11 +124,11 @@ def test_bad_input_in_one_sentence(ball_folder, tmp_path, monkeypatch):
     empty, fog = constant_decoder(0.001), constant_decoder(0.15)
     planes = torch.zeros(3, 6, 8, 8)
     with pytest.raises(UserError, match="empty"):
-        export_avatar(planes, empty, tmp_path / "a.glb", SETTINGS)
+        Avatar(planes, empty).export(tmp_path / "a.glb", SETTINGS)
     with pytest.raises(UserError, match="no surface"):
-        export_avatar(planes, fog, tmp_path / "a.glb", SETTINGS)
+        Avatar(planes, fog).export(tmp_path / "a.glb", SETTINGS)
     with pytest.raises(UserError, match="suffix"):
-        export_avatar(planes, fog, tmp_path / "a.fbx", SETTINGS)
+        Avatar(planes, fog).export(tmp_path / "a.fbx", SETTINGS)
     with pytest.raises(UserError, match="power of two"):
         cli.run(["export", str(ball_folder), "--export.mesh.texture", "1000"])
     with pytest.raises(UserError, match="does not exist"):

@@ -12,6 +12,7 @@ per tile are needed.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,9 +69,48 @@ def project(positions, axes, c2w, fx, fy, cx, cy):
     return centre, covariance, drawn
 
 
+class Footprint(NamedTuple):
+    """The pixels that a Gaussian shows in.
+
+    Attributes:
+        xx, xy, yy: of its inverse covariance.
+        limit: of the exponent, beyond which it is too faint to show.
+        left, right, top, bottom: columns and rows, the last ones excluded; none for a Gaussian
+            behind the camera, or as faint.
+    """
+
+    xx: float
+    xy: float
+    yy: float
+    limit: float
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
 @jit
 def _bounds(middle, reach, size):
     return max(0, math.ceil(middle - reach - 0.5)), min(size, math.floor(middle + reach - 0.5) + 1)
+
+
+@jit
+def _footprint(centre, covariance, opacity, height, width):
+    a, b, c = covariance
+    determinant = a * c - b * b
+    xx, xy, yy = c / determinant, -b / determinant, a / determinant
+    if centre[2] <= 0.0 or opacity <= FAINTEST:
+        return Footprint(xx, xy, yy, np.float32(0.0), 0, 0, 0, 0)
+    limit = np.float32(math.log(opacity / FAINTEST))
+    left, right = _bounds(centre[0], math.sqrt(2.0 * limit * a), width)
+    top, bottom = _bounds(centre[1], math.sqrt(2.0 * limit * c), height)
+    return Footprint(xx, xy, yy, limit, left, right, top, bottom)
+
+
+@jit
+def _exponent(at, dx, dy):
+    """Half the squared distance from the centre, in standard deviations."""
+    return np.float32(0.5) * (at.xx * dx * dx + at.yy * dy * dy) + at.xy * dx * dy
 
 
 @jit
@@ -87,25 +127,17 @@ def paint(order, centre, covariance, opacity, color, picture, through):
     """
     height, width = through.shape
     for i in order:
-        if centre[i, 2] <= 0.0 or opacity[i] <= FAINTEST:
-            continue
-        a, b, c = covariance[i, 0], covariance[i, 1], covariance[i, 2]
-        determinant = a * c - b * b
-        qa, qb, qc = c / determinant, -b / determinant, a / determinant
-        # Beyond this, the exponent is too small to show.
-        limit = np.float32(math.log(opacity[i] / FAINTEST))
-        left, right = _bounds(centre[i, 0], math.sqrt(2.0 * limit * a), width)
-        top, bottom = _bounds(centre[i, 1], math.sqrt(2.0 * limit * c), height)
+        at = _footprint(centre[i], covariance[i], opacity[i], height, width)
         red, green, blue, strength = color[i, 0], color[i, 1], color[i, 2], opacity[i]
-        for y in range(top, bottom):
+        for y in range(at.top, at.bottom):
             dy = np.float32(y + 0.5) - centre[i, 1]
-            for x in range(left, right):
+            for x in range(at.left, at.right):
                 light = through[y, x]
                 if light < SPENT:
                     continue
                 dx = np.float32(x + 0.5) - centre[i, 0]
-                power = np.float32(0.5) * (qa * dx * dx + qc * dy * dy) + qb * dx * dy
-                if power > limit:
+                power = _exponent(at, dx, dy)
+                if power > at.limit:
                     continue
                 alpha = min(np.float32(MOST), strength * math.exp(-power))
                 weight = light * alpha
@@ -131,24 +163,17 @@ def trace_back(
     through = np.ones((height, width), np.float32)
     behind = picture.copy()  # what the Gaussians from the current one on add to each pixel
     for i in order:
-        if centre[i, 2] <= 0.0 or opacity[i] <= FAINTEST:
-            continue
-        a, b, c = covariance[i, 0], covariance[i, 1], covariance[i, 2]
-        determinant = a * c - b * b
-        qa, qb, qc = c / determinant, -b / determinant, a / determinant
-        limit = np.float32(math.log(opacity[i] / FAINTEST))
-        left, right = _bounds(centre[i, 0], math.sqrt(2.0 * limit * a), width)
-        top, bottom = _bounds(centre[i, 1], math.sqrt(2.0 * limit * c), height)
+        at = _footprint(centre[i], covariance[i], opacity[i], height, width)
         red, green, blue, strength = color[i, 0], color[i, 1], color[i, 2], opacity[i]
-        for y in range(top, bottom):
+        for y in range(at.top, at.bottom):
             dy = np.float32(y + 0.5) - centre[i, 1]
-            for x in range(left, right):
+            for x in range(at.left, at.right):
                 light = through[y, x]
                 if light < SPENT:
                     continue
                 dx = np.float32(x + 0.5) - centre[i, 0]
-                power = np.float32(0.5) * (qa * dx * dx + qc * dy * dy) + qb * dx * dy
-                if power > limit:
+                power = _exponent(at, dx, dy)
+                if power > at.limit:
                     continue
                 bell = math.exp(-power)
                 alpha = min(np.float32(MOST), strength * bell)
@@ -172,7 +197,7 @@ def trace_back(
                     continue
                 gradients[i, 5] += d_alpha * bell
                 d_power = -d_alpha * alpha
-                sx, sy = qa * dx + qb * dy, qb * dx + qc * dy
+                sx, sy = at.xx * dx + at.xy * dy, at.xy * dx + at.yy * dy
                 gradients[i, 0] -= d_power * sx
                 gradients[i, 1] -= d_power * sy
                 half = np.float32(0.5) * d_power

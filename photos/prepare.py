@@ -40,7 +40,9 @@ class Preparer:
             self._maker = PortraitMaker(self.settings)
         return self._maker
 
-    def __call__(self, picture: Picture, name: str = "the picture") -> np.ndarray:
+    def __call__(
+        self, picture: Picture, name: str = "the picture", *, as_it_is: bool = False
+    ) -> np.ndarray:
         """Return a portrait, uint8 [S, S, 3 | 4], straight alpha.
 
         A photograph is framed by its face and cut out. So is one on white or cut out already, with
@@ -49,13 +51,16 @@ class Preparer:
         Args:
             picture: of a person.
             name: how an error calls a picture that is no file.
+            as_it_is: take it for a portrait, whatever it looks like.
 
         Raises:
             UserError: it can't be read, is empty, or doesn't show one face well enough.
         """
         array = read_portrait(picture)
         where = str(picture) if isinstance(picture, str | Path) else name
-        if is_photograph(array):
+        if as_it_is:
+            pass
+        elif is_photograph(array):
             array = self.maker(array, where)
         elif not _covers(with_alpha(array)):
             raise UserError(f"{where} is empty: white or transparent nearly everywhere.")
@@ -71,10 +76,10 @@ class Preparer:
 
 def read_portrait(picture: Picture) -> np.ndarray:
     """Return a picture, a file or in memory, as uint8 [H, W, 3 | 4]."""
-    if isinstance(picture, str | Path):
-        return read_picture(Path(picture), "portrait")
     if isinstance(picture, Image.Image):
         return upright_array(picture)
+    if isinstance(picture, str | Path):
+        return read_picture(Path(picture), "portrait")
     return picture
 
 

@@ -13,7 +13,6 @@ from captures.selection import ResumableNames, SubjectSelection
 from diffusion.sampling.sampler_config import SamplingConfig
 from likeness.settings import LikenessSettings
 from photos.portraits import PortraitSettings
-from photos.prepare import check_portrait, read_portrait
 from renderer.fitted_set import FittedSet
 from runtime.config import check_settings, own_first, setting
 from runtime.described import read_described
@@ -166,15 +165,11 @@ class Portraits:
         file = self.files[name]
         prepare = prepare and self.stored is None
         try:
-            if self.stored is not None:
-                picture = np.asarray(self.stored.read(file))
-            else:
-                picture = pipeline.prepare(file) if prepare else read_portrait(file)
+            picture = file if self.stored is None else np.asarray(self.stored.read(file))
+            return pipeline.prepare(picture, str(file), as_it_is=not prepare)
         except UserError as error:
             hint = " (--no_prepare takes portraits as they are)" if prepare else ""
             raise UserError(f"{error}{hint}") from None
-        check_portrait(picture, str(file))
-        return picture
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from likeness.several.fit_views import SeveralSettings
 from photos.framing import Framing
 from photos.matte import with_alpha
 from photos.portraits import PortraitSettings
-from photos.prepare import Picture, Preparer, check_portrait, read_portrait
+from photos.prepare import Picture, Preparer, check_portrait
 from renderer.decoder import TriplaneDecoder, decoder_hash
 from renderer.fitted_set import load_decoder
 from runtime.devices import select_device
@@ -195,12 +195,15 @@ class AvatarPipeline:
             commit = api.upload_folder(repo_id=repo_id, folder_path=bundle.folder)
         return str(commit)
 
-    def prepare(self, picture: Picture, name: str = "the picture") -> np.ndarray:
+    def prepare(
+        self, picture: Picture, name: str = "the picture", *, as_it_is: bool = False
+    ) -> np.ndarray:
         """Turn a picture into a portrait: find the face, frame it, cut it out.
 
         Args:
             picture: photograph of a face, or one that is cut out or on white already.
             name: how an error calls a picture that is no file.
+            as_it_is: take it for a portrait, whatever it looks like.
 
         Returns:
             uint8 [S, S, 3 | 4], straight alpha.
@@ -208,7 +211,7 @@ class AvatarPipeline:
         Raises:
             UserError: the picture can't be read or doesn't show one face well enough.
         """
-        return self.preparer(picture, name)
+        return self.preparer(picture, name, as_it_is=as_it_is)
 
     def make(
         self,
@@ -324,5 +327,5 @@ class AvatarPipeline:
             ]
         if name is None:
             name = Path(pictures).stem if isinstance(pictures, str | Path) else "avatar"
-        portrait = self.prepare(pictures) if prepare else read_portrait(pictures)
+        portrait = self.prepare(pictures, as_it_is=not prepare)
         return self.make(portrait, name, seed=seed, sampling=sampling, likeness=likeness)

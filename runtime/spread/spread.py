@@ -79,12 +79,11 @@ def spread(
         UserError: the first subjects all failed.
     """
     names = settings.share(names)
-    waiting = deque(name for name in names if not job.finished(name))
-    run = _Run(job, names, len(names) - len(waiting), each)
-    if waiting:
+    run = _Run(job, names, each)
+    if run.waiting:
         engine = open_engine(job, settings, run.show, begun)
         try:
-            run.all(waiting, engine)
+            run.all(engine)
         finally:
             run.bar.close()
             engine.close()
@@ -96,14 +95,14 @@ def spread(
 class _Run:
     """The bar, the failures and what is still to be tried."""
 
-    def __init__(
-        self, job: Job, names: list[str], done: int, each: Callable[[str, int], None] | None
-    ):
-        self.job, self.each, self.done = job, each, done
+    def __init__(self, job: Job, names: list[str], each: Callable[[str, int], None] | None):
+        self.job, self.each = job, each
+        self.waiting = deque(name for name in names if not job.finished(name))
+        self.done = len(names) - len(self.waiting)
         self.report = Report(job, names)
         self.bar = progress(
             total=len(names),
-            initial=done,
+            initial=self.done,
             desc=job.stage,
             unit=job.unit,
             disable=not is_main_process(),
@@ -114,9 +113,9 @@ class _Run:
         self._early_deaths = 0
         self._later: list[tuple[float, str]] = []
 
-    def all(self, waiting: deque[str], engine: Engine) -> None:
-        """Until every subject is done or has failed."""
-        running = 0
+    def all(self, engine: Engine) -> None:
+        """Work until every subject is done or has failed."""
+        running, waiting = 0, self.waiting
         while waiting or running or self._later:
             now = time.monotonic()
             waiting += [name for due, name in self._later if due <= now]

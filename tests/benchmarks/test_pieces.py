@@ -53,6 +53,18 @@ def test_fewer_pieces_than_before_leave_no_old_one(pieces, model, tmp_path):
     assert list(tmp_path.glob("base.*")) == few
 
 
+def test_what_is_known_by_its_hash_comes_back_to_the_bit(pieces, model, tmp_path):
+    written = pieces.split(model, tmp_path / "decoder", exact=True)
+    pieces.join(written, tmp_path / "back")
+    name = "unet/weights.safetensors"
+    assert (tmp_path / "back" / name).read_bytes() == (model / name).read_bytes()
+
+
+def test_a_model_that_is_not_there_is_refused(pieces, tmp_path):
+    with pytest.raises(SystemExit, match="no folder"):
+        pieces.split(tmp_path / "model", tmp_path / "base")
+
+
 def test_pieces_that_are_not_whole_are_refused(pieces, model, tmp_path):
     written = pieces.split(model, tmp_path / "base", piece=2000)
     with pytest.raises(SystemExit, match="not whole"):

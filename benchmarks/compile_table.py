@@ -3,7 +3,8 @@
     PYTHONPATH=. python benchmarks/compile_table.py --json benchmarks/results/compile.json
 
 Registers of a thread, bytes spilled to memory and shared memory of a block, as the compiler reports
-them. Exits with status 1 where a kernel spills.
+them, for every way the field's kernels may be cut (``groups`` of threads that share weights which
+stay; 0: weights are copied layer by layer). Exits with status 1 where a kernel spills.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import json
 from typing import Any
 
 from renderer.cuda import build
-from renderer.cuda.layout import DecoderShape, FieldLayout, choose_layout
+from renderer.cuda.field.layout import (
+    DecoderShape,
+    FieldLayout,
+    candidate_layouts,
+    choose_layout,
+    variations,
+)
 from renderer.cuda.toolkit import MAJORS, Nvrtc, load_nvrtc
 from runtime.errors import UserError
 
@@ -32,25 +39,43 @@ def shared_bytes(kernel: str, static: int, layout: FieldLayout) -> int:
     return static + dynamic.get(kernel, 0)
 
 
-def compiled(nvrtc: Nvrtc, architecture: int, shape: DecoderShape) -> list[dict[str, Any]]:
-    """One row for each kernel."""
+def cuts(source: str, architecture: int, shape: DecoderShape, every: bool) -> list[FieldLayout]:
+    """How a source's kernels may be cut: the likely best first, and the others if wanted."""
+    backward = source == "field_backward.cu"
+    chosen = choose_layout(shape, architecture, backward=backward)
+    if not every or not source.startswith("field_"):
+        return [chosen]
+    found = candidate_layouts(shape, architecture, backward=backward)
+    if backward:
+        # The workspace's size is no matter of the compiler's.
+        found += [cut for cut in variations(chosen) if cut.chunk == chosen.chunk]
+    return found
+
+
+def compiled(
+    nvrtc: Nvrtc, architecture: int, shape: DecoderShape, every: bool
+) -> list[dict[str, Any]]:
+    """One row for each kernel and cut."""
     rows = []
     for source in sorted(name for name in build.source_files() if name.endswith(".cu")):
-        layout = choose_layout(shape, architecture, backward=source == "field_backward.cu")
-        log = build.compile_source(nvrtc, source, layout.macros, architecture).log
-        for kernel, use in build.kernel_resources(log).items():
-            rows.append(
-                {
-                    "cuda": ".".join(map(str, nvrtc.version)),
-                    "architecture": architecture,
-                    "kernel": kernel,
-                    "registers": use.registers,
-                    "spilled_bytes": use.spilled,
-                    "shared_bytes": shared_bytes(kernel, use.shared, layout),
-                    "tile": layout.tile,
-                    "blocks": layout.blocks,
-                }
-            )
+        for layout in cuts(source, architecture, shape, every):
+            log = build.compile_source(nvrtc, source, layout.macros, architecture).log
+            for kernel, use in build.kernel_resources(log).items():
+                rows.append(
+                    {
+                        "cuda": ".".join(map(str, nvrtc.version)),
+                        "architecture": architecture,
+                        "kernel": kernel,
+                        "tile": layout.tile,
+                        "columns": layout.warp_columns,
+                        "blocks": layout.blocks,
+                        "groups": layout.groups,
+                        "scatter": layout.scatter,
+                        "registers": use.registers,
+                        "spilled_bytes": use.spilled,
+                        "shared_bytes": shared_bytes(kernel, use.shared, layout),
+                    }
+                )
     return rows
 
 
@@ -61,10 +86,12 @@ def main() -> None:
     parser.add_argument(
         "--decoder", type=int, nargs=4, default=None, help="channels, color_channels, hidden, freq."
     )
+    parser.add_argument("--cuda", type=int, nargs="+", default=MAJORS, help="compilers")
+    parser.add_argument("--chosen", action="store_true", help="the likely best cut alone")
     arguments = parser.parse_args()
     shape = DecoderShape(*arguments.decoder) if arguments.decoder else DECODER
     rows: list[dict[str, Any]] = []
-    for major in MAJORS:
+    for major in arguments.cuda:
         try:
             nvrtc = load_nvrtc(major)
         except UserError as error:
@@ -72,8 +99,8 @@ def main() -> None:
             continue
         for architecture in arguments.architectures:
             if architecture in nvrtc.architectures():
-                rows += compiled(nvrtc, architecture, shape)
-    columns = ("cuda", "architecture", "kernel", "registers", "spilled_bytes", "shared_bytes")
+                rows += compiled(nvrtc, architecture, shape, not arguments.chosen)
+    columns = list(rows[0]) if rows else []
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:

@@ -22,11 +22,12 @@ import torch
 
 from fitting.losses import total_variation
 from fitting.plane_adam import PlaneAdam, channel_last
-from renderer.cuda import field_ops
 from renderer.cuda.availability import capability_of
 from renderer.cuda.compositing import composite_packed
-from renderer.cuda.field import along_rays, evaluate_density, evaluate_field
-from renderer.cuda.layout import DecoderShape, candidate_layouts
+from renderer.cuda.field.evaluate import along_rays, evaluate_density, evaluate_field
+from renderer.cuda.field.layout import DecoderShape, candidate_layouts
+from renderer.cuda.field.selection import fastest
+from renderer.cuda.field.trial import Trial
 from renderer.cuda.marching import march_packed, pack_occupancy
 from renderer.decoder import TriplaneDecoder
 from renderer.occupancy import OccupancyGrid
@@ -36,6 +37,7 @@ from renderer.triplane import sample_planes
 DEVICE = "cuda"
 MOST_REPEATS = 20
 CELLS = 128
+HIDDEN = 128
 # Multiply-adds of the folded decoder for one sample, and bytes it gathers.
 SAMPLE_FLOP = 2 * 53_760
 SAMPLE_BYTES = 768
@@ -91,7 +93,7 @@ def scene(rays: int, size: int = 512):
     generator = torch.Generator().manual_seed(0)
     planes = (torch.randn(3, 32, size, size, generator=generator) * 0.2).clamp(-1, 1).to(DEVICE)
     torch.manual_seed(0)
-    decoder = TriplaneDecoder().to(DEVICE)
+    decoder = TriplaneDecoder(hidden=HIDDEN).to(DEVICE)
     # As in fitting, where a step's rays are drawn from all over the pictures.
     side = torch.rand(rays, 2, generator=generator) * 1.3 - 0.65
     origins = torch.cat([side, torch.full((rays, 1), 3.0)], dim=1).to(DEVICE)
@@ -137,43 +139,18 @@ def kernel_times(rays: int, size: int) -> dict[str, float]:
     return out
 
 
-def layout_times(rays: int, size: int) -> list[dict[str, Any]]:
+def cut_times(hidden: int) -> list[dict[str, Any]]:
     """Milliseconds of the field forward and backward for every cut that fits the card."""
-    planes, decoder, grid, origins, directions = scene(rays, size)
-    samples = march_packed(origins, directions, pack_occupancy(grid.occupied), CELLS)
-    given = along_rays(samples, origins, directions, None)
-    variable, shape = planes.requires_grad_(), DecoderShape.of(decoder)
-    capability = capability_of(torch.device(DEVICE)) if DEVICE == "cuda" else 90
-    wanted = [variable, *decoder.parameters()]
-    chosen = field_ops._layout
+    device = torch.device(DEVICE)
+    shape = DecoderShape(32, 24, hidden, 2)
+    capability = capability_of(device) if DEVICE == "cuda" else 90
     rows: list[dict[str, Any]] = []
     for backward in (False, True):
-        layouts = candidate_layouts(shape, capability, backward=backward)
-        for layout in layouts if DEVICE == "cuda" else layouts[-1:]:
-
-            def cut(shape, capability, way, layout=layout, backward=backward):
-                return layout if way == backward else chosen(shape, capability, way)
-
-            field_ops._layout = cut
-            row = {"backward": backward, "tile": layout.tile, "columns": layout.warp_columns}
-            row["blocks"] = layout.blocks
-            try:
-                with torch.set_grad_enabled(backward):
-                    density, color = evaluate_field(variable, decoder, given)
-                grads = [torch.rand_like(density), torch.rand_like(color)]
-
-                def forward():
-                    with torch.no_grad():
-                        evaluate_field(variable, decoder, given)
-
-                def back(outputs=(density, color), grads=grads):
-                    torch.autograd.grad(outputs, wanted, grads, retain_graph=True)
-
-                row["milliseconds"] = milliseconds(back if backward else forward)
-            except RuntimeError as error:  # too many registers for its threads, say
-                row["error"] = str(error)
-            rows.append(row)
-    field_ops._layout = chosen
+        cuts = candidate_layouts(shape, capability, backward=backward)
+        trial = Trial(shape, device, backward=backward)
+        # Elsewhere, for a rehearsal, one that keeps its weights.
+        chosen, found = fastest(cuts if DEVICE == "cuda" else cuts[-1:], trial, backward)
+        rows += [{"backward": backward, "chosen": str(chosen)} | row for row in found]
     return rows
 
 
@@ -232,10 +209,10 @@ def image_rate(size: int) -> float:
         )
 
 
-def prepare(device: str, repeats: int) -> None:
+def prepare(device: str, repeats: int, hidden: int) -> None:
     """Set the device; on the CPU, for a rehearsal, kernels run on the tests' host shim."""
-    global DEVICE, MOST_REPEATS, CELLS
-    DEVICE, MOST_REPEATS = device, repeats
+    global DEVICE, MOST_REPEATS, CELLS, HIDDEN
+    DEVICE, MOST_REPEATS, HIDDEN = device, repeats, hidden
     if device == "cpu":
         CELLS = 16
         from renderer.cuda import modules
@@ -250,12 +227,13 @@ def main() -> None:
     parser.add_argument("--step_rays", type=int, default=8192, help="rays of a fitting step")
     parser.add_argument("--plane_size", type=int, default=512, help="texels a side, and pixels")
     parser.add_argument("--repeats", type=int, default=20, help="of which the median counts")
+    parser.add_argument("--hidden", type=int, default=128, help="width of the decoder")
     parser.add_argument("--layouts", action="store_true", help="time every cut of the kernels")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--json", help="write the results here")
     arguments = parser.parse_args()
     size = arguments.plane_size
-    prepare(arguments.device, arguments.repeats)
+    prepare(arguments.device, arguments.repeats, arguments.hidden)
     device = torch.cuda.get_device_name() if DEVICE == "cuda" else "rehearsal on the host"
     print(f"{device}, torch {torch.__version__}, CUDA {torch.version.cuda}")
     reached = limits()
@@ -277,7 +255,7 @@ def main() -> None:
         )
     frames = image_rate(size)
     print(f"images of {size}²: {frames:.1f} per second")
-    layouts = layout_times(arguments.rays, size) if arguments.layouts else []
+    layouts = cut_times(arguments.hidden) if arguments.layouts else []
     for row in layouts:
         print(*(f"{name} {value}" for name, value in row.items()), sep=", ")
     if arguments.json:

@@ -15,7 +15,7 @@
 #   WORK      what stays between calls (/tmp/triavatar-gpu)
 #   PYTHON    the interpreter that has PyTorch (python3)
 #   WHEELS    folder of packages that are missing there; they go behind those on PYTHONPATH
-#   ASSETS    the studio's assets (benchmarks/gpu/shrink_assets.py makes them travel)
+#   ASSETS    the studio's assets: their folder, or what benchmarks/gpu/shrink_assets.py made of it
 #   SECONDS_A_CALL   when a call must have ended (570)
 #   REHEARSE=1       every line on the CPU with tiny counts
 set -u
@@ -42,6 +42,14 @@ if [ -n "${WHEELS:-}" ]; then
 fi
 export PYTHONPATH
 export PYTHONUNBUFFERED=1
+if [ -f "$assets" ]; then
+    if [ ! -e "$work/done/assets" ]; then
+        mkdir -p "$work/assets"
+        "$python" -m tarfile -e "$assets" "$work/assets" || exit 1
+        echo 0 >"$work/done/assets"
+    fi
+    assets=$work/assets
+fi
 if [ -n "$rehearse" ]; then
     device=cpu memcheck=env racecheck=env cores=2 patience=100 marked="not cuda"
 else

@@ -12,6 +12,8 @@ from runtime.config import own_first, setting
 from runtime.errors import UserError
 from runtime.spread import SpreadSettings
 
+MOST_AT_ONCE = 8
+
 
 @own_first
 @dataclass(kw_only=True)
@@ -56,6 +58,10 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     """Steps between saves of an unfinished subject."""
     log_every: int = setting(100, resumable=True, at_least=1)
     """Steps between looks at the loss, which must be finite."""
+    subjects_at_once: int = setting(0, resumable=True, at_least=0)
+    """Subjects worked on at once, each by a process of its own: on this machine, whose GPUs they
+    share; with Ray on every GPU, or on every machine where there are none. 0 takes one on a CPU and
+    what fits on a GPU, which one fit leaves idle between its many small steps: 8 at most."""
 
     def check(self) -> None:
         """Refuse settings that contradict each other.
@@ -71,3 +77,17 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
                 f"coarse_steps is {self.coarse_steps}, which leaves none of the {self.iterations} "
                 "iterations"
             )
+
+
+def fits_at_once(values: int, free_bytes: int, cores: int) -> int:
+    """How many fits a GPU shall work on at once.
+
+    Args:
+        values: of one triplane.
+        free_bytes: of the GPU's memory.
+        cores: of the machine.
+    """
+    # Planes, gradient, Adam's two moments, the next values, the start, a half copy and a spare one;
+    # then rays, samples and what PyTorch takes for itself.
+    each = 4 * values * 8 + 2 * 2**30
+    return max(1, min(MOST_AT_ONCE, free_bytes // each, cores // 2))

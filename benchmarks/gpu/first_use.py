@@ -8,8 +8,8 @@ import time
 import torch
 
 from renderer.cuda import unavailable_reason
-from renderer.cuda.field_ops import layout_for
-from renderer.cuda.layout import DecoderShape
+from renderer.cuda.field.layout import DecoderShape
+from renderer.cuda.field.selection import layout_for
 from renderer.cuda.modules import load_module
 
 SOURCES = ("march", "composite", "plane_step", "field_forward", "field_backward")

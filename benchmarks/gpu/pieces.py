@@ -5,8 +5,8 @@
     python benchmarks/gpu/pieces.py join OUT/base.* --output_dir model
 
 ``split`` stores weights in half precision and cuts the archive into pieces; ``join`` puts them
-together, checks them and makes fp32 again of what was halved. ``--exact`` keeps weights as they are,
-for what is known by its hash.
+together, checks them and makes fp32 again of what was halved. ``--exact`` keeps weights as they
+are, for what is known by its hash.
 """
 
 from __future__ import annotations

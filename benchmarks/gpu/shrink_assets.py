@@ -1,44 +1,53 @@
-"""Copy the studio's assets with smaller pictures, so that they travel.
+"""Pack the studio's assets small enough to travel: smaller pictures, one compressed archive.
 
-python benchmarks/gpu/shrink_assets.py ASSETS SMALLER --side 1024
+python benchmarks/gpu/shrink_assets.py ASSETS assets.tar.xz --side 512
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import io
+import tarfile
 from pathlib import Path
 
 from PIL import Image
 
 
-def shrink(source: Path, target: Path, side: int) -> int:
-    """Copy a tree; pictures wider or higher than ``side`` pixels are reduced. Returns its bytes."""
-    for path in sorted(source.rglob("*")):
-        if not path.is_file():
-            continue
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as file:
-            is_picture = file.read(8) == b"\x89PNG\r\n\x1a\n"
-        if is_picture:
-            picture = Image.open(path)
-            if max(picture.size) > side:
-                picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-            picture.save(copy, format="PNG", optimize=True)
-        else:
-            shutil.copyfile(path, copy)
-    return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+def smaller(path: Path, side: int) -> bytes:
+    """A file's bytes; a PNG's after reducing it to ``side`` pixels where it is larger."""
+    data = path.read_bytes()
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    picture = Image.open(io.BytesIO(data))
+    if max(picture.size) <= side:
+        return data
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, format="PNG", optimize=True)
+    return min(data, out.getvalue(), key=len)
+
+
+def pack(source: Path, target: Path, side: int) -> int:
+    """Write the archive; its bytes."""
+    with tarfile.open(target, "w:xz", preset=6) as archive:
+        for path in sorted(source.rglob("*")):
+            if not path.is_file() or ".git" in path.parts:
+                continue
+            data = smaller(path, side)
+            entry = tarfile.TarInfo(str(path.relative_to(source)))
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return target.stat().st_size
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--side", type=int, default=512)
     arguments = parser.parse_args()
-    size = shrink(arguments.source, arguments.target, arguments.side)
-    print(f"{arguments.target}: {size / 2**20:.1f} MB")
+    size = pack(arguments.source, arguments.target, arguments.side)
+    print(f"{arguments.target}: {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,14 @@ def capability_of(device: torch.device) -> int:
     return 10 * major + minor
 
 
+@functools.cache
+def multiprocessors(device: torch.device) -> int:
+    """How many multiprocessors a card has; 2 elsewhere, where kernels only run in tests."""
+    if device.type != "cuda":
+        return 2
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
 def check_compiler(nvrtc: Nvrtc, capability: int, device: torch.device | None = None) -> None:
     """Compile a small kernel, and run it where a device is given.
 

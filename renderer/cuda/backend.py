@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from renderer.cuda import ops
-from renderer.cuda.field_ops import layout_for
-from renderer.cuda.layout import DecoderShape
+from renderer.cuda.availability import MIN_CAPABILITY, capability_of
+from renderer.cuda.field.layout import DecoderShape, choose_layout
 from renderer.cuda.modules import loading_obstacle
 from renderer.cuda.plane_step import step_planes
 from renderer.decoder import TriplaneDecoder
@@ -39,7 +39,9 @@ class CudaBackend:
         if not isinstance(decoder, TriplaneDecoder):
             return f"the CUDA kernels need a TriplaneDecoder, not a {type(decoder).__name__}"
         try:
-            layout_for(DecoderShape.of(decoder), tensors[0].device, backward=True)
+            device = tensors[0].device
+            capability = capability_of(device) if device.type == "cuda" else MIN_CAPABILITY
+            choose_layout(DecoderShape.of(decoder), capability, backward=True)
         except UserError as error:
             return str(error)
         return None

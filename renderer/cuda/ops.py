@@ -16,8 +16,8 @@ from torch import Tensor
 
 from renderer.compositing import composite_mean_color, composite_weights
 from renderer.cuda.compositing import composite_packed, visible_samples
-from renderer.cuda.field import along_rays, evaluate_density, evaluate_field
-from renderer.cuda.field_ops import FieldSamples
+from renderer.cuda.field.evaluate import along_rays, evaluate_density, evaluate_field
+from renderer.cuda.field.launch import FieldSamples
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
 from renderer.cuda.modules import check_count, check_indices, check_tensor
 from renderer.decoder import TriplaneDecoder

@@ -13,7 +13,7 @@ import torch
 
 from fitting.fit_triplanes import fit_triplanes
 from fitting.subject_fit import FitSettings
-from fitting.triplane_config import FitTriplanesConfig
+from fitting.triplane_config import FitTriplanesConfig, fits_at_once
 from renderer.fitted_set import FittedSet
 from runtime.errors import PartialFailure
 from runtime.files import read_json
@@ -178,3 +178,11 @@ def test_eight_workers_killed_at_random_lose_nothing(config, tmp_path):
     assert set(read_json(tmp_path / "shared" / "quality.json")["subjects"]) == set(got)
     assert [p for p in (tmp_path / "shared").rglob(".*")] == []
     assert not list((tmp_path / "shared" / "state").glob("*.pt"))
+
+
+def test_a_gpu_works_on_as_many_fits_as_its_memory_and_the_cores_allow():
+    published = 3 * 32 * 512 * 512
+    assert fits_at_once(published, 140 * 2**30, 16) == 8
+    assert fits_at_once(published, 8 * 2**30, 16) == 2
+    assert fits_at_once(published, 140 * 2**30, 4) == 2
+    assert fits_at_once(published, 2**30, 1) == 1

@@ -1,7 +1,7 @@
 """Every trainer's first steps on a GPU against the same steps on the CPU.
 
-Random numbers are drawn on the CPU wherever a stage runs, so its losses may differ by rounding alone.
-The same comparison of the CPU with itself runs everywhere.
+Random numbers are drawn on the CPU wherever a stage runs, so its losses may differ by rounding
+alone. The same comparison of the CPU with itself runs everywhere.
 """
 
 import json
@@ -49,7 +49,7 @@ def losses(folder) -> list[float]:
 
 
 def difference(first, second) -> float:
-    """Largest difference of two runs' losses, over the largest of them; infinite if any is missing."""
+    """Largest difference of two runs' losses, over the largest; infinite if any is missing."""
     a, b = losses(first), losses(second)
     if not a or len(a) != len(b) or not all(map(math.isfinite, [*a, *b])):
         return math.inf

@@ -55,6 +55,11 @@ __device__ __forceinline__ float smaller(float a, float b) {
 // used.
 __device__ __forceinline__ void settle(unsigned& value) { asm volatile("" : "+r"(value)); }
 
+// Waits for `threads` threads, whole warps, that call it with this number (1 ... 15).
+__device__ __forceinline__ void group_barrier(int number, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 // Adds four neighbouring floats in global memory, 16-byte aligned; one transaction on sm_90.
 __device__ __forceinline__ void reduce_add(float* target, float a, float b, float c, float d) {
 #if __CUDA_ARCH__ >= 900
@@ -68,6 +73,8 @@ __device__ __forceinline__ void reduce_add(float* target, float a, float b, floa
     atomicAdd(target + 3, d);
 #endif
 }
+
+__device__ __forceinline__ void reduce_add(float* target, float a) { atomicAdd(target, a); }
 
 // A warp's 16 x 16 operands and result. Which lane holds which element is the hardware's business;
 // `positions` finds it out where a kernel has to know.

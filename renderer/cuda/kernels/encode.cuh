@@ -42,7 +42,7 @@ __device__ __forceinline__ float encode_gradient(const half_t* grad, int part, f
 template <int USED, int WIDTH>
 __device__ __forceinline__ void pad(half_t* act) {
 #pragma unroll 1
-    for (int item = threadIdx.x; item < TILE * (WIDTH - USED); item += THREADS) {
+    for (int item = tile_thread(); item < TILE * (WIDTH - USED); item += THREADS) {
         int s = item / (WIDTH - USED), c = item % (WIDTH - USED);
         act[s * ACT_LD + USED + c] = to_half(c == 0 ? 1.0f : 0.0f);
     }
@@ -50,7 +50,7 @@ __device__ __forceinline__ void pad(half_t* act) {
 
 __device__ __forceinline__ void encode_density(const half_t* features, half_t* act) {
 #pragma unroll 1
-    for (int item = threadIdx.x; item < TILE * DENSITY_CHANNELS; item += THREADS) {
+    for (int item = tile_thread(); item < TILE * DENSITY_CHANNELS; item += THREADS) {
         int s = item / DENSITY_CHANNELS, c = item % DENSITY_CHANNELS;
         float x = to_float(features[s * FEATURE_LD + COLOR_CHANNELS + c]);
         encode_value(act + s * ACT_LD + c, DENSITY_CHANNELS, x);
@@ -61,13 +61,13 @@ __device__ __forceinline__ void encode_density(const half_t* features, half_t* a
 __device__ __forceinline__ void encode_color(const half_t* features, const Source& source, int first,
                                              half_t* act) {
 #pragma unroll 1
-    for (int item = threadIdx.x; item < TILE * COLOR_CHANNELS; item += THREADS) {
+    for (int item = tile_thread(); item < TILE * COLOR_CHANNELS; item += THREADS) {
         int s = item / COLOR_CHANNELS, c = item % COLOR_CHANNELS;
         encode_value(act + s * ACT_LD + c, COLOR_CHANNELS,
                      to_float(features[s * FEATURE_LD + c]));
     }
 #pragma unroll 1
-    for (int item = threadIdx.x; item < TILE * 3; item += THREADS) {
+    for (int item = tile_thread(); item < TILE * 3; item += THREADS) {
         int s = item / 3, axis = item % 3;
         float x = first + s < source.count
                       ? source.directions[3 * source.ray[first + s] + axis]
@@ -82,7 +82,7 @@ template <int FIRST, int COUNT, float Scales::*SCALE>
 __device__ __forceinline__ void encoding_backward(const half_t* features, const half_t* act,
                                                   const ScaleTable& scales, float* feature_grad) {
 #pragma unroll 1
-    for (int item = threadIdx.x; item < TILE * COUNT; item += THREADS) {
+    for (int item = tile_thread(); item < TILE * COUNT; item += THREADS) {
         int s = item / COUNT, c = item % COUNT;
         float x = to_float(features[s * FEATURE_LD + FIRST + c]);
         feature_grad[s * FEATURE_GRAD_LD + FIRST + c] =

@@ -1,9 +1,9 @@
 // One layer of the decoder for a tile of samples, on tensor cores.
 //
 // Activations stay in shared memory and are overwritten layer by layer: all warps finish reading
-// before any writes. A layer's weights are copied in just before it is used (they come from L2, less
-// than 1 KB per sample), so the same code fits into 64 KB and lets several blocks share a larger
-// multiprocessor, one computing while another waits.
+// before any writes. Where weights do not stay, a layer's are copied in just before it is used (they
+// come from L2, less than 1 KB per sample), so the same code fits into 64 KB and lets several blocks
+// share a larger multiprocessor, one computing while another waits.
 #pragma once
 #include "layout.cuh"
 
@@ -17,31 +17,54 @@ struct Place {
 // The hardware does not say which lane holds which entry of a result; loading a table of entry
 // numbers tells. `scratch` is 1 KB of shared memory. Ends with all threads past a barrier.
 __device__ __forceinline__ Place find_place(float* scratch) {
-    for (int i = threadIdx.x; i < 256; i += THREADS) scratch[i] = (float)i;
-    __syncthreads();
+    for (int i = tile_thread(); i < 256; i += THREADS) scratch[i] = (float)i;
+    tile_barrier();
     Accumulator table;
     load_accumulator(table, scratch);
     Place place;
-    place.warp = threadIdx.x / 32;
+    place.warp = tile_thread() / 32;
     place.row = place.warp / WARPS_ACROSS * 32;
     place.column = place.warp % WARPS_ACROSS * WARP_COLUMNS;
 #pragma unroll
     for (int e = 0; e < 8; e++) place.entry[e] = (int)table.value[e];
-    __syncthreads();
+    tile_barrier();
     return place;
 }
 
-// IN x OUT weights to shared memory, rows `stride` apart in global memory and `ld` here.
+// IN x OUT weights to shared memory, rows `stride` apart in global memory and `ld` here, by `step`
+// threads of which this is number `thread`.
 template <int IN, int OUT>
-__device__ __forceinline__ void copy_weights(half_t* shared, int ld, const half_t* source,
-                                             int stride) {
+__device__ __forceinline__ void copy_by(int thread, int step, half_t* shared, int ld,
+                                        const half_t* source, int stride) {
     constexpr int VECTORS = OUT / 8;
 #pragma unroll 4
-    for (int item = threadIdx.x; item < IN * VECTORS; item += THREADS) {
+    for (int item = thread; item < IN * VECTORS; item += step) {
         int row = item / VECTORS, column = item % VECTORS * 8;
         *(uint4*)(shared + row * ld + column) =
             __ldg((const uint4*)(source + row * stride + column));
     }
+}
+
+// By the tile's threads.
+template <int IN, int OUT>
+__device__ __forceinline__ void copy_weights(half_t* shared, int ld, const half_t* source,
+                                             int stride) {
+    copy_by<IN, OUT>(tile_thread(), THREADS, shared, ld, source, stride);
+}
+
+// By all threads of the block.
+template <int IN, int OUT>
+__device__ __forceinline__ void copy_block(half_t* shared, int ld, const half_t* source) {
+    copy_by<IN, OUT>((int)threadIdx.x, BLOCK_THREADS, shared, ld, source, OUT);
+}
+
+// The weights of one layer in shared memory, rows LD apart: where they stay, or copied to `place`.
+template <int IN, int OUT, int LD>
+__device__ __forceinline__ half_t* weights_of(half_t* resident, half_t* place, const half_t* source,
+                                              int stride) {
+    if (RESIDENT) return resident;
+    copy_weights<IN, OUT>(place, LD, source, stride);
+    return place;
 }
 
 struct Product {

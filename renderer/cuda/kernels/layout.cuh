@@ -35,7 +35,24 @@ constexpr int ROWS = 2;
 constexpr int COLUMNS = WARP_COLUMNS / 16;
 constexpr int WARPS_ACROSS = HIDDEN / WARP_COLUMNS;
 constexpr int WARPS = TILE / 32 * WARPS_ACROSS;
-constexpr int THREADS = WARPS * 32;
+constexpr int THREADS = WARPS * 32;  // of a tile
+
+// A block has one tile, whose weights it copies in layer by layer, and ends with it; or, RESIDENT, it
+// keeps all weights in shared memory while GROUPS groups of its threads each take tile after tile. The
+// groups wait for their own threads alone: one gathers while another multiplies.
+constexpr int BLOCK_THREADS = THREADS * GROUPS;
+static_assert(RESIDENT || GROUPS == 1, "a block that copies weights has one tile");
+
+__device__ __forceinline__ int tile_thread() {
+    return GROUPS == 1 ? (int)threadIdx.x : (int)threadIdx.x % THREADS;
+}
+__device__ __forceinline__ int tile_group() { return GROUPS == 1 ? 0 : (int)threadIdx.x / THREADS; }
+__device__ __forceinline__ void tile_barrier() {
+    if (GROUPS == 1)
+        __syncthreads();
+    else
+        group_barrier(1 + tile_group(), THREADS);
+}
 
 // Rows in shared memory are 8 halves (16 bytes) longer than their content: the rows of a fragment
 // then start in different banks.
@@ -48,22 +65,37 @@ constexpr int FEATURE_LD = CHANNELS + SKEW;
 constexpr int FEATURE_GRAD_LD = CHANNELS + 4;  // floats
 
 constexpr int DENSITY_WEIGHT_BYTES = 2 * DENSITY_IN * W_LD;
-constexpr int WEIGHT_BYTES =
+constexpr int FEATURE_GRAD_BYTES = 4 * TILE * FEATURE_GRAD_LD;
+constexpr int STREAMED_BYTES =
     largest(largest(2 * largest(DENSITY_IN, largest(COLOR_IN, HIDDEN)) * W_LD,
                     2 * HIDDEN * GEOMETRY_LD),
-            DENSITY_WEIGHT_BYTES + 4 * TILE * FEATURE_GRAD_LD);
+            DENSITY_WEIGHT_BYTES + FEATURE_GRAD_BYTES);
 
-// Offsets in shared memory. Weights come first: fragments must start at multiples of 32 bytes.
-constexpr int AT_WEIGHTS = 0;
-constexpr int AT_FEATURE_GRAD = AT_WEIGHTS + DENSITY_WEIGHT_BYTES;  // beside the last weights used
-constexpr int AT_ACT = (AT_WEIGHTS + WEIGHT_BYTES + 127) / 128 * 128;
+// Where all weights lie when they stay, in halves.
+constexpr int R_DENSITY = 0;
+constexpr int R_GEOMETRY = R_DENSITY + DENSITY_IN * W_LD;
+constexpr int R_COLOR = R_GEOMETRY + HIDDEN * GEOMETRY_LD;
+constexpr int R_HIDDEN = R_COLOR + COLOR_IN * W_LD;
+constexpr int R_OUT = R_HIDDEN + HIDDEN * W_LD;
+constexpr int RESIDENT_BYTES = 2 * (R_OUT + HIDDEN * HEAD_LD);
+
+// Offsets in shared memory. Weights come first: fragments must start at multiples of 32 bytes. Behind
+// them each tile has its own place, with these offsets.
+constexpr int AT_TILES = ((RESIDENT ? RESIDENT_BYTES : STREAMED_BYTES) + 127) / 128 * 128;
+constexpr int AT_ACT = 0;
 constexpr int AT_FEATURES = AT_ACT + 2 * TILE * ACT_LD;
 constexpr int AT_POINTS = AT_FEATURES + 2 * TILE * FEATURE_LD;
-constexpr int FORWARD_BYTES = AT_POINTS + 16 * TILE;
-constexpr int AT_HEAD_GRAD = AT_POINTS + 16 * TILE;
-constexpr int BACKWARD_BYTES = AT_HEAD_GRAD + 2 * TILE * HEAD_LD;
+constexpr int FORWARD_TILE = AT_POINTS + 16 * TILE;
+constexpr int AT_HEAD_GRAD = FORWARD_TILE;
+constexpr int AT_FEATURE_GRAD = AT_HEAD_GRAD + 2 * TILE * HEAD_LD;
+// Without a place of their own the features' gradients lie beside the last weights used.
+constexpr int BACKWARD_TILE = AT_FEATURE_GRAD + (RESIDENT ? FEATURE_GRAD_BYTES : 0);
+constexpr int FORWARD_BYTES = AT_TILES + GROUPS * FORWARD_TILE;
+constexpr int BACKWARD_BYTES = AT_TILES + GROUPS * BACKWARD_TILE;
 // The outputs take the features' place, which are spent by then.
 constexpr int AT_OUT = AT_FEATURES;
+
+static_assert(FORWARD_TILE % 128 == 0 && BACKWARD_TILE % 128 == 0, "tiles stay aligned");
 
 static_assert(CHANNELS % 4 == 0 && COLOR_CHANNELS % 4 == 0, "texels are read four channels at a time");
 static_assert(HIDDEN % WARP_COLUMNS == 0 && TILE % 32 == 0, "warps tile the layer");

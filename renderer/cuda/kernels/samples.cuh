@@ -81,7 +81,7 @@ __device__ __forceinline__ int corner_texel(const Cell& cell, int corner) {
 
 // Positions of the tile's samples to shared memory; beyond the last sample, the box's centre.
 __device__ __forceinline__ void place_points(const Source& source, int first, Point* points) {
-    for (int s = threadIdx.x; s < TILE; s += THREADS) {
+    for (int s = tile_thread(); s < TILE; s += THREADS) {
         Point centre = {0.0f, 0.0f, 0.0f, 0};
         points[s] = first + s < source.count ? locate(source, first + s) : centre;
     }
@@ -110,7 +110,7 @@ __device__ __forceinline__ void load_texel(unsigned (&words)[VECTOR / 2], const 
 template <int FIRST>
 __device__ __forceinline__ void gather(const Planes& planes, const Point* points, half_t* features) {
     constexpr int PARTS = (CHANNELS - FIRST) / VECTOR;
-    for (int item = threadIdx.x; item < TILE * PARTS; item += THREADS) {
+    for (int item = tile_thread(); item < TILE * PARTS; item += THREADS) {
         int s = item / PARTS, channel = FIRST + item % PARTS * VECTOR;
         Point point = points[s];
         float sum[VECTOR];
@@ -158,41 +158,61 @@ struct ScaleTable {
 static_assert(sizeof(Scales) == 2 * SKEW, "the scales fill the gap");
 
 // Adds the features' gradients to the planes' (fp32, laid out like the planes). A warp takes a run
-// of samples; a lane holds four channels of one corner, so that a reduction covers whole texels. Along
-// a ray neighbouring samples mostly share their texels: sums stay in registers until the cell
-// changes, which saves most of the reductions.
-constexpr int QUADS = CHANNELS / 4;
-constexpr int LANE_ITEMS = (4 * QUADS + 31) / 32;
+// of samples. Along a ray neighbouring samples mostly share their texels: sums stay in registers until
+// the cell changes, which saves most of the reductions. A lane holds SCATTER_WIDTH neighbouring
+// channels of one corner: four where four floats can be added at once, or one, and then neighbouring
+// lanes add to neighbouring floats.
+constexpr int SCATTER_PARTS = CHANNELS / SCATTER_WIDTH;
+constexpr int LANE_ITEMS = (4 * SCATTER_PARTS + 31) / 32;
+static_assert(SCATTER_WIDTH == 4 || SCATTER_WIDTH == 1, "reductions of one float or of four");
 
 struct Pending {
-    float4 sum[LANE_ITEMS];
+    float sum[LANE_ITEMS][SCATTER_WIDTH];
     Cell cell;
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < LANE_ITEMS; i++)
+#pragma unroll
+            for (int c = 0; c < SCATTER_WIDTH; c++) sum[i][c] = 0.0f;
+    }
 };
+
+__device__ __forceinline__ void read(float (&out)[4], const float* source) {
+    float4 v = *(const float4*)source;
+    out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
+}
+__device__ __forceinline__ void read(float (&out)[1], const float* source) { out[0] = *source; }
+
+__device__ __forceinline__ void reduce(float* target, const float (&sum)[4]) {
+    reduce_add(target, sum[0], sum[1], sum[2], sum[3]);
+}
+__device__ __forceinline__ void reduce(float* target, const float (&sum)[1]) {
+    reduce_add(target, sum[0]);
+}
 
 __device__ __forceinline__ void flush(Pending& pending, float* grad, int lane) {
 #pragma unroll
     for (int i = 0; i < LANE_ITEMS; i++) {
-        int item = lane + 32 * i, corner = item / QUADS;
-        float4& sum = pending.sum[i];
-        if (corner < 4) {
-            long long at = (long long)corner_texel(pending.cell, corner) * CHANNELS + item % QUADS * 4;
-            reduce_add(grad + at, sum.x, sum.y, sum.z, sum.w);
-        }
-        sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        int item = lane + 32 * i, corner = item / SCATTER_PARTS;
+        if (corner >= 4) break;
+        long long at = (long long)corner_texel(pending.cell, corner) * CHANNELS +
+                       item % SCATTER_PARTS * SCATTER_WIDTH;
+        reduce(grad + at, pending.sum[i]);
     }
+    pending.clear();
 }
 
 __device__ __forceinline__ void scatter(const Planes& planes, const Point* points,
                                         const float* feature_grad, const ScaleTable& scales,
                                         float* grad) {
     constexpr int RUN = TILE / WARPS;
-    int lane = threadIdx.x & 31, first = threadIdx.x / 32 * RUN;
+    int lane = tile_thread() & 31, first = tile_thread() / 32 * RUN;
 #pragma unroll 1
     for (int plane = 0; plane < 3; plane++) {
         Pending pending;
         pending.cell.texel = -1;
-#pragma unroll
-        for (int i = 0; i < LANE_ITEMS; i++) pending.sum[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        pending.clear();
         for (int s = first; s < first + RUN; s++) {
             if (scales[s].merged == 0.0f) continue;
             Cell cell = find_cell(planes, points[s], plane);
@@ -202,16 +222,13 @@ __device__ __forceinline__ void scatter(const Planes& planes, const Point* point
             }
 #pragma unroll
             for (int i = 0; i < LANE_ITEMS; i++) {
-                int item = lane + 32 * i, corner = item / QUADS;
+                int item = lane + 32 * i, corner = item / SCATTER_PARTS;
                 if (corner >= 4) break;
-                const float4 g =
-                    *(const float4*)(feature_grad + s * FEATURE_GRAD_LD + item % QUADS * 4);
+                float g[SCATTER_WIDTH];
+                read(g, feature_grad + s * FEATURE_GRAD_LD + item % SCATTER_PARTS * SCATTER_WIDTH);
                 float weight = (1.0f / 3.0f) * corner_weight(cell, corner);
-                float4& sum = pending.sum[i];
-                sum.x += weight * g.x;
-                sum.y += weight * g.y;
-                sum.z += weight * g.z;
-                sum.w += weight * g.w;
+#pragma unroll
+                for (int c = 0; c < SCATTER_WIDTH; c++) pending.sum[i][c] += weight * g[c];
             }
         }
         if (pending.cell.texel >= 0) flush(pending, grad, lane);

@@ -4,7 +4,7 @@
 #include "layers.cuh"
 
 struct Tile {
-    half_t* weights;
+    half_t* weights;  // all of them, or room for a layer's
     half_t* act;
     half_t* features;
     Point* points;
@@ -12,13 +12,45 @@ struct Tile {
     int first;   // index of its first sample
 };
 
-__device__ __forceinline__ Tile make_tile(unsigned char* shared, int begin = 0) {
-    return {(half_t*)(shared + AT_WEIGHTS),
-            (half_t*)(shared + AT_ACT),
-            (half_t*)(shared + AT_FEATURES),
-            (Point*)(shared + AT_POINTS),
-            (float*)(shared + AT_OUT),
-            begin + (int)blockIdx.x * TILE};
+// The place of this thread's tile, BYTES apart, in shared memory.
+template <int BYTES>
+__device__ __forceinline__ unsigned char* tile_memory(unsigned char* shared) {
+    return shared + AT_TILES + tile_group() * BYTES;
+}
+
+__device__ __forceinline__ Tile make_tile(unsigned char* shared, unsigned char* own) {
+    return {(half_t*)shared,
+            (half_t*)(own + AT_ACT),
+            (half_t*)(own + AT_FEATURES),
+            (Point*)(own + AT_POINTS),
+            (float*)(own + AT_OUT),
+            0};
+}
+
+// Weights that stay, once for the block.
+__device__ __forceinline__ void load_resident(half_t* shared, const half_t* weights) {
+    if (!RESIDENT) return;
+    copy_block<DENSITY_IN, HIDDEN>(shared + R_DENSITY, W_LD, weights + W_DENSITY);
+    copy_block<HIDDEN, HIDDEN + HEAD>(shared + R_GEOMETRY, GEOMETRY_LD, weights + W_GEOMETRY);
+    copy_block<COLOR_IN, HIDDEN>(shared + R_COLOR, W_LD, weights + W_COLOR);
+    copy_block<HIDDEN, HIDDEN>(shared + R_HIDDEN, W_LD, weights + W_HIDDEN);
+    copy_block<HIDDEN, HEAD>(shared + R_OUT, HEAD_LD, weights + W_OUT);
+    __syncthreads();
+}
+
+// Calls work(index) for each of this thread's tiles, of `count` in the launch.
+template <class Work>
+__device__ __forceinline__ void for_each_tile(int count, Work work) {
+    if (RESIDENT) {
+#pragma unroll 1
+        for (int index = (int)blockIdx.x * GROUPS + tile_group(); index < count;
+             index += (int)gridDim.x * GROUPS) {
+            work(index);
+            tile_barrier();
+        }
+    } else {
+        work((int)blockIdx.x);
+    }
 }
 
 // The density network's first layer, before its softplus, from channels FIRST_CHANNEL ... CHANNELS
@@ -30,15 +62,16 @@ __device__ __forceinline__ void density_layer(Product& product, const Tile& tile
                                               const half_t* weights, const Place& place,
                                               WhileEncoded while_encoded) {
     place_points(source, tile.first, tile.points);
-    copy_weights<DENSITY_IN, HIDDEN>(tile.weights, W_LD, weights + W_DENSITY, HIDDEN);
-    __syncthreads();
+    const half_t* here = weights_of<DENSITY_IN, HIDDEN, W_LD>(
+        tile.weights + R_DENSITY, tile.weights, weights + W_DENSITY, HIDDEN);
+    tile_barrier();
     gather<FIRST_CHANNEL>(planes, tile.points, tile.features);
-    __syncthreads();
+    tile_barrier();
     encode_density(tile.features, tile.act);
-    __syncthreads();
+    tile_barrier();
     while_encoded();
     product.clear();
-    multiply<DENSITY_IN, HIDDEN, false>(product, tile.act, ACT_LD, place.row, tile.weights, W_LD,
+    multiply<DENSITY_IN, HIDDEN, false>(product, tile.act, ACT_LD, place.row, here, W_LD,
                                         place.column);
-    __syncthreads();
+    tile_barrier();
 }

@@ -4,7 +4,7 @@ spill registers."""
 import pytest
 
 from renderer.cuda import build
-from renderer.cuda.layout import DecoderShape, candidate_layouts, choose_layout
+from renderer.cuda.field.layout import DecoderShape, candidate_layouts, choose_layout
 from renderer.cuda.toolkit import Nvrtc, load_nvrtc
 from runtime.errors import UserError
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from renderer.cuda import field_ops, ops
-from renderer.cuda.field import evaluate_density
-from renderer.cuda.field_ops import FieldSamples
-from renderer.cuda.layout import DecoderShape, candidate_layouts
-from renderer.cuda.packing import pack_decoder
+from renderer.cuda import ops
+from renderer.cuda.field import launch, selection
+from renderer.cuda.field.evaluate import evaluate_density
+from renderer.cuda.field.launch import FieldSamples
+from renderer.cuda.field.layout import DecoderShape, candidate_layouts, variations
+from renderer.cuda.field.packing import pack_decoder
 from renderer.triplane import sample_planes
 from tests.renderer.cuda.scenes import (
     decided,
@@ -54,7 +55,7 @@ def test_density_and_color(host, shape, count):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_gradients(host, shape, frozen, monkeypatch):
     # Several chunks, the last one partly filled.
-    monkeypatch.setattr(field_ops, "BACKWARD_CHUNK", 128)
+    monkeypatch.setattr(launch, "BACKWARD_CHUNK", 128)
     planes, decoder, points, directions, ray = scene(shape, 150)
     decoder.requires_grad_(not frozen)
     generator = torch.Generator().manual_seed(9)
@@ -75,23 +76,41 @@ def test_gradients(host, shape, frozen, monkeypatch):
         assert relative(have, want) < TOLERANCE
 
 
+NARROW = DecoderShape(16, 12, 64, 2)
 VARIANTS = [
     (backward, layout)
     for backward in (False, True)
-    for layout in candidate_layouts(DecoderShape(16, 12, 64, 2), 90, backward=backward)
+    for layout in candidate_layouts(NARROW, 90, backward=backward)
 ]
+VARIANTS += [(True, layout) for layout in variations(VARIANTS[-1][1])]
+# Several groups of threads with a tile each, and more tiles than groups.
+GROUPS = next(layout for backward, layout in VARIANTS if layout.groups == 2 and backward)
+
+
+def cut_name(value) -> str:
+    names = ("tile", "warp_columns", "blocks", "groups", "scatter", "chunk")
+    return (
+        "-".join(str(getattr(value, name)) for name in names)
+        if value not in (0, 1)
+        else ("backward" if value else "forward")
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backward,layout", VARIANTS, ids=lambda x: getattr(x, "tile", x))
+@pytest.mark.parametrize("backward,layout", VARIANTS, ids=cut_name)
 def test_every_cut_of_the_kernels_gives_the_same(host, backward, layout, monkeypatch):
-    chosen = field_ops._layout
-    monkeypatch.setattr(
-        field_ops,
-        "_layout",
-        lambda shape, card, way: layout if way == backward else chosen(shape, card, way),
-    )
-    planes, decoder, points, directions, ray = scene((16, 12, 64), 70)
+    check_cut(backward, layout, 70, monkeypatch)
+
+
+def test_blocks_that_keep_the_weights_give_the_same(host, monkeypatch):
+    check_cut(True, GROUPS, 64 * 5 + 3, monkeypatch)
+
+
+def check_cut(backward, layout, count, monkeypatch):
+    """Compare the kernels, cut so, with the plain field."""
+    key = (NARROW, torch.device("cpu"), backward)
+    monkeypatch.setitem(selection._chosen, key, layout)
+    planes, decoder, points, directions, ray = scene((16, 12, 64), count)
     planes.requires_grad_()
     clear = decided(decoder, sample_planes(planes, points), directions[ray])
     results = []

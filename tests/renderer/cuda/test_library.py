@@ -5,8 +5,8 @@ import torch
 from torch.library import opcheck
 
 from renderer.cuda import ops, plane_step
+from renderer.cuda.field.packing import pack_decoder
 from renderer.cuda.marching import pack_occupancy
-from renderer.cuda.packing import pack_decoder
 from tests.renderer.cuda.scenes import ball_grid, random_decoder, random_planes, random_rays
 
 SHAPE = [16, 12, 64, 2]

@@ -7,8 +7,8 @@ from fitting.plane_adam import PlaneAdam, channel_last
 from renderer.compositing import composite
 from renderer.cuda import ops
 from renderer.cuda.compositing import composite_packed, visible_samples
+from renderer.cuda.field.packing import pack_decoder
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
-from renderer.cuda.packing import pack_decoder
 from renderer.occupancy import OccupancyGrid
 from renderer.samples import Samples
 from renderer.triplane import sample_planes

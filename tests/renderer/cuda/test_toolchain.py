@@ -16,7 +16,7 @@ from renderer import backend
 from renderer.backend import resolve
 from renderer.cuda import availability, available, build, toolkit, unavailable_reason
 from renderer.cuda.driver import convert
-from renderer.cuda.layout import DecoderShape, choose_layout, shared_limit
+from renderer.cuda.field.layout import DecoderShape, choose_layout, shared_limit
 from renderer.cuda.toolkit import Compiled
 from renderer.decoder import TriplaneDecoder
 from runtime.errors import UserError

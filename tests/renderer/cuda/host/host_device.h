@@ -61,6 +61,12 @@ struct Warp {
     Slots slots[2];
 };
 
+// A barrier of some of a block's threads.
+struct Group {
+    int arrived = 0;
+    unsigned generation = 0;
+};
+
 struct Fibre {
     ucontext_t context;
     std::vector<char> stack;
@@ -68,12 +74,14 @@ struct Fibre {
     int warp;
     unsigned collectives;
     bool done, waiting_block, waiting_warp;
+    Group* waiting_group;
     unsigned seen;
 };
 
 struct State {
     std::vector<Fibre> fibres;
     std::vector<Warp> warps;
+    Group groups[16];
     ucontext_t scheduler;
     Fibre* current;
     Dim block, block_dim, grid_dim;
@@ -103,6 +111,18 @@ inline void block_barrier() {
         yield();
     }
     state.current->waiting_block = false;
+}
+
+inline void group_barrier(int number, int threads) {
+    Group& group = state.groups[number];
+    unsigned mine = group.generation;
+    if (++group.arrived == threads) release(group.arrived, group.generation);
+    while (group.generation == mine) {
+        state.current->waiting_group = &group;
+        state.current->seen = mine;
+        yield();
+    }
+    state.current->waiting_group = nullptr;
 }
 
 // `last` runs once, in the lane that arrives last.
@@ -147,6 +167,7 @@ inline void entry() {
 inline bool runnable(const Fibre& fibre) {
     if (fibre.done) return false;
     if (fibre.waiting_block) return state.generation != fibre.seen;
+    if (fibre.waiting_group) return fibre.waiting_group->generation != fibre.seen;
     if (fibre.waiting_warp) return state.warps[fibre.warp].generation != fibre.seen;
     return true;
 }
@@ -155,6 +176,7 @@ inline int run_block(unsigned threads, bool reversed) {
     state.arrived = 0;
     state.alive = threads;
     state.generation = 0;
+    for (Group& group : state.groups) group = Group();
     state.warps.assign((threads + 31) / 32, Warp());
     state.fibres.resize(threads);
     for (unsigned i = 0; i < threads; i++) {
@@ -164,6 +186,7 @@ inline int run_block(unsigned threads, bool reversed) {
         fibre.warp = i / 32;
         fibre.collectives = 0;
         fibre.done = fibre.waiting_block = fibre.waiting_warp = false;
+        fibre.waiting_group = nullptr;
         state.warps[fibre.warp].alive++;
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = fibre.stack.data();
@@ -232,6 +255,7 @@ int launch(void (*kernel)(A...), unsigned grid_x, unsigned grid_y, unsigned thre
     }
 
 inline void __syncthreads() { host::block_barrier(); }
+inline void group_barrier(int number, int threads) { host::group_barrier(number, threads); }
 inline void __syncwarp() {
     host::warp_barrier([] {});
 }
@@ -296,6 +320,8 @@ inline void reduce_add(float* target, float a, float b, float c, float d) {
     target[2] += c;
     target[3] += d;
 }
+
+inline void reduce_add(float* target, float a) { *target += a; }
 
 inline float host_exchange(float value, int source) {
     host::Slots& slots = host::next_slots();

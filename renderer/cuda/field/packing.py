@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renderer.cuda.layout import HEAD, LOGIT, DecoderShape
+from renderer.cuda.field.layout import HEAD, LOGIT, DecoderShape
 from renderer.decoder import TriplaneDecoder
 
 

@@ -5,7 +5,7 @@ The kernels assert that both agree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from renderer.decoder import TriplaneDecoder
 from runtime.errors import UserError
@@ -118,26 +118,44 @@ class FieldLayout:
         tile: samples of a block.
         warp_columns: columns of a layer's output that one warp computes.
         blocks: blocks that share a multiprocessor; bounds the registers.
+        groups: groups of threads in a block that keeps all weights in shared memory, each with a
+            tile of its own at a time; 0 for blocks of one tile, which copy weights layer by layer.
+        scatter: neighbouring channels of the planes' gradients that a lane adds, 4 or 1.
+        chunk: samples whose layer inputs and gradients are kept at a time on the way back.
     """
 
     shape: DecoderShape
     tile: int
     warp_columns: int
     blocks: int
+    groups: int = 0
+    scatter: int = 4
+    chunk: int = 65536
 
     @property
     def threads(self) -> int:
-        return self.tile // 32 * (self.shape.hidden // self.warp_columns) * 32
+        """Threads of a block."""
+        tile = self.tile // 32 * (self.shape.hidden // self.warp_columns) * 32
+        return tile * max(1, self.groups)
+
+    def grid(self, tiles: int, multiprocessors: int) -> list[int]:
+        """Blocks for so many tiles; those that keep weights take tile after tile."""
+        if not self.groups:
+            return [tiles]
+        return [min(-(-tiles // self.groups), multiprocessors * self.blocks)]
 
     @property
     def forward_bytes(self) -> int:
         """Dynamic shared memory of the forward kernels."""
-        return self._points_end
+        return self._weight_bytes + max(1, self.groups) * self._forward_tile
 
     @property
     def backward_bytes(self) -> int:
         """Dynamic shared memory of the backward kernel."""
-        return self._points_end + 2 * self.tile * (HEAD + _SKEW)
+        tile = self._forward_tile + 2 * self.tile * (HEAD + _SKEW)
+        if self.groups:
+            tile += 4 * self.tile * (self.shape.channels + 4)
+        return self._weight_bytes + max(1, self.groups) * tile
 
     @property
     def gradient_bytes(self) -> int:
@@ -162,6 +180,9 @@ class FieldLayout:
             "TILE": self.tile,
             "WARP_COLUMNS": self.warp_columns,
             "BLOCKS_PER_SM": self.blocks,
+            "RESIDENT": int(self.groups > 0),
+            "GROUPS": max(1, self.groups),
+            "SCATTER_WIDTH": self.scatter,
             "EXPECTED_FORWARD_BYTES": self.forward_bytes,
             "EXPECTED_BACKWARD_BYTES": self.backward_bytes,
             "EXPECTED_WEIGHTS": self.shape.weights,
@@ -172,18 +193,25 @@ class FieldLayout:
         }
 
     @property
-    def _points_end(self) -> int:
-        shape, tile = self.shape, self.tile
-        row = shape.hidden + _SKEW
-        density = 2 * shape.density_in * row
-        weights = max(
-            2 * max(shape.density_in, shape.color_in, shape.hidden) * row,
-            2 * shape.hidden * (row + HEAD),
-            density + 4 * tile * (shape.channels + 4),
-        )
+    def _weight_bytes(self) -> int:
+        shape = self.shape
+        row, wide = shape.hidden + _SKEW, shape.hidden + HEAD + _SKEW
+        if self.groups:
+            rows = shape.density_in + shape.color_in + shape.hidden
+            size = 2 * (rows * row + shape.hidden * (wide + HEAD + _SKEW))
+        else:
+            size = max(
+                2 * max(shape.density_in, shape.color_in, shape.hidden) * row,
+                2 * shape.hidden * wide,
+                2 * shape.density_in * row + 4 * self.tile * (shape.channels + 4),
+            )
+        return (size + 127) // 128 * 128
+
+    @property
+    def _forward_tile(self) -> int:
+        shape = self.shape
         act = max(shape.density_in, shape.color_in, shape.hidden) + _SKEW
-        start = (weights + 127) // 128 * 128
-        return start + 2 * tile * (act + shape.channels + _SKEW) + 16 * tile
+        return 2 * self.tile * (act + shape.channels + _SKEW) + 16 * self.tile
 
 
 def candidate_layouts(shape: DecoderShape, capability: int, *, backward: bool) -> list[FieldLayout]:
@@ -191,22 +219,38 @@ def candidate_layouts(shape: DecoderShape, capability: int, *, backward: bool) -
 
     Large multiprocessors (A100, H100 and after) take two blocks, so that one computes while the
     other gathers or waits for weights; smaller ones take one block of as many samples as fit, as
-    every tile reads all weights.
+    every tile reads all weights. Where all weights fit beside two tiles, they may stay.
     """
     limit = shared_limit(capability)
     columns = min(32, shape.hidden)
-    # Two blocks a multiprocessor where there is room for two of a decent size.
-    wanted = [(64, columns, 2), (128, columns, 1), (64, columns, 1), (32, columns, 1)]
-    if limit >= _LARGE and shape.hidden >= 64:
-        # Wider warps read an activation less often, and take twice the registers.
-        wanted += [(128, 64, 1), (128, 64, 2), (64, 64, 2)]
+    # Four floats are added at once from sm_90 on.
+    scatter = 4 if capability >= 90 else 1
+    # Tile, columns, blocks, groups. Two blocks a multiprocessor where there is room for two.
+    wanted = [(64, columns, 2, 0), (128, columns, 1, 0), (64, columns, 1, 0), (32, columns, 1, 0)]
+    if limit >= _LARGE:
+        wanted += [(64, columns, 1, 1)]
+        if not backward:
+            wanted += [(64, columns, 1, 2), (128, columns, 1, 1)]
+        if shape.hidden >= 64:
+            # Wider warps read an activation less often, and take twice the registers.
+            wanted += [(128, 64, 1, 0), (64, 64, 2, 0), (128, 64, 1, 1), (64, 64, 1, 2)]
+            if not backward:
+                wanted += [(128, 64, 2, 0), (64, 64, 1, 3)]
     found = []
-    for tile, across, blocks in wanted:
-        layout = FieldLayout(shape, tile, across, blocks)
+    for tile, across, blocks, groups in wanted:
+        layout = FieldLayout(shape, tile, across, blocks, groups, scatter)
         size = layout.backward_bytes if backward else layout.forward_bytes
         if blocks * size <= limit and (blocks == 1 or limit >= _LARGE):
             found.append(layout)
     return found
+
+
+def variations(layout: FieldLayout) -> list[FieldLayout]:
+    """Return what else may be faster on the way back, of the same cut.
+
+    The other way to add to the planes' gradients, and a workspace that stays in the L2 cache.
+    """
+    return [replace(layout, scatter=5 - layout.scatter), replace(layout, chunk=16384)]
 
 
 def choose_layout(shape: DecoderShape, capability: int, *, backward: bool) -> FieldLayout:

@@ -10,12 +10,12 @@ from dataclasses import astuple
 import torch
 from torch import Tensor
 
-from renderer.cuda import field_ops
-from renderer.cuda.field_ops import FieldSamples
-from renderer.cuda.layout import DecoderShape
+from renderer.cuda.field import ops
+from renderer.cuda.field.launch import FieldSamples
+from renderer.cuda.field.layout import DecoderShape
+from renderer.cuda.field.packing import pack_decoder
 from renderer.cuda.marching import PackedSamples
 from renderer.cuda.modules import check_tensor, refuse_nondeterminism
-from renderer.cuda.packing import pack_decoder
 from renderer.decoder import TriplaneDecoder
 
 
@@ -27,7 +27,7 @@ def evaluate_field(
     packed, bias = packed_decoder(decoder)
     if torch.is_grad_enabled() and (planes.requires_grad or packed.requires_grad):
         refuse_nondeterminism()
-    return field_ops.field(planes, packed, bias, shape, samples.count, *samples.tensors())
+    return ops.field(planes, packed, bias, shape, samples.count, *samples.tensors())
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def evaluate_density(
     if out is None:
         out = torch.empty(samples.count, device=planes.device)
     given = (planes, packed.detach(), bias.detach(), shape, samples.count, float(decay))
-    field_ops.field_density(out, *given, *samples.tensors())
+    ops.field_density(out, *given, *samples.tensors())
     return out
 
 

@@ -161,7 +161,7 @@ def test_scripts_are_short_and_executable(project):
 
 PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "benchmarks/README.md"]
 PAGES += [f"docs/{name}.md" for name in ("training", "own-data", "formats", "renderer", "results")]
-PAGES += [f"docs/{name}.md" for name in ("troubleshooting", "citing", "export")]
+PAGES += [f"docs/{name}.md" for name in ("troubleshooting", "citing", "export", "gpu")]
 
 
 @pytest.mark.parametrize("page", PAGES)

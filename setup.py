@@ -79,6 +79,8 @@ setup(
             "pygltflib>=1.16",
             "gsply>=0.4",
         ],
+        # the charts of study forgetting
+        "studies": ["matplotlib>=3.8"],
         "trackers": ["tensorboard>=2.16", "wandb>=0.17"],
         # spreads work over subjects on several machines
         "cluster": ["ray>=2.9"],

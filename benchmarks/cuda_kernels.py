@@ -38,9 +38,8 @@ DEVICE = "cuda"
 MOST_REPEATS = 20
 CELLS = 128
 HIDDEN = 128
-# Multiply-adds of the folded decoder for one sample, and bytes it gathers.
+# Multiply-adds of the folded decoder for one sample.
 SAMPLE_FLOP = 2 * 53_760
-SAMPLE_BYTES = 768
 
 
 def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:

@@ -258,11 +258,6 @@ class MultiViewSet:
         numbers = portrait_numbers(folder) if numbers is None else numbers
         return [read_portrait(folder, number, size) for number in numbers]
 
-    def portrait_numbers(self, name: str) -> list[int]:
-        """Numbers of a subject's portraits as photographs are, ascending."""
-        self._require(name)
-        return portrait_numbers(self.root / name)
-
     def _require(self, name: str) -> None:
         if name not in self.names:
             raise UserError(f"{self.root} has no subject '{name}'")

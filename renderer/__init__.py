@@ -7,7 +7,6 @@ name                   what it is
 =====================  ==========================================================================
 ``load_triplane``      file → planes [3, C, H, W] in [-1, 1]
 ``save_triplane``      the reverse; ``.safetensors`` or the published ``.npy``
-``Triplane``           a batch [B, 3, C, H, W]: roll-out, resizing, sampling
 ``TriplaneDecoder``    features [S, C] and directions [S, 3] → density [S] and colour [S, 3]
 ``load_decoder``       folder → decoder, frozen
 ``FittedSet``          a folder of triplanes that share a decoder
@@ -46,14 +45,13 @@ if TYPE_CHECKING:
         render_rays,
     )
     from renderer.samples import Rendered
-    from renderer.triplane import Triplane, load_triplane, save_triplane
+    from renderer.triplane import load_triplane, save_triplane
 
 __all__ = [
     "Cameras",
     "FittedSet",
     "RenderSettings",
     "Rendered",
-    "Triplane",
     "TriplaneDecoder",
     "build_occupancy",
     "load_decoder",
@@ -79,7 +77,6 @@ __getattr__, __dir__ = lazy_names(
         "render_images": "renderer.render",
         "render_rays": "renderer.render",
         "Rendered": "renderer.samples",
-        "Triplane": "renderer.triplane",
         "load_triplane": "renderer.triplane",
         "save_triplane": "renderer.triplane",
     },

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,7 +28,6 @@ from renderer.march_settings import RenderSettings
 from renderer.samples import Rendered, Samples
 from runtime.errors import UserError
 
-Impl = Literal["auto", "cuda", "numba", "torch", "reference"]
 IMPLS = ("auto", "cuda", "numba", "torch", "reference")
 
 logger = logging.getLogger("triavatar.renderer")

@@ -1,6 +1,6 @@
 """Occupancy grid: which cells of the box may hold matter, so that rays skip the rest.
 
-Legend: G cells along one side of the box, S points.
+Legend: G cells along one side of the box.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from renderer.backend import resolve
 from renderer.decoder import TriplaneDecoder
-from renderer.plain import cell_index
 
 
 class OccupancyGrid:
@@ -26,14 +25,6 @@ class OccupancyGrid:
         self.resolution = resolution
         self.density = torch.zeros((resolution,) * 3, device=device)
         self.occupied = torch.ones((resolution,) * 3, dtype=torch.bool, device=device)
-
-    def cells(self, points: Tensor) -> Tensor:
-        """Flat cell index of points [S, 3] in [-1, 1], [S] int64."""
-        return cell_index(points, self.resolution)
-
-    def contains(self, points: Tensor) -> Tensor:
-        """Return whether each point [S, 3] lies in an occupied cell, [S] bool."""
-        return self.occupied.view(-1)[self.cells(points)]
 
     @torch.no_grad()
     def refresh(

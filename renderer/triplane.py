@@ -125,45 +125,6 @@ def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
     return values[:, :, 0].mean(dim=0).T
 
 
-class Triplane:
-    """A batch of triplanes with their operations.
-
-    Example:
-        >>> triplane = Triplane(torch.zeros(1, 3, 32, 128, 128))
-        >>> triplane.rollout().shape
-        torch.Size([1, 32, 128, 384])
-    """
-
-    def __init__(self, planes: Tensor):
-        check_planes(planes)
-        self.planes = planes
-
-    @classmethod
-    def from_rollout(cls, image: Tensor) -> Triplane:
-        """From [B, C, H, 3·W]."""
-        return cls(unroll(image))
-
-    @property
-    def channels(self) -> int:
-        return self.planes.shape[2]
-
-    @property
-    def size(self) -> int:
-        return self.planes.shape[-1]
-
-    def rollout(self) -> Tensor:
-        """[B, C, H, 3·W]."""
-        return rollout(self.planes)
-
-    def resized(self, size: int) -> Triplane:
-        """Another plane size, antialiased when it shrinks."""
-        return Triplane(resize_planes(self.planes, size))
-
-    def sample(self, points: Tensor, index: int = 0) -> Tensor:
-        """Features [S, C] of triplane ``index`` at points [S, 3]."""
-        return sample_planes(self.planes[index], points)
-
-
 def shrink_planes(planes: Tensor, size: int) -> Tensor:
     """One triplane [3, C, H, W] at ``size``, rounded as a file keeps it, fp32.
 

@@ -44,6 +44,7 @@ from runtime.errors import UserError
 from runtime.launch import is_main_process
 from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
+from studies.charts import require_matplotlib
 from studies.forgetting_report import read_run, write_report
 
 Method = Literal["naive", "replay", "consolidation", "online", "carry", "joint", "together"]
@@ -82,12 +83,13 @@ class StudyForgettingConfig(SpreadSettings, FitDecoderConfig):
     """Measure LPIPS too, with this network; its weights must be there."""
 
     def check(self) -> None:
-        """Refuse settings that contradict each other.
+        """Refuse settings that contradict each other, and charts that can't be drawn.
 
         Raises:
             UserError: names them.
         """
         super().check()
+        require_matplotlib()
         if not self.methods:
             raise UserError(f"methods must be some of {', '.join(get_args(Method))}")
         if self.subjects_per_step != 1:

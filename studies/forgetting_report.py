@@ -22,7 +22,7 @@ from runtime.files import write_json, write_text
 from runtime.formats.settings_files import load_yaml
 from runtime.runs import read_rows
 from studies.bench.timing import machine
-from studies.charts import Curve, draw_curves, draw_maps
+from studies.charts import Curve, draw_curves, draw_maps, pixels
 from triavatar.sheets import save_picture
 
 # Column of the table → what it says; full-size pictures first, then the pixels of every visit.
@@ -220,10 +220,10 @@ def draw_report(folder: Path, found: dict[str, dict[int, Run]]) -> None:
     # The few worst moments would take most of the colours.
     scale = (float(np.percentile(known, 2)), float(known.max()))
     rays = {method: np.array(run.rays) for method, run in shown.items()}
-    save_picture(folder / "maps.png", draw_maps(maps, rays, scale))
+    save_picture(folder / "maps.png", pixels(draw_maps(maps, rays, scale)))
     for method in maps:
         one = draw_maps({method: maps[method]}, rays, scale)
-        save_picture(folder / f"map_{method}.png", one)
+        save_picture(folder / f"map_{method}.png", pixels(one))
     panels = {
         "mean of the identities visited so far": lambda run: run.order,
         "the first identity": lambda run: run.order[:1],
@@ -232,7 +232,7 @@ def draw_report(folder: Path, found: dict[str, dict[int, Run]]) -> None:
         title: [Curve(method, *_over_seeds(runs, chosen)) for method, runs in found.items()]
         for title, chosen in panels.items()
     }
-    save_picture(folder / "curves.png", draw_curves(curves))
+    save_picture(folder / "curves.png", pixels(draw_curves(curves)))
 
 
 def _over_seeds(runs: dict[int, Run], chosen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from renderer.compositing import composite_mean_color, composite_weights
 from renderer.cuda.compositing import composite_packed, visible_samples
 from renderer.cuda.field.evaluate import along_rays, evaluate_density, evaluate_field
 from renderer.cuda.field.launch import FieldSamples
-from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
+from renderer.cuda.marching import march_packed, pack_occupancy
 from renderer.cuda.modules import check_count, check_indices, check_tensor
 from renderer.decoder import TriplaneDecoder
 from renderer.samples import Rendered, Samples
@@ -85,13 +85,6 @@ def query_density(planes: Tensor, decoder: TriplaneDecoder, points: Tensor) -> T
     directions = points.new_tensor([[0.0, 0.0, 1.0]])
     samples = FieldSamples(count, points=points, directions=directions, ray=ray)
     return evaluate_field(planes, decoder, samples)[0]
-
-
-def composite(
-    density: Tensor, color: Tensor, samples: Samples, background: Tensor, stop: float = 1e-4
-) -> Rendered:
-    """As :func:`renderer.compositing.composite`."""
-    return composite_packed(density, color, PackedSamples.packed(samples), background, stop)
 
 
 @torch.no_grad()

@@ -51,8 +51,7 @@ def load_kernels():
         from studio.drawing import kernels
     except ImportError as error:
         raise UserError(
-            f"the studio draws with numba, which cannot be imported ({error}); install it with "
-            "pip install 'triavatar[studio]'"
+            f"the studio draws with numba, which cannot be imported ({error}); pip install numba"
         ) from error
     return kernels
 

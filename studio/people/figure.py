@@ -29,7 +29,7 @@ from studio.hair.combed import COMBED_STYLES, DRAPE_STYLES, CombedStyle, combed_
 from studio.hair.crop import crop
 from studio.hair.curls import CURL_STYLES, CurlStyle, curl_parts
 from studio.hair.shells import BEARD_STYLES, SHELL_STYLES, hairline, shell_parts
-from studio.looks.lighting import STUDIO, Light, bake_light, bake_lights
+from studio.looks.lighting import STUDIO, Light, bake_lights
 from studio.looks.pose import Pose, expression_units, softened, turn_head
 from studio.people.body import joint, shaped_vertices
 from studio.people.bust import bust
@@ -71,21 +71,24 @@ def build_scenes(
     lights: tuple[Light, ...] = (STUDIO,),
 ) -> list[Scene]:
     """`build_scene` under each of `lights`, for little more than under one."""
+    built = build_parts(assets, subject, texture_size, pose, lights)
+    return [flatten(parts) for parts in built]
+
+
+def build_parts(
+    assets: AssetFolder,
+    subject: Subject,
+    texture_size: int = 2048,
+    pose: Pose | None = None,
+    lights: tuple[Light, ...] = (STUDIO,),
+) -> list[list[Part]]:
+    """The parts of `build_scenes` before they are flattened."""
     parts, gap = unlit_parts(assets, subject, texture_size, pose)
     out = []
     for baked in bake_lights(parts, lights):
         lit = [replace(part, light=light) for part, light in zip(parts, baked, strict=True)]
-        out.append(flatten(_finished(lit, gap)))
+        out.append(_finished(lit, gap))
     return out
-
-
-def build_parts(
-    assets: AssetFolder, subject: Subject, texture_size: int = 2048, pose: Pose | None = None
-) -> list[Part]:
-    """The parts of `build_scene` before they are flattened."""
-    parts, gap = unlit_parts(assets, subject, texture_size, pose)
-    bake_light(parts)
-    return _finished(parts, gap)
 
 
 def _finished(parts: list[Part], gap: float) -> list[Part]:

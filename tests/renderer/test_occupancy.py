@@ -5,7 +5,7 @@ import torch
 
 from renderer.field import query_density
 from renderer.occupancy import OccupancyGrid
-from renderer.plain import lattice_features
+from renderer.plain import cell_index, lattice_features
 from renderer.triplane import sample_planes
 from runtime.seeds import generator
 from tests.scenes import constant_decoder, random_decoder
@@ -76,7 +76,6 @@ def test_keep_dilates_by_cells():
 
 
 def test_points_find_their_cells():
-    grid = OccupancyGrid(4)
     points = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [0.01, -0.49, 0.51]])
     expected = [0, 63, (2 * 4 + 1) * 4 + 3]
-    assert grid.cells(points).tolist() == expected
+    assert cell_index(points, 4).tolist() == expected

@@ -278,7 +278,7 @@ def test_dressed_and_hatted_subjects_are_whole(assets, garment):
     folder = AssetFolder(assets)
     subject = sample_subject(folder, 3, 4)
     subject.clothes, subject.hat, subject.pattern = garment, "beanie", "striped"
-    parts = build_parts(folder, subject, texture_size=128)
+    (parts,) = build_parts(folder, subject, texture_size=128)
     assert {"skin", "hair", "eyes", "clothes", "mouth", "accessory"} <= {p.label for p in parts}
     for part in parts:
         assert np.isfinite(part.positions).all() and np.abs(part.positions).max() < 1.0

@@ -152,7 +152,7 @@ def test_a_subject_is_whole(assets):
 
     pytest.importorskip("numba", reason="the rasteriser needs numba")
     folder = AssetFolder(assets)
-    parts = build_parts(folder, sample_subject(folder, 3, 0), texture_size=256)
+    (parts,) = build_parts(folder, sample_subject(folder, 3, 0), texture_size=256)
     labels = {part.label for part in parts}
     assert {"skin", "hair", "eyes", "clothes", "mouth"} <= labels
     for part in parts:

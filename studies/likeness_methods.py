@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 from likeness.settings import LikenessSettings
 from runtime.config import nearest
@@ -26,16 +27,26 @@ METHODS = {
     "fitted": "fitted to all views (bound)",
 }
 """Name → what the table calls it."""
+FLOORS = ("mean", "nearest", "linear", "regression")
+PARTS = ("full", *(name for name in METHODS if name.startswith("full_without_")))
 
 
-def settings_of(method: str, full: LikenessSettings) -> LikenessSettings:
-    """Return the settings of a method, as changes to those of "full".
+def every_method(asked: Sequence[str]) -> list[str]:
+    """Return the methods asked for, once each; "floors" and "parts" stand for several.
 
     Raises:
         UserError: there is no such method.
     """
-    if method not in METHODS:
-        raise UserError(f'unknown method "{method}"{nearest(method, METHODS)}')
+    groups = {"floors": FLOORS, "parts": PARTS}
+    methods = [method for name in asked for method in groups.get(name, (name,))]
+    for method in methods:
+        if method not in METHODS:
+            raise UserError(f'unknown method "{method}"{nearest(method, [*METHODS, *groups])}')
+    return list(dict.fromkeys(methods))
+
+
+def settings_of(method: str, full: LikenessSettings) -> LikenessSettings:
+    """Return the settings of a method, as changes to those of "full"."""
     settings = copy.deepcopy(full)
     if method == "linear":
         # What a linear model of triplanes gives without anything else: coefficients from zero.

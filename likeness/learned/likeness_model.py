@@ -47,7 +47,7 @@ class LikenessFile(Described):
     """``config.json``."""
 
     format: Literal["triavatar-likeness"]
-    version: Literal[1]
+    version: Literal[2]
     decoder_hash: Name
     camera: PortraitCamera
 
@@ -81,7 +81,7 @@ class LikenessModel:
         camera = self.camera
         config = {
             "format": FORMAT,
-            "version": 1,
+            "version": 2,
             "decoder_hash": self.prior.decoder_hash,
             "camera": {
                 "c2w": camera.c2w[0].tolist(),
@@ -108,7 +108,8 @@ class LikenessModel:
         config = read_described(LikenessFile, folder / "config.json")
         prior = LinearPrior.load(folder / "prior", decoder_hash)
         k = prior.components
-        regression = Regression.load(folder / "regression.safetensors", k)
+        counts = len(prior.even), len(prior.odd)
+        regression = Regression.load(folder / "regression.safetensors", *counts)
         expected = {"curvature": (2, k, k), "space": (None, None, None)}
         tensors, _ = load_tensors(folder / "likeness.safetensors", expected, kinds=("F32", "BOOL"))
         size, stated = 128, config.camera
@@ -121,7 +122,7 @@ class LikenessModel:
 
 
 def learn_likeness(
-    views: MultiViewSet, fitted: FittedSet, names: Sequence[str], components: int = 256
+    views: MultiViewSet, fitted: FittedSet, names: Sequence[str], components: int = 400
 ) -> LikenessModel:
     """Learn from people with fitted triplanes and their portraits.
 
@@ -146,7 +147,8 @@ def learn_likeness(
         coefficients.append(prior.coefficients(planes[None])[0])
         space |= build_occupancy(planes, decoder, RenderSettings(grid=SPACE_CELLS)).occupied
     known, seen = torch.stack(coefficients), torch.stack(pixels)
-    regression = fit_regression(seen, known, prior.mirrored(known), prior.variances())
+    even, odd = known.split([len(prior.even), len(prior.odd)], dim=1)
+    regression = fit_regression(seen, even, odd, prior.variances())
     curvature = _curvature(
         torch.cat([seen, mirrored_pixels(seen)]), torch.cat([known, prior.mirrored(known)])
     )

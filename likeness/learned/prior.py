@@ -198,12 +198,15 @@ def prior_of(stack: Tensor, components: int, decoder_hash: str) -> LinearPrior:
 def _components(parts: Parts, most: int) -> Parts:
     """Principal components of folded differences [N, E] and [N, O], scaled to unit coefficients.
 
-    The eigenvectors of the N × N products give them, which is less work than E × E.
+    The eigenvectors of the N × N products give them, which is less work than E × E; only those
+    of the ``most`` largest eigenvalues are multiplied out.
     """
+    spectra = [torch.linalg.eigh((part @ part.T).double()) for part in parts]
+    every = torch.cat([values for values, _ in spectra])
+    least = max(float(every.sort(descending=True).values[:most][-1]), 1e-7 * float(every.max()))
     bases = []
-    for part in parts:
-        values, vectors = torch.linalg.eigh((part @ part.T).double())
-        kept = (values > 1e-7 * values.max().clamp(min=1e-30)).nonzero()[:, 0]
+    for part, (values, vectors) in zip(parts, spectra, strict=True):
+        kept = (values >= max(least, 1e-30)).nonzero()[:, 0]
         bases.append(vectors[:, kept.flip(0)].float().T @ part / len(part) ** 0.5)
     return _largest((bases[0], bases[1]), most)
 

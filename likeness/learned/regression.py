@@ -1,10 +1,17 @@
 """A first guess of the coefficients, straight from the portrait's pixels, and how sure it is.
 
-Legend: M portraits (mirror images included), F features, K coefficients, S side in pixels.
+Legend: N people, M portraits, F features, K coefficients (the first Ke of even components, the
+other Ko of odd ones), S side in pixels.
 
-Kernel ridge regression. Its features are the principal components of small portraits; their
-spectrum also says how usual a portrait is, by which one that stands elsewhere is brought into
-place (:mod:`likeness.portrait.placement`).
+Kernel ridge regression. Its features are the principal components of small portraits, unscaled:
+how far two portraits are apart is how much their pixels differ. Their spectrum also says how
+usual a portrait is, by which one that stands elsewhere is brought into place
+(:mod:`likeness.portrait.placement`).
+
+Everyone's mirror image is learnt from, too. The mirror swaps a portrait with its image, keeps even
+coefficients and negates odd ones; so both kinds of coefficients have a problem of N equations of
+their own, with the sum and the difference of the kernels to a portrait and to its image. What is
+left out when a person is left out includes the image, as it should.
 """
 
 from __future__ import annotations
@@ -21,9 +28,10 @@ from runtime.formats.tensor_files import load_tensors, save_tensors
 SIDE = 32
 """Side in pixels of the small portraits."""
 FEATURES = 160
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FOLDS = 8
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-WIDTHS = (0.0, 0.7, 1.0, 1.5)
+"""How usual strangers are is measured on two parts of so many."""
+WIDTHS = (0.0, 0.7, 1.0, 1.4)
 
 
 def small_pixels(portrait: Portrait) -> Tensor:
@@ -64,14 +72,9 @@ class PixelModel:
         return cls(mean, basis[:count], deviation, float(left.sqrt().clamp(min=0.01)))
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Features [M, F] of small portraits [M, 4 · SIDE²], of unit variance on average.
-
-        Each is scaled by the root of its deviation: common ones count more, as they say more,
-        rare ones not as little as pixels would have it.
-        """
-        scale = (self.deviation.square() + self.noise**2).sqrt()
-        centred = (pixels - self.mean) @ self.basis.T
-        return centred / scale.sqrt() / scale.mean().sqrt()
+        """Features [M, F] of small portraits [M, 4 · SIDE²], of unit length squared on average."""
+        length = self.deviation.square().sum().sqrt().clamp(min=1e-6)
+        return (pixels - self.mean) @ self.basis.T / length
 
     def surprise(self, pixels: Tensor) -> Tensor:
         """How unusual small portraits [M, 4 · SIDE²] are: squared deviations per pixel, [M]."""
@@ -90,24 +93,32 @@ class Regression:
 
     Attributes:
         pixels: the model of small portraits.
-        anchors: [M, F] features of the portraits learnt from.
-        weights: [M, K].
-        width: of the Gaussian kernel, in units of the features' typical distance; 0 for none.
+        anchors: [N, F] features of the portraits learnt from.
+        even: [N, Ke] weights of the even coefficients.
+        odd: [N, Ko] weights of the odd ones.
+        width: of the Gaussian kernel, in units of the features' typical length; 0 for none.
         spread: [K] deviation of strangers' true coefficients from the guess.
         usual: surprise that nine of ten strangers stay under.
     """
 
     pixels: PixelModel
     anchors: Tensor
-    weights: Tensor
+    even: Tensor
+    odd: Tensor
     width: float
     spread: Tensor
     usual: float
 
     def __call__(self, portrait: Portrait) -> Tensor:
         """Return the coefficients [K] expected of a portrait."""
-        features = self.pixels.features(small_pixels(portrait)[None])
-        return (_kernel(features, self.anchors, self.width) @ self.weights)[0]
+        return self.coefficients(small_pixels(portrait)[None])[0]
+
+    def coefficients(self, pixels: Tensor) -> Tensor:
+        """Return the coefficients [M, K] expected of small portraits [M, 4 · SIDE²]."""
+        features = self.pixels.features(pixels)
+        images = self.pixels.features(mirrored_pixels(pixels))
+        both, apart = _folded_kernels(features, images, self.anchors, self.width)
+        return torch.cat([both @ self.even, apart @ self.odd], dim=1)
 
     def surprise(self, portrait: Portrait) -> float:
         """Return how unusual a portrait is; 1 is what nine of ten stay under."""
@@ -120,7 +131,8 @@ class Regression:
             "mean": model.mean,
             "basis": model.basis,
             "anchors": self.anchors,
-            "weights": self.weights,
+            "even": self.even,
+            "odd": self.odd,
         }
         wholes = {
             "deviation": model.deviation,
@@ -130,81 +142,97 @@ class Regression:
         save_tensors(path, {k: v.half() for k, v in halves.items()} | wholes)
 
     @classmethod
-    def load(cls, path: Path | str, components: int | None = None) -> Regression:
-        """Read what :meth:`save` wrote; UserError if it is damaged or of another number K."""
-        pixels, features = 4 * SIDE**2, None
+    def load(cls, path: Path | str, even: int | None = None, odd: int | None = None) -> Regression:
+        """Read what :meth:`save` wrote; UserError if it is damaged or of other numbers Ke, Ko."""
+        pixels, features, people = 4 * SIDE**2, None, None
         expected = {
             "mean": (pixels,),
             "basis": (features, pixels),
             "deviation": (features,),
-            "anchors": (None, features),
-            "weights": (None, components),
-            "spread": (components,),
+            "anchors": (people, features),
+            "even": (people, even),
+            "odd": (people, odd),
+            "spread": (None if even is None or odd is None else even + odd,),
             "scalars": (3,),
         }
         tensors, _ = load_tensors(path, expected)
         t = {name: tensor.float() for name, tensor in tensors.items()}
         noise, width, usual = t["scalars"].tolist()
         model = PixelModel(t["mean"], t["basis"], t["deviation"], noise)
-        return cls(model, t["anchors"], t["weights"], width, t["spread"], usual)
+        return cls(model, t["anchors"], t["even"], t["odd"], width, t["spread"], usual)
 
 
 def _kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
     """Products of features [M, F], [M', F]: linear, plus a Gaussian of their distance."""
-    linear = a @ b.T / a.shape[1]
+    linear = a @ b.T
     if not width:
         return linear + 1
-    distance = torch.cdist(a, b).square() / (2 * width**2 * a.shape[1])
-    return linear + torch.exp(-distance) + 1
+    squared = a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * linear
+    return linear + torch.exp(-squared.clamp(min=0) / (2 * width**2)) + 1
+
+
+def _folded_kernels(a: Tensor, images: Tensor, b: Tensor, width: float) -> tuple[Tensor, Tensor]:
+    """Sum and difference [M, M'] of the kernels to features b [M', F] of a and of its images."""
+    straight, across = _kernel(a, b, width), _kernel(images, b, width)
+    return straight + across, straight - across
 
 
 def fit_regression(
-    pixels: Tensor, coefficients: Tensor, mirrored: Tensor, weights: Tensor | None = None
+    pixels: Tensor, even: Tensor, odd: Tensor, weights: Tensor | None = None
 ) -> Regression:
-    """Learn coefficients from portraits; strength and kernel are chosen by cross-validation.
+    """Learn coefficients from portraits; strength and kernel are chosen by leaving people out.
 
     Args:
         pixels: [N, 4 · SIDE²] of :func:`small_pixels`.
-        coefficients: [N, K] of the same people.
-        mirrored: [N, K] of their mirror images.
+        even: [N, Ke] coefficients of the same people that the mirror keeps.
+        odd: [N, Ko] coefficients that it negates.
         weights: [K], how much each coefficient's error counts in the choice; alike without.
     """
-    weights = torch.ones(coefficients.shape[1]) if weights is None else weights
-    count = len(pixels)
-    fold = torch.arange(count) % min(FOLDS, count)
-    both = torch.cat([pixels, mirrored_pixels(pixels)])
-    targets = torch.cat([coefficients, mirrored])
+    weights = torch.ones(even.shape[1] + odd.shape[1]) if weights is None else weights
+    images = mirrored_pixels(pixels)
+    both = torch.cat([pixels, images])
     model = PixelModel.of(both)
-    features = model.features(both)
-    best: tuple[float, float, float, Tensor] | None = None
+    features, others = (model.features(p).double() for p in (pixels, images))
+    best: tuple[float, float, Tensor, Tensor, Tensor] | None = None
     for width in WIDTHS:
-        kernel = _kernel(features, features, width).double()
+        kernels = _folded_kernels(features, others, features, width)
+        spectra = [torch.linalg.eigh((k + k.T) / 2) for k in kernels]
         for strength in STRENGTHS:
-            guesses = _cross_validated(kernel, targets.double(), fold.repeat(2), strength)
-            error = float(((guesses[:count] - coefficients).square() * weights).sum())
+            ways = [
+                _solved(spectrum, targets.double(), strength)
+                for spectrum, targets in zip(spectra, (even, odd), strict=True)
+            ]
+            missed = torch.cat([rest for _, rest in ways], dim=1)
+            error = float((missed.square() * weights).sum())
             if best is None or error < best[0]:
-                best = (error, width, strength, guesses[:count])
+                best = (error, width, ways[0][0], ways[1][0], missed)
     assert best is not None
-    _, width, strength, guesses = best
-    kernel = _kernel(features, features, width).double()
-    solution = _solve(kernel, targets.double(), strength).float()
-    spread = (guesses - coefficients).square().mean(dim=0).sqrt()
+    _, width, of_even, of_odd, missed = best
+    fold = torch.arange(len(pixels)) % FOLDS
     strange = torch.cat(
         [PixelModel.of(both[fold.repeat(2) != f]).surprise(pixels[fold == f]) for f in range(2)]
     )
-    return Regression(model, features, solution, width, spread, float(strange.quantile(0.9)))
+    return Regression(
+        model,
+        features.float(),
+        of_even,
+        of_odd,
+        width,
+        missed.square().mean(dim=0).sqrt(),
+        float(strange.quantile(0.9)),
+    )
 
 
-def _solve(kernel: Tensor, targets: Tensor, strength: float) -> Tensor:
-    ridge = strength * torch.eye(len(kernel), dtype=kernel.dtype)
-    return torch.cholesky_solve(targets, torch.linalg.cholesky(kernel + ridge))
+def _solved(
+    spectrum: tuple[Tensor, Tensor], targets: Tensor, strength: float
+) -> tuple[Tensor, Tensor]:
+    """Ridge regression with the eigenvalues and eigenvectors of a kernel [N, N].
 
-
-def _cross_validated(kernel: Tensor, targets: Tensor, fold: Tensor, strength: float) -> Tensor:
-    """Guesses [M, K] for every portrait from those of other people."""
-    guesses = torch.empty_like(targets)
-    for f in range(int(fold.max()) + 1):
-        out = fold == f
-        weights = _solve(kernel[~out][:, ~out], targets[~out], strength)
-        guesses[out] = kernel[out][:, ~out] @ weights
-    return guesses.float()
+    Returns:
+        Weights [N, K], and what is missed of each person by a regression without that person.
+    """
+    values, vectors = spectrum
+    scale = 1 / (values.clamp(min=0) + strength)
+    weights = vectors @ (scale[:, None] * (vectors.T @ targets))
+    own = (vectors.square() * scale).sum(dim=1)
+    return weights.float(), (weights / own[:, None]).float()

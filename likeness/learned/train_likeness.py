@@ -27,7 +27,7 @@ class TrainLikenessConfig(SetConvention):
     """Who is learnt from; held-out people of the set are kept for measuring."""
     n_people: int | None = None
     """Only the first so many of them."""
-    components: int = 256
+    components: int = 400
     """Components of the linear model at most; 0.1 MB each for planes of 64² and 16 channels."""
 
 

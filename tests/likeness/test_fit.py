@@ -54,7 +54,7 @@ def world():
         torch.cat([pixels, mirrored_pixels(pixels)]), torch.cat([known, mirrored])
     )
     space = torch.ones((16,) * 3, dtype=torch.bool)
-    regression = fit_regression(pixels, known, mirrored)
+    regression = fit_regression(pixels, *known.split([len(prior.even), len(prior.odd)], dim=1))
     # A patch of colour that no one else has: beyond the prior, so that planes must be tuned.
     truth = people[40].clone()
     truth[0, :4, 12:20, 12:20] *= -1

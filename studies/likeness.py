@@ -57,7 +57,7 @@ class StudyLikenessConfig:
     n_train: tuple[int, ...] = field(default=(), metadata={"resumable": True})
     """Learn afresh from the first so many training people, once for each number: a scaling
     curve. Without, one model: the given one, or learnt from all."""
-    components: int = 400
+    components: int = 320
     """Of a prior learnt afresh, at most."""
     identities: Literal["validation", "test"] = "validation"
     """Held-out people to measure on."""

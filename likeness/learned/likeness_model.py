@@ -122,7 +122,7 @@ class LikenessModel:
 
 
 def learn_likeness(
-    views: MultiViewSet, fitted: FittedSet, names: Sequence[str], components: int = 400
+    views: MultiViewSet, fitted: FittedSet, names: Sequence[str], components: int = 320
 ) -> LikenessModel:
     """Learn from people with fitted triplanes and their portraits.
 

@@ -28,10 +28,10 @@ from runtime.formats.tensor_files import load_tensors, save_tensors
 SIDE = 32
 """Side in pixels of the small portraits."""
 FEATURES = 160
-STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 FOLDS = 8
 """How usual strangers are is measured on two parts of so many."""
-WIDTHS = (0.0, 0.7, 1.0, 1.4)
+WIDTHS = (0.0, 0.7, 1.0, 1.4, 2.0)
 
 
 def small_pixels(portrait: Portrait) -> Tensor:
@@ -63,13 +63,14 @@ class PixelModel:
 
     @classmethod
     def of(cls, pixels: Tensor, features: int = FEATURES) -> PixelModel:
-        """Learn from small portraits [M, 4 · SIDE²]."""
-        mean = pixels.mean(dim=0)
+        """Learn from small portraits [M, 4 · SIDE²]; rounded as it is stored, to 16 bits."""
+        mean = pixels.mean(dim=0).half().float()
         _, values, basis = torch.linalg.svd(pixels - mean, full_matrices=False)
         count = min(features, int((values > 1e-4 * values[0]).sum()))
         left = values[count:].square().sum() / pixels.numel()
         deviation = values[:count] / len(pixels) ** 0.5
-        return cls(mean, basis[:count], deviation, float(left.sqrt().clamp(min=0.01)))
+        basis = basis[:count].half().float()
+        return cls(mean, basis, deviation, float(left.sqrt().clamp(min=0.01)))
 
     def features(self, pixels: Tensor) -> Tensor:
         """Features [M, F] of small portraits [M, 4 · SIDE²], of unit length squared on average."""
@@ -125,21 +126,18 @@ class Regression:
         return float(self.pixels.surprise(small_pixels(portrait)[None])[0]) / self.usual
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file, half precision."""
+        """Write one safetensors file; what large weights would make errors of in 32 bits."""
         model = self.pixels
-        halves = {
-            "mean": model.mean,
-            "basis": model.basis,
+        halves = {"mean": model.mean.half(), "basis": model.basis.half()}
+        wholes = {
             "anchors": self.anchors,
             "even": self.even,
             "odd": self.odd,
-        }
-        wholes = {
             "deviation": model.deviation,
             "spread": self.spread,
             "scalars": torch.tensor([model.noise, self.width, self.usual]),
         }
-        save_tensors(path, {k: v.half() for k, v in halves.items()} | wholes)
+        save_tensors(path, halves | wholes)
 
     @classmethod
     def load(cls, path: Path | str, even: int | None = None, odd: int | None = None) -> Regression:
@@ -180,7 +178,7 @@ def _folded_kernels(a: Tensor, images: Tensor, b: Tensor, width: float) -> tuple
 def fit_regression(
     pixels: Tensor, even: Tensor, odd: Tensor, weights: Tensor | None = None
 ) -> Regression:
-    """Learn coefficients from portraits; strength and kernel are chosen by leaving people out.
+    """Learn coefficients from portraits; kernel and strengths are chosen by leaving people out.
 
     Args:
         pixels: [N, 4 · SIDE²] of :func:`small_pixels`.
@@ -196,16 +194,14 @@ def fit_regression(
     best: tuple[float, float, Tensor, Tensor, Tensor] | None = None
     for width in WIDTHS:
         kernels = _folded_kernels(features, others, features, width)
-        spectra = [torch.linalg.eigh((k + k.T) / 2) for k in kernels]
-        for strength in STRENGTHS:
-            ways = [
-                _solved(spectrum, targets.double(), strength)
-                for spectrum, targets in zip(spectra, (even, odd), strict=True)
-            ]
-            missed = torch.cat([rest for _, rest in ways], dim=1)
-            error = float((missed.square() * weights).sum())
-            if best is None or error < best[0]:
-                best = (error, width, ways[0][0], ways[1][0], missed)
+        (of_even, rest), (of_odd, other) = (
+            _solved((kernel + kernel.T) / 2, targets.double())
+            for kernel, targets in zip(kernels, (even, odd), strict=True)
+        )
+        missed = torch.cat([rest, other], dim=1)
+        error = float((missed.square() * weights).sum())
+        if best is None or error < best[0]:
+            best = (error, width, of_even, of_odd, missed)
     assert best is not None
     _, width, of_even, of_odd, missed = best
     fold = torch.arange(len(pixels)) % FOLDS
@@ -223,16 +219,21 @@ def fit_regression(
     )
 
 
-def _solved(
-    spectrum: tuple[Tensor, Tensor], targets: Tensor, strength: float
-) -> tuple[Tensor, Tensor]:
-    """Ridge regression with the eigenvalues and eigenvectors of a kernel [N, N].
+def _solved(kernel: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Ridge regression with a kernel [N, N]; every target has the strength that suits it.
+
+    What a portrait hardly tells wants a strong ridge, what it shows a weak one.
 
     Returns:
         Weights [N, K], and what is missed of each person by a regression without that person.
     """
-    values, vectors = spectrum
-    scale = 1 / (values.clamp(min=0) + strength)
-    weights = vectors @ (scale[:, None] * (vectors.T @ targets))
-    own = (vectors.square() * scale).sum(dim=1)
-    return weights.float(), (weights / own[:, None]).float()
+    values, vectors = torch.linalg.eigh(kernel)
+    rotated = vectors.T @ targets
+    weights, missed = torch.zeros_like(targets), targets.clone()
+    for strength in STRENGTHS:
+        scale = 1 / (values.clamp(min=0) + strength)
+        found = vectors @ (scale[:, None] * rotated)
+        rest = found / (vectors.square() @ scale)[:, None]
+        better = rest.square().sum(dim=0) < missed.square().sum(dim=0)
+        weights, missed = torch.where(better, found, weights), torch.where(better, rest, missed)
+    return weights.float(), missed.float()

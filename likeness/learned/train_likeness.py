@@ -27,8 +27,9 @@ class TrainLikenessConfig(SetConvention):
     """Who is learnt from; held-out people of the set are kept for measuring."""
     n_people: int | None = None
     """Only the first so many of them."""
-    components: int = 400
-    """Components of the linear model at most; 0.1 MB each for planes of 64² and 16 channels."""
+    components: int = 320
+    """Components of the linear model at most; up to 0.13 MB each for planes of 64² and 16
+    channels, so that a model of 1,000 people stays under 48 MB."""
 
 
 def fitted_people(

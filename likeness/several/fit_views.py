@@ -19,14 +19,16 @@ from likeness.descent import Marcher, draw, picture_error
 from likeness.fit import fit_likeness
 from likeness.learned.likeness_model import LikenessModel
 from likeness.portrait.portrait import Portrait
-from likeness.portrait.portrait_camera import find_camera, moved
+from likeness.portrait.portrait_camera import FREEDOMS, find_camera, moved
 from likeness.portrait.side_views import side_views
 from likeness.portrait.surface import silhouette_hull
 from likeness.settings import LikenessSettings
+from likeness.several.alignment import align
 from likeness.several.group import Group
-from likeness.several.poses import WIDE, find_pose, picture_difference
+from likeness.several.poses import WIDE, find_pose
 from likeness.tuning import tune_planes
 from renderer.decoder import TriplaneDecoder
+from renderer.render import render_images
 from runtime.seeds import generator
 
 TURNS = tuple(range(-75, 76, 15))
@@ -82,6 +84,7 @@ def fit_views(
     decoder: TriplaneDecoder,
     *,
     cameras_known: bool,
+    aligned: bool = True,
     likeness: LikenessSettings | None = None,
     settings: SeveralSettings | None = None,
     tell: Callable[[str], None] = _ignore,
@@ -91,19 +94,23 @@ def fit_views(
     Args:
         portraits: the first one shows the face from the front.
         cameras_known: their cameras are true; else each has the model's, and they are estimated.
+        aligned: the person stands where the model expects people; else this is found first.
         tell: called with the name of each step that is begun.
     """
     likeness = likeness or LikenessSettings()
     settings = settings or SeveralSettings()
     began = time.perf_counter()
+    if cameras_known and not aligned:
+        portraits = align(portraits, model, decoder)
     search = _Search(portraits, model, decoder, likeness, settings, cameras_known, tell)
     search.run()
     tell("planes")
     planes = search.tuned()
     record = SeveralRecord()
     for one in search.seen:
-        error = picture_difference(one, planes, decoder, torch.zeros(7), one.size)
-        record.psnr.append(round(-10 * torch.tensor(max(error, 1e-10)).log10().item(), 2))
+        shown = render_images(planes, decoder, one.camera, 1.0, likeness.march).color[0]
+        error = (shown - one.color).square().mean().clamp(min=1e-10)
+        record.psnr.append(round(-10 * error.log10().item(), 2))
         record.azimuths.append(round(_azimuth(one), 1))
     record.seconds = time.perf_counter() - began
     return planes, search.seen, record
@@ -131,6 +138,7 @@ class _Search:
         self.likeness, self.settings, self.known = likeness, settings, cameras_known
         self.usual = [one.resized(likeness.size) for one in portraits]
         self.seen = list(self.usual)
+        self.freedoms = [torch.zeros(len(FREEDOMS)) for _ in self.usual]
         self.coefficients = torch.zeros(model.prior.components)
 
     def planes(self) -> Tensor:
@@ -148,27 +156,24 @@ class _Search:
         self.coefficients = self.model.prior.coefficients(planes[None])[0]
         self.expected = self.coefficients
         rounds = 1 if self.known else self.settings.rounds
-        freedoms = None
         for index in range(rounds):
             if not self.known:
                 self.tell("cameras")
-                freedoms = self._cameras(freedoms)
+                self._find_cameras(first=index == 0)
             self.tell("coefficients")
             self._descend(index)
 
-    def _cameras(self, before: list[Tensor] | None) -> list[Tensor]:
+    def _find_cameras(self, first: bool) -> None:
         planes = self.planes()
-        found = []
         for index, one in enumerate(self.usual):
-            if before is None and index:
-                freedoms = find_pose(one, planes, self.decoder, TURNS).freedoms
+            if first and index:
+                found = find_pose(one, planes, self.decoder, TURNS).freedoms
             else:
-                start = torch.zeros(7) if before is None else before[index]
                 width = WIDE if index else replace(self.likeness.camera, iterations=4)
-                freedoms = find_camera(one, one.camera, start, planes, self.decoder, width)
-            found.append(freedoms)
-            self.seen[index] = one.seen_from(moved(one.camera, freedoms))
-        return found
+                start = self.freedoms[index]
+                found = find_camera(one, one.camera, start, planes, self.decoder, width)
+            self.freedoms[index] = found
+            self.seen[index] = one.seen_from(moved(one.camera, found))
 
     def _descend(self, index: int) -> None:
         s = self.settings

@@ -58,6 +58,8 @@ def fit_avatar(
         model,
         copy.deepcopy(decoder).cpu(),
         cameras_known=captured.cameras is not None,
+        # Captures have sizes and places of their own; sets have the house's.
+        aligned=captured.kind not in ("mesh", "transforms", "colmap"),
         likeness=likeness,
         settings=several,
         tell=tell,

@@ -23,6 +23,7 @@ from renderer.triplane import (
     MOST_VALUES,
     PLANE_ORDER,
     load_triplane,
+    parse_triplane,
     read_metadata,
     save_triplane,
 )
@@ -30,6 +31,7 @@ from runtime.described import Described, Name, Size, read_described
 from runtime.errors import UserError
 from runtime.files import new_folder, write_json
 from runtime.formats.models import load_model
+from runtime.formats.shards import INDEX, Shards
 from runtime.version import VERSION
 
 FORMAT: Literal["triavatar-triplanes"] = "triavatar-triplanes"
@@ -68,11 +70,13 @@ class FittedSet:
     Attributes:
         folder: where it lies.
         manifest: the content of ``manifest.json``.
+        shards: archives that hold the triplanes (``triplanes pack``); None where each has a file.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]):
         self.folder = folder
         self.manifest = manifest
+        self.shards = Shards(folder) if (folder / INDEX).exists() else None
 
     @classmethod
     def create(
@@ -166,32 +170,49 @@ class FittedSet:
     @property
     def names(self) -> list[str]:
         """Subjects whose triplane is there, sorted."""
+        if self.shards is not None:
+            return self.shards.names
         return sorted(p.stem for p in (self.folder / "triplanes").glob("*.safetensors"))
 
     def path(self, name: str) -> Path:
-        """File of one subject."""
+        """File of one subject; of a packed set, its index."""
+        if self.shards is not None:
+            return self.folder / INDEX
         return self.folder / "triplanes" / f"{name}.safetensors"
 
     def __contains__(self, name: str) -> bool:
+        if self.shards is not None:
+            return name in self.shards
         return self.path(name).exists()
 
     def decoder(self) -> TriplaneDecoder:
         """The shared decoder, checked against the manifest's hash, frozen, in eval mode."""
         return load_decoder(self.folder / "decoder", self.manifest["decoder_hash"])
 
-    def load(self, name: str) -> Tensor:
-        """Triplane of one subject, fp32 [3, C, H, W] in [-1, 1].
+    def load(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Triplane of one subject, [3, C, H, W] in [-1, 1].
+
+        Args:
+            dtype: of the result; fp16 is what files hold.
 
         Raises:
             UserError: if it is missing, damaged, of another shape or another decoder.
         """
+        if self.shards is not None:
+            path = self.folder / name
+            planes, metadata = parse_triplane(self.shards.read(name), path, self.shape, dtype)
+            self._check_decoder(metadata, path)
+            return planes
         path = self.path(name)
-        if read_metadata(path).get("decoder_hash") != self.manifest["decoder_hash"]:
+        self._check_decoder(read_metadata(path), path)
+        return load_triplane(path, self.shape, dtype)
+
+    def _check_decoder(self, metadata: dict[str, str], path: Path) -> None:
+        if metadata.get("decoder_hash") != self.manifest["decoder_hash"]:
             raise UserError(
                 f"{path} was made for another decoder than {self.folder / 'decoder'}; fit or "
                 "sample it again with this one"
             )
-        return load_triplane(path, self.shape)
 
     def mean(self, without: str | None = None) -> Tensor:
         """Mean of the triplanes, [3, C, H, W], of all subjects but ``without``.
@@ -206,6 +227,8 @@ class FittedSet:
 
     def put(self, name: str, planes: Tensor) -> None:
         """Write one triplane [3, C, H, W], clamped to [-1, 1], atomically."""
+        if self.shards is not None:
+            raise UserError(f"{self.folder} is packed: triplanes can't be added, pack it again")
         if tuple(planes.shape) != self.shape:
             raise ValueError(f"planes must be {self.shape}, got {tuple(planes.shape)}")
         metadata = {"decoder_hash": self.manifest["decoder_hash"]}

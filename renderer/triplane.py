@@ -19,7 +19,13 @@ from torch import Tensor
 
 from runtime.errors import UserError
 from runtime.files import atomic_path, check_file
-from runtime.formats.tensor_files import FLOATS, load_metadata, load_tensors, save_tensors
+from runtime.formats.tensor_files import (
+    FLOATS,
+    load_metadata,
+    load_tensors,
+    parse_tensors,
+    save_tensors,
+)
 
 PLANE_ORDER = ("xy", "xz", "yz")
 AXIS_ORDER = "P C H W"
@@ -188,36 +194,61 @@ def read_metadata(path: Path) -> dict[str, str]:
     return load_metadata(path)
 
 
-def load_triplane(path: Path | str, shape: tuple[int, int, int, int] | None = None) -> Tensor:
-    """Read one triplane as fp32 [3, C, H, W] with values in [-1, 1].
+def load_triplane(
+    path: Path | str,
+    shape: tuple[int, int, int, int] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Read one triplane [3, C, H, W] with values in [-1, 1].
 
     Reads safetensors (fp16, or 8 bits with a scale) and the published ``.npy`` layout
     [3, 1, C, H, W] (whose files may be unclamped: they are clamped as their renderer does).
 
     Args:
         shape: that it must have; of any otherwise.
+        dtype: of the result.
 
     Raises:
         UserError: if the file is missing, unreadable, of another shape or holds NaN.
     """
     path = Path(path)
     if path.suffix == ".npy":
-        planes = torch.from_numpy(_read_npy(path))
-    else:
-        tensors, _ = load_tensors(
-            path, {"planes": shape or (3, None, None, None)}, kinds=(*FLOATS, "U8")
-        )
-        planes = tensors["planes"]
-        if planes.dtype == torch.uint8:
-            planes = _dequantized(tensors, path)
-        planes = planes.float()
-    if planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2] or planes.numel() == 0:
+        return _checked(torch.from_numpy(_read_npy(path)), path, shape, dtype)
+    wanted = {"planes": shape or (3, None, None, None)}
+    tensors, _ = load_tensors(path, wanted, kinds=(*FLOATS, "U8"))
+    return _checked(_values(tensors, path), path, shape, dtype)
+
+
+def parse_triplane(
+    data: bytes, path: Path, shape: tuple[int, int, int, int], dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, dict[str, str]]:
+    """Read a triplane's safetensors file from memory, as `load_triplane` does, and its strings.
+
+    Args:
+        data: content of the file.
+        path: where it came from, for messages.
+    """
+    tensors, metadata = parse_tensors(data, path)
+    if "planes" not in tensors:
+        raise UserError(f"{path} holds no tensor named 'planes'; it is another kind of file.")
+    return _checked(_values(tensors, path), path, shape, dtype), metadata
+
+
+def _values(tensors: dict[str, Tensor], path: Path) -> Tensor:
+    planes = tensors["planes"]
+    return _dequantized(tensors, path) if planes.dtype == torch.uint8 else planes
+
+
+def _checked(
+    planes: Tensor, path: Path, shape: tuple[int, int, int, int] | None, dtype: torch.dtype
+) -> Tensor:
+    if planes.ndim != 4 or planes.shape[0] != 3 or planes.shape[-1] != planes.shape[-2]:
         raise UserError(f"{path} holds shape {list(planes.shape)}, expected [3, C, H, H]")
-    if shape is not None and tuple(planes.shape) != shape:
-        raise UserError(f"{path} holds shape {list(planes.shape)}, expected {list(shape)}")
+    if planes.numel() == 0 or shape is not None and tuple(planes.shape) != shape:
+        raise UserError(f"{path} holds shape {list(planes.shape)}, expected {list(shape or ())}")
     if not torch.isfinite(planes).all():
         raise UserError(f"{path} holds NaN or infinite values; fit or sample it again")
-    return planes.clamp(-1, 1)
+    return planes.to(dtype).clamp(-1, 1)
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``triavatar triplanes downsample``: a smaller copy of a triplane set."""
+"""``triavatar triplanes downsample`` and ``pack``: a triplane set smaller, or in archives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Literal
 
 from renderer.fitted_set import FittedSet
 from renderer.triplane import shrink_planes
+from runtime.config import setting
 from runtime.errors import UserError
+from runtime.files import write_json
+from runtime.formats.shards import write_shards
 from runtime.progress import progress
 
 
@@ -58,3 +61,43 @@ def downsample(config: DownsampleConfig) -> None:
         f"{len(source.names)} triplanes of {size}² in {target.folder}: {mib:.1f} MiB as "
         f"{config.storage}"
     )
+
+
+@dataclass
+class PackConfig:
+    """Copy a triplane set into archives, for sets that training streams."""
+
+    triplanes: Path
+    """Triplane folder to read."""
+    output_dir: Path
+    """Folder to write: archives, their index, manifest and decoder; it is read wherever a triplane
+    set is."""
+    shard_mib: float = setting(256.0, above=0)
+    """Size of an archive, MiB."""
+    url: str | None = None
+    """Where you will put the archives, as fsspec names it (s3://…, https://…, a folder); each is
+    fetched from there when it is needed. Beside the index without it."""
+
+
+def pack(config: PackConfig) -> None:
+    """Write tar archives in WebDataset's layout, and the small files that name what they hold.
+
+    Raises:
+        UserError: the set is empty or packed already, or the output folder is the set's.
+    """
+    source = FittedSet.open(config.triplanes)
+    if source.shards is not None or config.output_dir.resolve() == source.folder.resolve():
+        raise UserError(f"{source.folder} is packed, or is the output folder itself")
+    if not source.names:
+        raise UserError(f"{source.folder} holds no triplanes")
+    decoder = source.decoder()
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    decoder.save_pretrained(config.output_dir / "decoder")
+    write_json(config.output_dir / "manifest.json", source.manifest)
+    listed = progress(source.names, desc="pack", unit="subject")
+    files = ((name, source.path(name)) for name in listed)
+    most = round(config.shard_mib * 2**20)
+    count = write_shards(config.output_dir, files, ".safetensors", most, config.url)
+    print(f"{len(source.names)} triplanes in {count} archives: {config.output_dir}")
+    if config.url is not None:
+        print(f"copy its .tar files to {config.url}; they may then be deleted here")

@@ -17,6 +17,7 @@ from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.data.subjects import SubjectsConfig, paired_subjects
 from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from diffusion.training.train_upsampler import train_upsampler
 from diffusion.training.validation import (
     HeldOutViews,
     PlaneComparison,
@@ -30,6 +31,7 @@ from runtime.errors import UserError
 from runtime.files import write_json, write_text
 from runtime.runs import RunFolder
 from studies.conditioning_baselines import BASELINES, baseline_planes
+from studies.upsampling import ENLARGED, UPSAMPLER_VARIANTS, upsampler_training
 
 MODEL = "model."
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -63,6 +65,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 """Variant → what it changes of the reference."""
+PAPER = (
+    "reference",
+    "linear schedule",
+    "single scale",
+    "no 3D-aware convolutions",
+    "upsampler",
+    "upsampler, no augmentation",
+    "upsampler, no rendering loss",
+)
+"""The paper's ablations: `--variants paper`."""
 MEASURES = {
     "plane_error": "plane error",
     "psnr": "PSNR (dB)",
@@ -88,7 +100,8 @@ class StudyConditioningConfig:
         default=("reference", "tokens only", "no positions", "regression", "as published"),
         metadata={"resumable": True},
     )
-    """What to compare."""
+    """What to compare; `paper` stands for the paper's ablations. Upsamplers enlarge what the
+    reference samples, and need --root."""
     seeds: tuple[int, ...] = field(default=(0,), metadata={"resumable": True})
     """Seeds of each variant."""
     steps: int = setting(1000, at_least=1)
@@ -167,10 +180,11 @@ def slug(variant: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in variant)
 
 
-def final_measures(folder: Path) -> dict[str, float]:
+def final_measures(folder: Path, prefix: str = "validation_") -> dict[str, float]:
     """The measures of a training's best validation."""
     found = best_so_far(folder / "snapshots" / "best") or {}
-    return {key: found[f"validation_{key}"] for key in (*MEASURES, "loss")}
+    named = {key: prefix + key for key in (*MEASURES, "loss")}
+    return {key: found[name] for key, name in named.items() if name in found}
 
 
 def study_conditioning(config: StudyConditioningConfig) -> None:
@@ -180,24 +194,51 @@ def study_conditioning(config: StudyConditioningConfig) -> None:
         UserError: a variant is unknown, or there is nobody to validate on.
     """
     check_settings(config)
-    unknown = [name for name in config.variants if name not in VARIANTS]
-    if unknown:
-        raise UserError(f"no variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
+    variants = chosen_variants(config)
     run = RunFolder(config.output_dir, config, "study conditioning")
     rows = _baselines(config)
-    for variant in config.variants:
-        found = []
+    for variant in variants:
+        found: list[dict[str, float]] = []
+        resized: list[dict[str, float]] = []
         for seed in config.seeds:
             folder = run.path / f"{slug(variant)}_{seed}"
-            training = varied(reference(config, folder, seed), VARIANTS[variant], run.path)
-            train_base(training)
+            if variant in VARIANTS:
+                train_base(varied(reference(config, folder, seed), VARIANTS[variant], run.path))
+            else:
+                before = reference(config, run.path / f"reference_{seed}", seed)
+                train_base(before)
+                changes = UPSAMPLER_VARIANTS[variant]
+                train_upsampler(upsampler_training(before, folder, changes))
+                resized.append(final_measures(folder, "validation_resized_"))
             found.append(final_measures(folder))
-        rows[variant] = {
-            key: [round(each[key], 4) for each in found] for key in (*MEASURES, "loss")
-        }
+        if resized:
+            rows[ENLARGED] = _of_seeds(resized)
+        rows[variant] = _of_seeds(found)
         write_json(run.path / "table.json", rows)
         write_text(run.path / "table.md", table(rows))
     print(table(rows))
+
+
+def chosen_variants(config: StudyConditioningConfig) -> list[str]:
+    """The variants asked for, each once.
+
+    Raises:
+        UserError: one is unknown, or lacks what it needs.
+    """
+    known = VARIANTS | UPSAMPLER_VARIANTS
+    named = [PAPER if name == "paper" else (name,) for name in config.variants]
+    variants = list(dict.fromkeys(name for names in named for name in names))
+    for name in variants:
+        if name not in known:
+            raise UserError(f"no variant {name!r}; known: paper, {', '.join(known)}")
+        if name in UPSAMPLER_VARIANTS and config.root is None:
+            raise UserError(f"{name} needs --root: it learns from true views")
+    return variants
+
+
+def _of_seeds(found: list[dict[str, float]]) -> dict[str, list[float]]:
+    keys = [key for key in (*MEASURES, "loss") if key in found[0]]
+    return {key: [round(each[key], 4) for each in found] for key in keys}
 
 
 def _baselines(config: StudyConditioningConfig) -> dict[str, dict[str, list[float]]]:

@@ -126,6 +126,13 @@ STAGES: dict[str, Stage] = {
         "Copy a triplane set with smaller planes, or with 8 bits a value.",
         first="triplanes",
     ),
+    "triplanes pack": Stage(
+        "renderer.triplane_sets",
+        "PackConfig",
+        "pack",
+        "Copy a triplane set into archives that training streams.",
+        first="triplanes",
+    ),
     "triplanes stats": Stage(
         "studies.triplane_stats",
         "TriplaneStatsConfig",
@@ -275,6 +282,14 @@ STAGES: dict[str, Stage] = {
         "BenchSamplersConfig",
         "bench_samplers",
         "Print how much of the spread each way of sampling keeps where the answer is known.",
+    ),
+    "bench train": Stage(
+        "studies.bench.bench_train",
+        "BenchTrainConfig",
+        "bench_train",
+        "Measure feeding and training of the base model; model the published runs on known cards.",
+        first="triplanes",
+        settings="base",
     ),
     "bench fit": Stage(
         "studies.bench.bench_fit",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,17 @@ class PortraitFeatures:
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> PortraitFeatures:
-        """Moves and casts all tensors."""
-        a, b, c = (level.to(device=device, dtype=dtype) for level in self.levels)
-        return PortraitFeatures(self.latent.to(device=device, dtype=dtype), (a, b, c))
+        """Moves and casts all tensors; from pinned memory to a GPU without waiting."""
+        ahead = device is not None and torch.device(device).type == "cuda"
+        return self._each(lambda x: x.to(device=device, dtype=dtype, non_blocking=ahead))
+
+    def pin_memory(self) -> PortraitFeatures:
+        """Copy into memory that a GPU reads by itself."""
+        return self._each(lambda x: x.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PortraitFeatures:
+        a, b, c = map(change, self.levels)
+        return PortraitFeatures(change(self.latent), (a, b, c))
 
     @staticmethod
     def stack(items: Sequence[PortraitFeatures]) -> PortraitFeatures:

@@ -26,9 +26,42 @@ class ShuffledOrder:
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self.n)
         if self._cached is None or self._cached[0] != epoch:
-            permutation = torch.randperm(self.n, generator=generator(*self.key, epoch))
-            self._cached = (epoch, permutation)
+            self._cached = (epoch, self.permutation(epoch))
         return int(self._cached[1][place])
+
+    def permutation(self, epoch: int) -> Tensor:
+        """All items [n] in the order of an epoch."""
+        return torch.randperm(self.n, generator=generator(*self.key, epoch))
+
+
+WINDOW = 8
+"""Shards whose items are mixed."""
+
+
+class WindowedOrder(ShuffledOrder):
+    """An order that takes few shards at a time, so that each is fetched once an epoch.
+
+    Shards are shuffled, then the items of every `WINDOW` shards in a row among each other.
+
+    Args:
+        groups: items of each shard; together 0..n-1.
+        key: names the random stream.
+    """
+
+    def __init__(self, groups: list[list[int]], *key: int | str) -> None:
+        super().__init__(sum(map(len, groups)), *key)
+        self.groups = groups
+
+    def permutation(self, epoch: int) -> Tensor:
+        """As of `ShuffledOrder`, shard by shard."""
+        random = generator(*self.key, epoch)
+        shards = torch.randperm(len(self.groups), generator=random).tolist()
+        windows = []
+        for first in range(0, len(shards), WINDOW):
+            together = [item for shard in shards[first : first + WINDOW] for item in self.groups[shard]]
+            mixed = torch.randperm(len(together), generator=random)
+            windows.append(torch.tensor(together)[mixed])
+        return torch.cat(windows)
 
 
 class MicroBatches(Sampler[list[int]]):

@@ -5,24 +5,25 @@ Letters: B batch, C channels, H, W plane size; a rolled-out triplane is [C, H, 3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import Self
 
 from diffusion.networks.normalization import NormalizationName, PlaneNormalization
-from diffusion.data.cache import Cache, tensor_bytes
-from diffusion.data.order import ShuffledOrder
+from diffusion.data.order import ShuffledOrder, WindowedOrder
 from diffusion.data.portraits import (
     PicturePortraits,
     Portrait,
     StoredPortraits,
     join_portraits,
 )
+from diffusion.data.prepared import PreparedRows
 from renderer.fitted_set import FittedSet
 from renderer.triplane import mirror_planes, rollout, shrink_planes
 from runtime.errors import UserError
@@ -34,45 +35,78 @@ MEASURED = 1024
 
 @dataclass
 class DenoisingBatch:
-    """A batch of denoising problems.
+    """A batch of denoising problems, as small as it can travel to the device.
 
     Attributes:
         names: B object names.
-        start: x_0, normalised values rolled out [B, C, H, 3·W].
-        noise: ε like start.
+        planes: the clean triplanes, fp16 [B, P, C, H, H] in -1..1.
+        seeds: [B] long; name the noise, which is drawn where the planes are.
         timesteps: [B] long in 0..T-1.
         drop: [B] bool, true where the portrait is withheld (classifier-free guidance).
         portrait: of the B people, features or pictures.
     """
 
     names: list[str]
-    start: Tensor
-    noise: Tensor
+    planes: Tensor
+    seeds: Tensor
     timesteps: Tensor
     drop: Tensor
     portrait: Portrait
 
-    def to(self, device: torch.device | str) -> DenoisingBatch:
-        return replace(
-            self,
-            start=self.start.to(device),
-            noise=self.noise.to(device),
-            timesteps=self.timesteps.to(device),
-            drop=self.drop.to(device),
-            portrait=self.portrait.to(device),
+    @property
+    def noise(self) -> Tensor:
+        """ε, rolled out [B, C, H, 3·H] float32, on the planes' device.
+
+        Every sample has its own stream: its noise depends neither on the batch nor on processes.
+        """
+        shape, device = rolled_shape(self.planes), self.planes.device
+        return torch.stack(
+            [
+                torch.randn(
+                    shape, generator=torch.Generator(device).manual_seed(seed), device=device
+                )
+                for seed in self.seeds.tolist()
+            ]
         )
+
+    def each(self, change: Callable[[Any], Any]) -> Self:
+        """The batch with every tensor and portrait changed."""
+        held = ((item.name, getattr(self, item.name)) for item in fields(self))
+        return replace(
+            self, **{name: change(value) for name, value in held if hasattr(value, "to")}
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move everything; from pinned memory without waiting."""
+        return self.each(
+            lambda value: (
+                value.to(device, non_blocking=True)
+                if isinstance(value, Tensor)
+                else value.to(device)
+            )
+        )
+
+    def pin_memory(self) -> Self:
+        """Copy into memory that a GPU reads by itself (asked for by the data loader)."""
+        return self.each(lambda value: value.pin_memory())
 
     @staticmethod
     def join(items: list[DenoisingBatch]) -> DenoisingBatch:
         """Concatenates along B."""
         return DenoisingBatch(
             [name for item in items for name in item.names],
-            torch.cat([item.start for item in items]),
-            torch.cat([item.noise for item in items]),
+            torch.cat([item.planes for item in items]),
+            torch.cat([item.seeds for item in items]),
             torch.cat([item.timesteps for item in items]),
             torch.cat([item.drop for item in items]),
             join_portraits([item.portrait for item in items]),
         )
+
+
+def rolled_shape(planes: Tensor) -> tuple[int, int, int]:
+    """[C, H, 3·H] of planes [B, P, C, H, H]."""
+    channels, size = planes.shape[2], planes.shape[3]
+    return channels, size, 3 * size
 
 
 class PairedSet:
@@ -82,8 +116,8 @@ class PairedSet:
         fitted: the triplanes.
         portraits: of the same people.
         names: whom to train on; the normalisation is measured on them.
-        sizes: plane sizes wanted; every triplane is resized to each (antialiased).
-        cache_gib: memory for triplanes, GiB each process.
+        sizes: plane sizes wanted. Planes of another size than the set's are shrunk (antialiased)
+            once, into a file beside the set that all processes share.
         normalization: of the planes.
 
     Attributes:
@@ -96,31 +130,38 @@ class PairedSet:
         portraits: StoredPortraits | PicturePortraits,
         names: list[str],
         sizes: tuple[int, ...],
-        cache_gib: float = 2.0,
         normalization: NormalizationName = "none",
     ) -> None:
         _check(fitted, portraits, names, sizes)
         self.fitted, self.portraits, self.names, self.sizes = fitted, portraits, names, sizes
-        self._planes: Cache[tuple[Tensor, ...]] = Cache(
-            self._load, lambda item: sum(map(tensor_bytes, item)), cache_gib * 2**30
-        )
+        self._rows = {size: self._prepared(size) for size in sizes if size != fitted.shape[-1]}
         self.normalization = PlaneNormalization.identity(fitted.shape[1])
         if normalization != "none":
             measured = (self.true_planes(name) for name in islice(names, MEASURED))
             self.normalization = PlaneNormalization.of(measured, max(sizes), normalization)
 
-    def _load(self, name: str) -> tuple[Tensor, ...]:
-        planes = self.fitted.load(name)
-        if planes.abs().max() > 1:
-            raise UserError(f"{self.fitted.path(name)} leaves the range -1..1: fit it again")
-        return tuple(shrink_planes(planes, size) for size in self.sizes)
+    def _prepared(self, size: int) -> PreparedRows:
+        fitted = self.fitted
+        return PreparedRows(
+            fitted.folder / "shrunk" / f"planes_{size}.rows",
+            fitted.names,
+            (*fitted.shape[:2], size, size),
+            torch.float16,
+            lambda name: shrink_planes(fitted.load(name), size),
+            fitted.path,
+        )
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def stored(self, name: str, size: int) -> Tensor:
+        """A person's planes as they lie on disk, fp16 [P, C, H, H]."""
+        rows = self._rows.get(size)
+        return self.fitted.load(name, torch.float16) if rows is None else rows[name]
+
     def planes(self, name: str, mirrored: bool = False) -> tuple[Tensor, ...]:
-        """A person's planes [P, C, H, H] for each of `sizes`."""
-        planes = self._planes[name]
+        """A person's planes [P, C, H, H] float32 for each of `sizes`."""
+        planes = tuple(self.stored(name, size).float() for size in self.sizes)
         return tuple(map(mirror_planes, planes)) if mirrored else planes
 
     def values(self, name: str, mirrored: bool = False) -> tuple[Tensor, ...]:
@@ -131,8 +172,8 @@ class PairedSet:
         )
 
     def true_planes(self, name: str) -> Tensor:
-        """Planes [P, C, H, H] at the last of `sizes`."""
-        return self.planes(name)[-1]
+        """Planes [P, C, H, H] float32 at the last of `sizes`."""
+        return self.stored(name, self.sizes[-1]).float()
 
 
 def _check(
@@ -190,7 +231,7 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
         self.num_timesteps = num_timesteps
         self.condition_drop = condition_drop
         self.seed, self.stream, self.mirror = seed, stream, mirror
-        self.order = ShuffledOrder(len(pairs), seed, stream, "order")
+        self.order = people_order(pairs, seed, stream, "order")
 
     def name_at(self, position: int) -> str:
         return self.pairs.names[self.order[position]]
@@ -214,14 +255,16 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
         timestep: int | None = None,
     ) -> DenoisingBatch:
         """One problem, B = 1; with a given timestep it always comes with its portrait."""
-        start = self.pairs.values(name, mirrored)[-1]
+        planes = self.pairs.stored(name, self.pairs.sizes[-1])
+        if mirrored:
+            planes = mirror_planes(planes)
         at = torch.randint(self.num_timesteps, (1,), generator=random)
         drop = torch.rand(1, generator=random) < self.condition_drop
         if timestep is not None:
             at, drop = torch.full_like(at, timestep), torch.zeros_like(drop)
-        noise = torch.randn(start.shape, generator=random)
+        seed = torch.randint(2**62, (1,), generator=random)
         portrait = self.pairs.portraits.draw(name, random, mirrored)
-        return DenoisingBatch([name], start, noise, at, drop, portrait)
+        return DenoisingBatch([name], planes[None], seed, at, drop, portrait)
 
     def validation_problems(self, names: Sequence[str], draws: int) -> list[DenoisingBatch]:
         """Problems of people at noise levels spread evenly over the timesteps, always the same."""
@@ -231,6 +274,16 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
             for name in names
             for level in levels
         ]
+
+
+def people_order(pairs: PairedSet, *key: int | str) -> ShuffledOrder:
+    """The order of people: any, or shard by shard where they lie in shards."""
+    shards = pairs.fitted.shards
+    if shards is None:
+        return ShuffledOrder(len(pairs), *key)
+    place = {name: index for index, name in enumerate(pairs.names)}
+    groups = [[place[n] for n in members if n in place] for members in shards.members]
+    return WindowedOrder([group for group in groups if group], *key)
 
 
 def describe_data(pairs: PairedSet) -> dict[str, Any]:

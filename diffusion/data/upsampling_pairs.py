@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion.data.augment import degrade
 from diffusion.data.pairs import DenoisingBatch, DenoisingDataset, PairedSet
 from diffusion.training.render_loss import PatchSource, RayPatch
-from renderer.triplane import rollout
+from renderer.triplane import mirror_planes
 from runtime.seeds import generator
 
 
@@ -37,19 +37,12 @@ class UpsamplingBatch(DenoisingBatch):
     """Denoising problems with their low-resolution planes and true patches.
 
     Attributes:
-        low_res: values of damaged planes, rolled out [B, C, h, 3·h].
+        low_res: damaged planes, fp16 [B, P, C, h, h] in -1..1.
         patch: B patches of true views; None without a render loss.
     """
 
     low_res: Tensor
     patch: RayPatch | None
-
-    def to(self, device: torch.device | str) -> UpsamplingBatch:
-        moved = super().to(device)
-        assert isinstance(moved, UpsamplingBatch)
-        moved.low_res = self.low_res.to(device)
-        moved.patch = self.patch.to(device) if self.patch is not None else None
-        return moved
 
     @staticmethod
     def join(items: list[UpsamplingBatch]) -> UpsamplingBatch:
@@ -86,9 +79,9 @@ class UpsamplingDataset(DenoisingDataset):
         random = generator(self.seed, self.stream, position)
         mirrored = self.mirrored_at(position)
         item = self.problem(self.name_at(position), random, mirrored)
-        small = self.pairs.planes(item.names[0], mirrored)[0]
+        small = item.low_res[0].float()
         damage = generator(self.seed, "augment", position)
-        item.low_res = self._values(degrade(small, damage, **asdict(self.augment)))
+        item.low_res = degrade(small, damage, **asdict(self.augment)).half()[None]
         if self.patches is not None:
             patch = self.patches.draw(item.names[0], generator(self.seed, "patch", position))
             item.patch = patch.mirrored() if mirrored else patch
@@ -102,9 +95,7 @@ class UpsamplingDataset(DenoisingDataset):
         timestep: int | None = None,
     ) -> UpsamplingBatch:
         """One problem, B = 1, its small planes undamaged and without a patch."""
-        small = self._values(self.pairs.planes(name, mirrored)[0])
+        small = self.pairs.stored(name, self.pairs.sizes[0])
+        small = mirror_planes(small) if mirrored else small
         problem = super().problem(name, random, mirrored, timestep)
-        return UpsamplingBatch(**_values(problem), low_res=small, patch=None)
-
-    def _values(self, planes: Tensor) -> Tensor:
-        return rollout(self.pairs.normalization.normalized(planes[None]))
+        return UpsamplingBatch(**_values(problem), low_res=small[None], patch=None)

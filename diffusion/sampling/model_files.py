@@ -9,7 +9,11 @@ import torch
 from pydantic import Field
 
 from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
-from diffusion.sampling.pipelines import BaseTriplanePipeline, UpsampleTriplanePipeline
+from diffusion.sampling.pipelines import (
+    BaseTriplanePipeline,
+    Enlarge,
+    UpsampleTriplanePipeline,
+)
 from diffusion.sampling.predictions import PredictionType
 from runtime.described import Described, Name, Number, Size, read_described
 from runtime.errors import UserError
@@ -35,6 +39,7 @@ class ModelIndex(Described):
     # Models of the first version have none.
     normalization: Part | None = None
     expectation: Part = (None, None)
+    enlarge: Enlarge = "model"
 
     def parts(self) -> dict[str, str]:
         """Class of every part that is there."""

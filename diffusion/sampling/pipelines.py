@@ -13,7 +13,7 @@ share its batch. The noise is drawn on the CPU: the same seed means the same noi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -28,6 +28,7 @@ from diffusion.sampling.solvers import SamplerConfig, Solver, draw_noise
 from renderer.triplane import rollout, unroll
 from runtime.seeds import generator
 
+Enlarge = Literal["model", "resizing"]
 Network = Callable[[Tensor, Tensor, PortraitFeatures | None], Tensor]
 """(x_t [B, C, H, 3·H], timestep, portraits or None) → prediction [B, C or 2·C, H, 3·H]."""
 
@@ -213,6 +214,8 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
         unet: the denoiser, or the regression.
         scheduler: noise levels of the training; None for a regression.
         normalization: of the planes.
+        enlarge: what came closer to held-out people in the training's validation: the model, or
+            plain bicubic resizing of the small planes.
     """
 
     unet: TriplaneUpsampler
@@ -222,9 +225,11 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
         unet: TriplaneUpsampler,
         scheduler: DDIMScheduler | None,
         normalization: PlaneNormalization,
+        enlarge: Enlarge = "model",
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, normalization=normalization)
+        self.register_to_config(enlarge=enlarge)
 
     @torch.no_grad()
     def __call__(
@@ -234,6 +239,7 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
         *,
         sampler: SamplerConfig | None = None,
         seed: int | Sequence[int] = 0,
+        enlarge: Literal["auto"] | Enlarge = "auto",
     ) -> Tensor:
         """Sample one triplane for each low-resolution one.
 
@@ -242,6 +248,8 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
             features: of the same B portraits; None samples without them.
             sampler, seed: as in `BaseTriplanePipeline`; guidance other than 1 needs a model trained
                 with condition drop.
+            enlarge: by the model, by plain resizing, or by what the validation of the training
+                found better (auto).
 
         Returns:
             Planes [B, P, C, H, H] float32 in [-1, 1], on the model's device.
@@ -254,6 +262,9 @@ class UpsampleTriplanePipeline(_TriplanePipeline):
         if features is not None and len(features) != batch:
             raise ValueError(f"{batch} low-resolution triplanes but {len(features)} portraits")
         small = rollout(self.normalization.normalized(low_res.to(self.unet.device)))
+        if (self.config["enlarge"] if enlarge == "auto" else enlarge) == "resizing":
+            values = upsample_rollout(small, self.unet.plane_size)
+            return self.normalization.planes(unroll(values).contiguous())
         guide = small.to(self.unet.dtype)
 
         def network(x: Tensor, timestep: Tensor, portraits: PortraitFeatures | None) -> Tensor:

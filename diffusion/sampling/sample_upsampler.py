@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,14 +19,19 @@ class SampleUpsamplerConfig(SampleSetConfig):
     """Sample a full-resolution triplane for each low-resolution one; --triplanes is the output of
     sample-base."""
 
+    enlarge: Literal["auto", "model", "resizing"] = "auto"
+    """Enlarge by the model, by plain resizing, or by what the training's validation found closer to
+    held-out people (auto)."""
+
 
 class UpsamplerSampler(TriplaneSampler):
     """Samples full-resolution triplanes."""
 
     kind = UpsampleTriplanePipeline
     key = "upsampler"
+    config: SampleUpsamplerConfig
 
-    def __init__(self, config: SampleSetConfig):
+    def __init__(self, config: SampleUpsamplerConfig):
         super().__init__(config)
         size = self.pipeline.unet.low_res_size
         expected = (3, self.pipeline.unet.plane_channels, size, size)
@@ -41,7 +47,9 @@ class UpsamplerSampler(TriplaneSampler):
 
     def draw(self, names: list[str], features: PortraitFeatures, seeds: list[int]) -> Tensor:
         planes = torch.stack([self.triplanes.load(name) for name in names])
-        return self.pipeline(planes, features, sampler=self.config, seed=seeds)
+        return self.pipeline(
+            planes, features, sampler=self.config, seed=seeds, enlarge=self.config.enlarge
+        )
 
 
 def sample_upsampler(config: SampleUpsamplerConfig) -> None:

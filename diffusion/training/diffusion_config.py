@@ -94,7 +94,8 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     """Choose gradient_accumulation and gradient_checkpointing by the number of cards and their
     memory; the log says what was chosen. Without a GPU the two stay as they are."""
     cache_gib: float = 4.0
-    """Memory for triplanes, portraits and pictures, GiB each process."""
+    """Memory for stored features and pictures of views, GiB each process (shrunk planes and
+    portraits lie in files that all processes share)."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """How sample pictures and validation are sampled."""
     sample_pixels: int = 128

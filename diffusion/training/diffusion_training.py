@@ -47,7 +47,7 @@ from diffusion.training.validation import (
     some_of,
 )
 from renderer.fitted_set import FittedSet
-from renderer.triplane import unroll
+from renderer.triplane import rollout, unroll
 from runtime.config import check_settings
 from runtime.errors import UserError
 from runtime.files import write_json
@@ -80,7 +80,12 @@ class DiffusionTraining(ABC):
         self.fitted = FittedSet.open(config.triplanes)
         self.views = config.open_views()
         self.portraits = open_portraits(
-            config.features, config.vae, config.image_size, self.views, config.cache_gib / 2
+            config.features,
+            config.vae,
+            config.image_size,
+            self.views,
+            config.cache_gib / 2,
+            self.fitted.folder / "shrunk",
         )
         stored = self.portraits.store if isinstance(self.portraits, StoredPortraits) else None
         self.subjects = paired_subjects(config, self.views, self.fitted, stored)
@@ -89,7 +94,6 @@ class DiffusionTraining(ABC):
             self.portraits,
             self.subjects.train,
             sizes,
-            config.cache_gib / 2,
             config.normalization,
         )
         self.prepare()
@@ -240,11 +244,13 @@ class DiffusionTraining(ABC):
         """Losses per sample of a micro-batch on the device."""
         features = self.portraits.features(batch.portrait)
         start = self.start_of(batch, features)
-        target = batch.start if start is None else self.on_device.residual(batch.start, start)
-        noisy = self.objective.noisy(target, batch.noise, batch.timesteps)
+        target, noise = self.values_of(batch.planes), batch.noise
+        if start is not None:
+            target = self.on_device.residual(target, start)
+        noisy = self.objective.noisy(target, noise, batch.timesteps)
         seen = self.objective.network_input(noisy, batch.timesteps)
         output = self.predict(batch, seen, features, start)
-        losses = self.objective.losses(output, target, batch.noise, noisy, batch.timesteps)
+        losses = self.objective.losses(output, target, noise, noisy, batch.timesteps)
         channels = target.shape[1]
         values = self.objective.predicted_start(
             output[:, :channels].float(), noisy, batch.timesteps
@@ -252,6 +258,10 @@ class DiffusionTraining(ABC):
         if start is not None:
             values = self.on_device.completed(values, start)
         return self.weighed(losses, batch, values)
+
+    def values_of(self, planes: Tensor) -> Tensor:
+        """Planes [B, P, C, h, h] of any precision on the device → values, rolled out, float32."""
+        return rollout(self.on_device.normalized(planes.float()))
 
     def planes_of(self, values: Tensor) -> Tensor:
         """Values on the device, rolled out → planes [B, P, C, H, H]."""
@@ -269,10 +279,10 @@ class DiffusionTraining(ABC):
         drawn = join_portraits([self.portraits.draw(name, random) for name in names])
         return self.portraits.features(drawn.to(self.loop.device))
 
-    def sampled(self, names: Sequence[str]) -> Tensor:
+    def sampled(self, names: Sequence[str], *how: Any) -> Tensor:
         """Planes [B, P, C, H, H] on the CPU, sampled for people a few at a time."""
         parts = [names[first : first + BATCH] for first in range(0, len(names), BATCH)]
-        return torch.cat([self.sample(part, self._features(part)).cpu() for part in parts])
+        return torch.cat([self.sample(part, self._features(part), *how).cpu() for part in parts])
 
     def draw_samples(self, step: int) -> None:
         """A sheet of true and sampled people, held-out ones where there are any."""
@@ -301,8 +311,22 @@ class DiffusionTraining(ABC):
         return Validator(
             config,
             lambda: self._validation_losses(people),
-            lambda: sample_measures(people, self.sampled(people), truth, compare, views),
+            lambda: self.measured(people, truth, compare, views),
+            self.best_by,
         )
+
+    best_by = "validation_plane_error"
+    """The measure that decides the best snapshot."""
+
+    def measured(
+        self,
+        people: Sequence[str],
+        truth: Tensor,
+        compare: PlaneComparison,
+        views: HeldOutViews | None,
+    ) -> dict[str, float]:
+        """Measures of samples of people against their true planes [B, P, C, H, H]."""
+        return sample_measures(people, self.sampled(people), truth, compare, views)
 
     def _validation_losses(self, people: Sequence[str]) -> dict[str, float]:
         problems = self.dataset.validation_problems(people, self.config.validation.draws)

@@ -17,9 +17,9 @@ import torch
 from accelerate import DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from diffusion.data.order import MicroBatches
+from diffusion.training.feeding import ahead, lay_channels_last, micro_batches
 from diffusion.training.loop_config import LoopConfig, check_batch, learning_rate_at
 from diffusion.training.loss_window import LossWindow, all_finite
 from diffusion.training.validation import Validator, best_so_far, keep_best, out_of_patience
@@ -36,13 +36,6 @@ from runtime.formats.tensor_files import (
 from runtime.launch import is_main_process, make_accelerator
 from runtime.progress import progress
 from runtime.runs import RunFolder
-
-
-def lay_channels_last(model: nn.Module) -> None:
-    """Lay convolution weights out channels last; feature maps follow them."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class TrainingLoop:
@@ -187,7 +180,7 @@ class TrainingLoop:
             if not (self.run.snapshots / "model").exists():
                 self._save_model(save_model)
             return
-        loader = iter(self._loader(dataset, collate))
+        loader = ahead(micro_batches(config, accelerator, self.step, dataset, collate), self.device)
         self.model.train()
         window, late = LossWindow(), False
         bar = progress(
@@ -229,21 +222,6 @@ class TrainingLoop:
             ending = f"stopped at step {self.step} by the clock; the same command goes on"
         self.run.log(ending)
 
-    def _loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
-        """This process's micro-batches of the steps that are left."""
-        config = self.config
-        order = MicroBatches(
-            self.step,
-            config.steps,
-            config.batch_size,
-            config.gradient_accumulation,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        return DataLoader(
-            dataset, batch_sampler=order, collate_fn=collate, num_workers=config.workers
-        )
-
     def _optimise(
         self,
         loader: Iterator[Any],
@@ -252,7 +230,7 @@ class TrainingLoop:
     ) -> None:
         """One optimiser step; adds the micro-batches' mean losses to `window`."""
         for _ in range(self.config.gradient_accumulation):
-            batch = next(loader).to(self.device)
+            batch = next(loader)
             with self.accelerator.accumulate(self.model):
                 values = losses(batch)
                 self.accelerator.backward(values["loss"].mean())

@@ -40,6 +40,11 @@ class RayPatch:
     def to(self, device: torch.device | str) -> RayPatch:
         return RayPatch(self.origins.to(device), self.directions.to(device), self.colors.to(device))
 
+    def pin_memory(self) -> RayPatch:
+        """Copy into memory that a GPU reads by itself."""
+        pinned = (x.pin_memory() for x in (self.origins, self.directions, self.colors))
+        return RayPatch(*pinned)
+
     def mirrored(self) -> RayPatch:
         """The same pictures of the world mirrored in x."""
         flip = torch.tensor([-1.0, 1.0, 1.0])

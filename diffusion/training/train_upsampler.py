@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,15 +19,24 @@ from diffusion.data.upsampling_pairs import (
 )
 from diffusion.networks import TriplaneUpsampler
 from diffusion.networks.upsampler import upsample_rollout
-from diffusion.sampling.pipelines import UpsampleTriplanePipeline
+from diffusion.sampling.model_files import load_pipeline
+from diffusion.sampling.pipelines import (
+    BaseTriplanePipeline,
+    Enlarge,
+    UpsampleTriplanePipeline,
+)
 from diffusion.sampling.predictions import PredictionType
+from diffusion.sampling.sample_set import check_decoder
 from diffusion.sampling.schedules import ScheduleName
 from diffusion.training.diffusion_config import DiffusionConfig, NetworkConfig
 from diffusion.training.diffusion_training import DiffusionTraining
 from diffusion.training.render_loss import PatchSource, render_losses
+from diffusion.training.validation import HeldOutViews, PlaneComparison, sample_measures
 from renderer.metrics import Lpips
 from renderer.render import RenderSettings
+from runtime.devices import select_device
 from runtime.errors import UserError
+from runtime.seeds import seed_of
 
 MEASURED = 64
 """People whose residuals are measured, at most."""
@@ -80,6 +90,9 @@ class TrainUpsamplerConfig(DiffusionConfig):
 
     root: Path = field()
     """Multi-view set: training identities and the views of the render loss."""
+    base: Path | None = None
+    """Base model (run or model folder): validation then enlarges planes that it samples, as
+    generation does; without it, true planes that were shrunk."""
     low_res_size: int = 128
     """Side of the base model's planes."""
     plane_size: int = 512
@@ -126,7 +139,19 @@ class UpsamplerTraining(DiffusionTraining):
         self.perceptual = Lpips("vgg", device) if render.lpips_weight > 0 else None
 
     def prepare(self) -> None:
-        """Measure what enlarging leaves to do."""
+        """Measure what enlarging leaves to do; open the base model."""
+        self._small: dict[str, Tensor] = {}
+        self._enlarge: Enlarge = "model"
+        self.base = None
+        if self.config.base is not None:
+            self.base, trained = load_pipeline(
+                BaseTriplanePipeline, self.config.base, select_device(self.config.device)
+            )
+            check_decoder(self.fitted, trained)
+            if (size := self.base.unet.plane_size) != self.config.low_res_size:
+                raise UserError(
+                    f"{self.config.base} makes planes of {size}²: low_res_size must be the same"
+                )
         if self.config.model.residual:
             people = self.subjects.train[:MEASURED]
             self.pairs.normalization.measure_residuals(map(self._residual, people))
@@ -170,13 +195,14 @@ class UpsamplerTraining(DiffusionTraining):
         assert isinstance(batch, UpsamplingBatch)
         if not self.config.model.residual:
             return None
-        return upsample_rollout(batch.low_res, self.config.plane_size)
+        return upsample_rollout(self.values_of(batch.low_res), self.config.plane_size)
 
     def predict(
         self, batch: DenoisingBatch, noisy: Tensor, features: PortraitFeatures, start: Tensor | None
     ) -> Tensor:
         assert isinstance(batch, UpsamplingBatch)
-        return self.loop.model(noisy, batch.timesteps, batch.low_res, features, batch.drop)
+        small = self.values_of(batch.low_res)
+        return self.loop.model(noisy, batch.timesteps, small, features, batch.drop)
 
     def weighed(
         self, losses: dict[str, Tensor], batch: DenoisingBatch, values: Tensor
@@ -191,7 +217,7 @@ class UpsamplerTraining(DiffusionTraining):
         with torch.autocast(self.loop.device.type, enabled=False):
             losses |= render_losses(
                 self.planes_of(values),
-                self.planes_of(batch.start),
+                batch.planes,
                 batch.patch,
                 self.decoder,
                 self.settings,
@@ -202,14 +228,59 @@ class UpsamplerTraining(DiffusionTraining):
             losses["loss"] = losses["loss"] + render.lpips_weight * losses["render_lpips"]
         return losses
 
-    def sample(self, names: Sequence[str], features: PortraitFeatures) -> Tensor:
-        low_res = torch.stack([self.pairs.planes(name)[0] for name in names])
+    def low_res(self, names: Sequence[str], features: PortraitFeatures) -> Tensor:
+        """Planes [B, P, C, h, h] to enlarge: those the base model samples, or else true ones."""
+        if self.base is None:
+            return torch.stack([self.pairs.planes(name)[0] for name in names])
+        if not all(name in self._small for name in names):
+            seeds = [seed_of(self.config.seed, "base", name) for name in names]
+            self._small |= zip(names, self.base(features, seed=seeds).cpu(), strict=True)
+        return torch.stack([self._small[name] for name in names])
+
+    def sample(
+        self, names: Sequence[str], features: PortraitFeatures, enlarge: Enlarge = "model"
+    ) -> Tensor:
         return self.pipeline()(
-            low_res.to(self.loop.device),
+            self.low_res(names, features).to(self.loop.device),
             features,
             sampler=self.config.sampler,
             seed=self.config.seed,
+            enlarge=enlarge,
         )
+
+    best_by = "validation_texel_error"
+
+    def measured(
+        self,
+        people: Sequence[str],
+        truth: Tensor,
+        compare: PlaneComparison,
+        views: HeldOutViews | None,
+    ) -> dict[str, float]:
+        """Measures of the model's planes beside those of resized ones; decides who enlarges."""
+        found: dict[Enlarge, dict[str, float]] = {}
+        for way in ("model", "resizing"):
+            planes = self.sampled(people, way)
+            found[way] = sample_measures(people, planes, truth, compare, views)
+            found[way]["validation_texel_error"] = texel_error(planes, truth)
+        measures, plain = found["model"], found["resizing"]
+        by = "validation_psnr" if views is not None else "validation_texel_error"
+        better = measures[by] > plain[by] if views is not None else measures[by] < plain[by]
+        self._enlarge = "model" if better else "resizing"
+        self.loop.run.log(
+            f"{self._enlarge} is closer to held-out people: {by} {measures[by]:.4g} of the model, "
+            f"{plain[by]:.4g} of resizing"
+        )
+        renamed = {key.replace("_", "_resized_", 1): value for key, value in plain.items()}
+        return measures | renamed
+
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | {"enlarge": self._enlarge}
+
+
+def texel_error(planes: Tensor, truth: Tensor) -> float:
+    """Root mean square error of all texels, both [B, P, C, H, H] in -1..1."""
+    return float((planes.cpu() - truth.cpu()).square().mean().sqrt())
 
 
 def train_upsampler(config: TrainUpsamplerConfig) -> None:

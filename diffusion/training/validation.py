@@ -195,7 +195,7 @@ class Validator:
     config: ValidationConfig
     losses: Callable[[], dict[str, float]]
     samples: Callable[[], dict[str, float]]
-    best_by: str = "validation_plane_error"
+    best_by: str
 
 
 class Measures(Described):

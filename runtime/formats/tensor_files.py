@@ -4,6 +4,7 @@ Names, shapes, kinds of numbers and finiteness are checked here, before anyone c
 and sizes before any memory is taken.
 """
 
+import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
@@ -64,6 +65,31 @@ def load_tensors(
         return {name: handle.get_tensor(name) for name in handle.keys()}
 
     tensors, metadata = _open_tensors(path, most, read)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{path} holds NaN or infinite values ({name}); make it again.")
+    return tensors, metadata
+
+
+def parse_tensors(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A safetensors file's content from memory: (name → CPU tensor, metadata); all are finite.
+
+    Args:
+        path: where it came from, for messages.
+
+    Raises:
+        UserError: it is truncated, or no safetensors file.
+    """
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    except MemoryError:
+        raise
+    except Exception:
+        raise UserError(f"{path} is truncated or no safetensors file; make it again.") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"{path} holds NaN or infinite values ({name}); make it again.")

@@ -13,8 +13,10 @@ from diffusion.training.render_loss import RayPatch
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
-from renderer.triplane import mirror_planes, rollout, sample_planes
+from renderer.triplane import mirror_planes, sample_planes
+from renderer.triplane_sets import PackConfig, pack
 from runtime.errors import UserError
+from runtime.formats.tensor_files import load_tensors
 
 SETTINGS = RenderSettings(steps=96, grid=16)
 
@@ -69,8 +71,10 @@ def test_mirrored_patches_show_the_mirrored_planes(scene):
     assert torch.allclose(colors[0], colors[1], atol=1e-5)
 
 
-def test_half_of_the_problems_are_mirrored_with_their_portraits(tiny_fitted, tiny_views, tiny_vae):
-    portraits = PicturePortraits(tiny_views, PortraitEncoder(tiny_vae, 32), 1.0)
+def test_half_of_the_problems_are_mirrored_with_their_portraits(
+    tiny_fitted, tiny_views, tiny_vae, tmp_path
+):
+    portraits = PicturePortraits(tiny_views, PortraitEncoder(tiny_vae, 32), tmp_path)
     pairs = PairedSet(tiny_fitted, portraits, ["s0", "s1"], (8,), normalization="mean")
     dataset = DenoisingDataset(pairs, 20, 0.0, 3, "base", mirror=True)
     mirrored = [dataset.mirrored_at(position) for position in range(400)]
@@ -79,14 +83,16 @@ def test_half_of_the_problems_are_mirrored_with_their_portraits(tiny_fitted, tin
     item = dataset[position]
     (name,) = item.names
     planes = mirror_planes(pairs.true_planes(name))
-    assert torch.equal(item.start, rollout(pairs.normalization.normalized(planes[None])))
+    assert torch.equal(item.planes[0].float(), planes)
     straight = portraits.draw(name, torch.Generator())
     assert torch.equal(item.portrait, straight.flip(-1))
     assert item.portrait.dtype == torch.uint8
 
 
-def test_pictures_encoded_on_the_go_are_the_stored_features(tiny_views, tiny_vae, tiny_features):
-    portraits = PicturePortraits(tiny_views, PortraitEncoder(tiny_vae, 32), 1.0)
+def test_pictures_encoded_on_the_go_are_the_stored_features(
+    tiny_views, tiny_vae, tiny_features, tmp_path
+):
+    portraits = PicturePortraits(tiny_views, PortraitEncoder(tiny_vae, 32), tmp_path)
     found = portraits.features(portraits.draw("s1", torch.Generator()))
     stored = tiny_features.load("s1")
     # The picture is rounded to 8 bits after it was composited on white.
@@ -122,6 +128,24 @@ def test_training_from_pictures(tiny_fitted, tiny_features, tiny_views, tiny_vae
         TrainBaseConfig(output_dir=tmp_path / "run", vae=str(tiny_vae), mirror=True, **settings)
     )
     assert (tmp_path / "run" / "snapshots" / "model" / "unet").is_dir()
+
+    # Archives of another place: stopped and resumed, mirrored, it ends the same.
+    away = tmp_path / "away"
+    small = 2 * tiny_fitted.path("s0").stat().st_size / 2**20
+    pack(PackConfig(tiny_fitted.folder, tmp_path / "packed", small, away.as_uri()))
+    away.mkdir()
+    for archive in (tmp_path / "packed").glob("*.tar"):
+        archive.rename(away / archive.name)
+    for folder, steps in (("whole", 2), ("parted", 1), ("parted", 2)):
+        streamed = {**settings, "triplanes": tmp_path / "packed", "steps": steps}
+        output = tmp_path / folder
+        train_base(
+            TrainBaseConfig(output_dir=output, vae=str(tiny_vae), mirror=True, **streamed)
+        )
+    unet = "snapshots/model/unet/diffusion_pytorch_model.safetensors"
+    whole, parted = (load_tensors(tmp_path / each / unet)[0] for each in ("whole", "parted"))
+    assert all(torch.equal(whole[key], parted[key]) for key in whole)
+    assert len(list((tmp_path / "packed" / "fetched").glob("*.tar"))) >= 2
 
     def refuses(words: str, **changes) -> None:
         with pytest.raises(UserError, match=words):

@@ -1,14 +1,17 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from captures.multiview import MultiViewSet
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.data.pairs import PairedSet
 from diffusion.data.portraits import StoredPortraits
 from diffusion.data.upsampling_pairs import AugmentConfig, UpsamplingBatch, UpsamplingDataset
+from diffusion.sampling.model_files import load_pipeline
 from diffusion.sampling.pipelines import UpsampleTriplanePipeline
 from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.render_loss import PatchSource
@@ -18,8 +21,9 @@ from diffusion.training.train_upsampler import (
     UpsamplerModelConfig,
     train_upsampler,
 )
+from diffusion.training.validation import ValidationConfig
 from renderer.fitted_set import FittedSet
-from renderer.triplane import resize_planes, rollout
+from renderer.triplane import resize_planes
 from runtime.errors import UserError
 from runtime.formats.tensor_files import load_tensors
 
@@ -104,17 +108,45 @@ def test_problems_pair_damaged_low_with_true_high(
     damaged = UpsamplingDataset(pairs, 20, 0.0, 1, AugmentConfig(probability=1.0), None)
     a, b = clean[5], damaged[5]
     planes = tiny_fitted.load(a.names[0])[None]
-    assert torch.equal(a.start, rollout(planes))
+    assert torch.equal(a.planes.float(), planes)
     # Shrunk planes are rounded as a triplane folder stores them.
     shrunk = resize_planes(planes, 8).half().float()
-    assert torch.equal(a.low_res, rollout(shrunk))
-    assert torch.equal(b.start, a.start) and torch.equal(b.noise, a.noise)
+    assert torch.equal(a.low_res.float(), shrunk)
+    assert torch.equal(b.planes, a.planes) and torch.equal(b.noise, a.noise)
     assert b.low_res.shape == a.low_res.shape and not torch.equal(b.low_res, a.low_res)
     assert torch.equal(damaged[5].low_res, b.low_res)
     assert b.patch is None and a.patch is not None
     joined = UpsamplingBatch.join([clean[5], clean[6]]).to("cpu")
     assert joined.patch is not None and joined.patch.colors.shape == (2, 16, 3)
-    assert joined.low_res.shape == (2, 8, 8, 24)
+    assert joined.low_res.shape == (2, 3, 8, 8, 8)
+
+
+def test_validation_decides_who_enlarges(settings: dict, tmp_path: Path) -> None:
+    """The better of model and resizing on held-out people is recorded, and used."""
+    root = tmp_path / "views"
+    shutil.copytree(settings["root"], root)
+    about = json.loads((root / "dataset.json").read_text())
+    about["splits"]["identities"] = {"train": ["s0", "s1", "s2"], "validation": ["s3", "held"]}
+    (root / "dataset.json").write_text(json.dumps(about))
+    validation = ValidationConfig(every=2, people=2, draws=1, views=0)
+    settings |= {"root": root, "validation": validation, "render": RenderLossConfig(l1_weight=0)}
+    settings |= {"ema_decay": 0.0, "learning_rate": 0.3}  # a ruined model: resizing must win
+    train_upsampler(TrainUpsamplerConfig(output_dir=tmp_path / "run", **settings))
+    best = tmp_path / "run" / "snapshots" / "best"
+    found = json.loads((best / "validation.json").read_text())
+    model, resized = (found[f"validation_{each}texel_error"] for each in ("", "resized_"))
+    assert model > resized > 0
+    assert json.loads((best / "model_index.json").read_text())["enlarge"] == "resizing"
+    assert "resizing is closer to held-out people" in (tmp_path / "run" / "log.txt").read_text()
+
+    pipeline, _ = load_pipeline(UpsampleTriplanePipeline, tmp_path / "run", torch.device("cpu"))
+    portrait = FeatureSet.open(settings["features"]).load("s3")
+    small = resize_planes(FittedSet.open(settings["triplanes"]).load("s3")[None], 8)
+    enlarged = F.interpolate(small[0], (16, 16), mode="bicubic", align_corners=True)
+    assert torch.allclose(pipeline(small, portrait)[0], enlarged.clamp(-1, 1), atol=1e-5)
+    sampler = SamplerConfig(2)
+    other = pipeline(small, portrait, sampler=sampler, enlarge="model")[0]
+    assert not torch.allclose(other, enlarged, atol=0.05)
 
 
 def test_bad_settings(settings: dict, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""`bench train` on tiny data, and its model of known cards by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffusion.training.memory import StepMemory
+from diffusion.training.train_base import BaseModelConfig
+from runtime.errors import UserError
+from studies.bench.bench_train import BenchTrainConfig, bench_train
+from studies.bench.cards import BASE, UPSAMPLER, modelled_table
+from studies.conditioning import PAPER, StudyConditioningConfig, chosen_variants, reference
+from studies.upsampling import UPSAMPLER_VARIANTS, upsampler_training
+
+MODEL = BaseModelConfig(
+    width=8,
+    multipliers=(1, 2),
+    blocks=1,
+    attention_sizes=(4,),
+    head_channels=8,
+    latent_patch=4,
+    latent_width=8,
+    token_width=8,
+)
+
+
+def test_feeding_and_learning_are_measured_apart(
+    tiny_fitted, tiny_features, tiny_views, tmp_path: Path, capsys
+) -> None:
+    bench_train(
+        BenchTrainConfig(
+            output_dir=tmp_path,
+            triplanes=tiny_fitted.folder,
+            features=tiny_features.folder,
+            root=tiny_views.root,
+            plane_size=8,
+            model=MODEL,
+            batch_size=4,
+            gradient_accumulation=2,
+            measured_steps=2,
+            modelled=False,
+            device="cpu",
+        )
+    )
+    found = json.loads((tmp_path / "bench.json").read_text())
+    rates = [found[name] for name in ("loader alone", "model alone", "both")]
+    assert all(row["samples_per_second"] > 0 for row in rates)
+    loader, model, both = (row["cpu_seconds_per_sample"] for row in rates)
+    assert 0 < loader < model and both > 0.7 * model
+    assert found["people"] == 4 and (tmp_path / "bench.md").read_text() in capsys.readouterr().out
+
+
+def test_modelled_days_are_operations_over_rate() -> None:
+    memories = {
+        BASE: StepMemory(8.9, 3.07, 0.71, tflop=1.36),
+        UPSAMPLER: StepMemory(8.4, 27.4, 9.1, tflop=18.6),
+    }
+    lines = modelled_table(memories, 0.3).splitlines()
+    assert "not measured" in lines[0] and len(lines) == 4 + 8
+    row = next(line for line in lines if "| base | 8 × A100" in line).split("|")
+    rate = 8 * 312 * 0.3 / (3 * 1.36)
+    assert row[6].strip() == f"{rate:.0f}"
+    assert row[7].strip() == f"{96 * 500_000 / rate / 86400:.1f}"
+    # Checkpointing computes a forward pass more.
+    row = next(line for line in lines if "| upsampler | 8 × V100" in line).split("|")
+    assert row[4].strip() == "yes" and row[6].strip() == f"{8 * 125 * 0.3 / (4 * 18.6):.0f}"
+
+
+def test_the_papers_ablations_in_one_word(tiny_fitted, tiny_features, tiny_views, tmp_path):
+    config = StudyConditioningConfig(
+        triplanes=tiny_fitted.folder,
+        features=tiny_features.folder,
+        output_dir=tmp_path,
+        root=tiny_views.root,
+        variants=("paper", "reference"),
+        plane_size=8,
+    )
+    assert chosen_variants(config) == list(PAPER)
+    before = reference(config, tmp_path / "reference_0", 3)
+    plain, bare = (
+        upsampler_training(before, tmp_path / "u", UPSAMPLER_VARIANTS[name])
+        for name in ("upsampler", "upsampler, no augmentation")
+    )
+    assert (plain.low_res_size, plain.plane_size, plain.seed) == (8, 16, 3)
+    assert plain.augment.probability == 0.5 and bare.augment.probability == 0
+    plain.check()
+    config.root = None
+    with pytest.raises(UserError, match="upsampler needs --root"):
+        chosen_variants(config)
+    config.variants = ("nothing",)
+    with pytest.raises(UserError, match="no variant 'nothing'"):
+        chosen_variants(config)

@@ -13,6 +13,7 @@ from PIL import Image
 from captures.multiview import MultiViewSet, composite_rgba, resize_rgba
 from photos.faces import Face
 from photos.geometry import turn_and_scale
+from runtime.config import setting
 from runtime.errors import UserError
 
 MEASURED_SUBJECTS = 12
@@ -28,9 +29,9 @@ class Framing:
 
     eyes: tuple[float, float] = (0.5, 0.413)
     """Middle between the eyes (x, y), in parts of the side."""
-    eye_distance: float = 0.17
+    eye_distance: float = setting(0.17, above=0)
     """Distance of the eyes' centres, in parts of the side."""
-    face_width: float = 0.49
+    face_width: float = setting(0.49, above=0)
     """Width of the frontal cascade's box round the face, in parts of the side."""
     left: float = 0.05
     """Where the bust is cut off on the left, in parts of the side."""

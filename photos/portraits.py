@@ -18,7 +18,7 @@ from photos.faces import Face
 from photos.framing import Framing, measure_framing
 from photos.geometry import apply, inverse, load_cv2, turn_and_scale, warp
 from photos.matte import WHITE, cut_out, foreground_colours
-from runtime.config import own_first
+from runtime.config import check_settings, own_first, setting
 from runtime.errors import UserError
 
 GREY = 140  # behind a picture that is cut out already, while its face is looked for
@@ -39,7 +39,7 @@ EXTENT = {"right": (0.36, 0.1), "left": (-0.36, 0.1), "bottom": (0.0, 0.6), "top
 class PortraitSettings(SetConvention):
     """Settings of making portraits from photographs."""
 
-    size: int = 512
+    size: int = setting(512, at_least=16)
     """Side of the portrait in pixels."""
     root: Path | None = None
     """Multi-view set whose frontal pictures give the framing, in place of ``framing``."""
@@ -71,15 +71,11 @@ class PortraitMaker:
     """
 
     def __init__(self, settings: PortraitSettings) -> None:
-        if settings.size < 16:
-            raise UserError(f"size is {settings.size}; it must be at least 16")
+        check_settings(settings)
         self.settings = settings
         self.detect = load_detector(settings.detector, settings.detector_model)
         self.matting = RembgMatting(settings.rembg_model) if settings.matting == "rembg" else None
         self.framing = settings.framing
-        framing = settings.framing
-        if min(framing.eye_distance, framing.face_width) <= 0:
-            raise UserError("the framing's eye_distance and face_width must be positive")
         if settings.root is not None:
             views = MultiViewSet(settings.root, settings.convention)
             self.framing = measure_framing(views, self.detect)

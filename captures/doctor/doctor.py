@@ -35,6 +35,7 @@ from captures.doctor.world import (
     place,
     world_fix,
 )
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import atomic_path, read_json, write_json
 from runtime.progress import progress
@@ -67,13 +68,13 @@ class DoctorConfig:
     n_decoded: int = 1000
     """Pictures decoded over all subjects, evenly spread, to find damaged and empty ones; those
     carved with come on top."""
-    n_search: int = 2
+    n_search: int = setting(2, at_least=1)
     """Subjects that the search for the cameras' meaning tries everything on."""
-    n_carved: int = 10
+    n_carved: int = setting(10, at_least=1)
     """Subjects carved out of space to check single cameras, scale and centre."""
-    size: int = 64
+    size: int = setting(64, at_least=16)
     """Width of the pictures that space is carved with, in pixels."""
-    grid: int = 40
+    grid: int = setting(40, at_least=16)
     """Points along a side of the carved cube."""
 
 
@@ -86,9 +87,7 @@ def doctor(config: DoctorConfig) -> int:
     Raises:
         UserError: the folder is no set.
     """
-    for key, least in (("n_search", 1), ("n_carved", 1), ("size", 16), ("grid", 16)):
-        if getattr(config, key) < least:
-            raise UserError(f"{key} is {getattr(config, key)}; it must be at least {least}")
+    check_settings(config)
     start = time.perf_counter()
     diagnosis = diagnose(config)
     cured: list[Finding] = []

@@ -25,6 +25,7 @@ from captures.imports.imported_set import (
     needed_tangent,
     seen_tangent,
 )
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import inside
 from runtime.picture_files import open_picture
@@ -58,9 +59,9 @@ class ImportColmapConfig:
     fit: Literal["cameras", "points"] = "cameras"
     """What is put in the box: the point the cameras look at with what they see round it, or the
     sparse points."""
-    scale: float = 0.0
+    scale: float = setting(0.0, at_least=0)
     """World units per model unit; 0 finds it by `fit`."""
-    size: int = 512
+    size: int = setting(512, at_least=1)
     """Side of the pictures to write, in pixels; they are cut to the subject and centred."""
     test_subjects: int = 0
     """How many subjects, the last ones, are held out as test identities."""
@@ -82,8 +83,7 @@ def import_colmap(config: ImportColmapConfig) -> None:
             "name the picture that shows the face (--frontal NAME) or the model's direction in "
             "which the subjects look (--front)"
         )
-    if config.size < 1 or config.scale < 0:
-        raise UserError("size must be at least 1 pixel and scale not negative")
+    check_settings(config)
     captures = _captures(config.source)
     check_test_subjects(config.test_subjects, len(captures))
     begin_import(config, "studio import-colmap")

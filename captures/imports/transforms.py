@@ -23,6 +23,7 @@ from captures.imports.imported_set import (
     rigid_camera,
 )
 from captures.multiview import read_rgba
+from runtime.config import check_settings, setting
 from runtime.described import Described, Matrix, Name, Number, read_described
 from runtime.errors import UserError
 from runtime.files import inside
@@ -46,7 +47,7 @@ class ImportTransformsConfig:
     """The file's direction that points up."""
     front: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "-y"
     """The file's direction in which the subjects look."""
-    scale: float = 1.0
+    scale: float = setting(1.0, above=0)
     """World units per file unit; the subject must fit the box [-1, 1]³."""
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The file's point that becomes the origin, in file units."""
@@ -67,8 +68,6 @@ def import_convention(config: ImportTransformsConfig) -> Convention:
     up, front = (np.array(AXES[name], dtype=float) for name in (config.up, config.front))
     if abs(up @ front) > 0.5:
         raise UserError(f"up '{config.up}' and front '{config.front}' are parallel")
-    if not config.scale > 0:
-        raise UserError(f"scale is {config.scale}; it must be positive")
     axes = axes_from_up_and_front(up, front)
     return convention_about(np.array(config.centre), axes, config.scale, config.camera_axes)
 
@@ -79,6 +78,7 @@ def import_transforms(config: ImportTransformsConfig) -> None:
     Raises:
         UserError: nothing to import, unreadable files, or cameras the format cannot hold.
     """
+    check_settings(config)
     convention = import_convention(config)
     if config.source.is_file():
         config.source = config.source.parent

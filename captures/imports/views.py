@@ -10,6 +10,7 @@ import numpy as np
 from captures.conventions import Convention, named_convention
 from captures.imports.imported_set import check_test_subjects, closest_point, describe_import
 from captures.multiview import IMAGE_NAME, METADATA_NAME, MultiViewSet, Views
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.progress import progress
 
@@ -27,9 +28,9 @@ class ImportViewsConfig:
     convention: str = "rodinhd"
     """World and camera axes of the files: rodinhd (Blender's axes, lengths over 23 times 0.6),
     house (OpenCV cameras), opengl, blender."""
-    scale: float = 1.0
+    scale: float = setting(1.0, above=0)
     """Factor on the convention's lengths, for a set made with another scale."""
-    probe_views: int = 24
+    probe_views: int = setting(24, at_least=2)
     """Views of each subject whose pictures and cameras are checked, spread over all of them."""
     test_subjects: int = 0
     """How many subjects, the last ones, are held out as test identities."""
@@ -51,8 +52,7 @@ def import_views(config: ImportViewsConfig) -> None:
     root = Path(config.source)
     if (root / "dataset.json").exists():
         raise UserError(f"{root} has a dataset.json already; delete it to import the folder anew")
-    if not config.scale > 0 or config.probe_views < 2:
-        raise UserError("scale must be positive and probe_views at least 2")
+    check_settings(config)
     given = named_convention(config.convention)
     matrix = given.world_from_file.copy()
     matrix[:3] *= config.scale

@@ -225,8 +225,6 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
         stream: str,
         mirror: bool = False,
     ) -> None:
-        if not 0 <= condition_drop <= 1:
-            raise UserError(f"condition_drop is {condition_drop}: it must lie in 0..1")
         self.pairs = pairs
         self.num_timesteps = num_timesteps
         self.condition_drop = condition_drop

@@ -14,6 +14,7 @@ from diffusion.sampling.schedules import ScheduleName
 from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.loop_config import RESUMABLE, LoopConfig
 from diffusion.training.validation import ValidationConfig
+from runtime.config import setting
 from runtime.errors import UserError
 
 
@@ -86,7 +87,7 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     of both with preconditioned inputs (edm)."""
     snr_gamma: float | None = None
     """Gamma of min-SNR loss weighting; plain squared error without it."""
-    condition_drop: float = 0.0
+    condition_drop: float = setting(0.0, at_least=0, at_most=1)
     """Share of samples whose portrait is withheld, for guidance."""
     gradient_checkpointing: bool = field(default=False, metadata=RESUMABLE)
     """Compute activations again in the backward pass: a quarter of the memory, slower."""

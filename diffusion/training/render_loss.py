@@ -86,8 +86,6 @@ class PatchSource:
             )
         if min(probabilities) < 0 or not 0.999 < sum(probabilities) < 1.001:
             raise UserError(f"downscale_probabilities {tuple(probabilities)} don't sum to 1")
-        if patch_size < 1:
-            raise UserError(f"patch_size is {patch_size}: it must be at least 1 pixel")
         self.views = views
         self.patch_size = patch_size
         self.downscales = list(downscales)

@@ -34,6 +34,7 @@ from diffusion.training.render_loss import PatchSource, render_losses
 from diffusion.training.validation import HeldOutViews, PlaneComparison, sample_measures
 from renderer.metrics import Lpips
 from renderer.render import RenderSettings
+from runtime.config import setting
 from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.seeds import seed_of
@@ -67,7 +68,7 @@ class RenderLossConfig:
     """Weight of the mean absolute error; 0 with lpips_weight 0 renders nothing."""
     lpips_weight: float = 0.0
     """Weight of VGG-LPIPS (needs its weights); the paper uses 0.5."""
-    patch_size: int = 64
+    patch_size: int = setting(64, at_least=1)
     """Side of the patch in pixels."""
     downscales: tuple[int, ...] = (2, 4, 8)
     """Factors by which a view may be shrunk before the patch is cut."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import write_json, write_text
 from studies.bench.timing import machine
@@ -36,11 +37,11 @@ class BenchStudioConfig:
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
     hair: tuple[str, ...] = ("long01", "crop")
     """Hair styles to compare; the dearest of cards and of shells by default."""
-    views: int = 300
+    views: int = setting(300, at_least=1)
     """Views of the subject."""
-    size: int = 512
+    size: int = setting(512, at_least=1)
     """Picture width and height in pixels."""
-    supersampling: int = 2
+    supersampling: int = setting(2, at_least=1)
     """Samples a side of every pixel, at most 8."""
     maps: tuple[Literal["depth", "normal", "label"], ...] = ("depth", "normal", "label")
     """Maps written beside every picture."""
@@ -64,9 +65,7 @@ def bench_studio(config: BenchStudioConfig) -> None:
     Raises:
         UserError: an impossible number, an unknown hair style, or bad assets.
     """
-    for key in ("views", "size", "supersampling"):
-        if getattr(config, key) < 1:
-            raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
+    check_settings(config)
     assets = AssetFolder(config.assets)
     _check_styles(assets, config.hair)
     _compile(assets, config)

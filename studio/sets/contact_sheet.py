@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from captures.multiview import MultiViewSet, resize_rgba
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import atomic_path
 
@@ -27,13 +28,13 @@ class StudioSheetConfig:
     output: Path = Path("sheet.png")
     """Picture to write, PNG or JPEG by its suffix; the histogram lies beside it as
     NAME_attributes.png."""
-    n_subjects: int = 24
+    n_subjects: int = setting(24, at_least=1)
     """Most subjects on the sheet."""
     frames: tuple[int, ...] = (0,)
     """Views of each subject, side by side."""
-    columns: int = 6
+    columns: int = setting(6, at_least=1)
     """Subjects in a row."""
-    size: int = 160
+    size: int = setting(160, at_least=1)
     """Side of a picture in pixels."""
 
 
@@ -43,9 +44,7 @@ def draw_sheet(config: StudioSheetConfig) -> None:
     Raises:
         UserError: no set at `root`, or it lacks a frame.
     """
-    for key in ("n_subjects", "columns", "size"):
-        if getattr(config, key) < 1:
-            raise UserError(f"{key} is {getattr(config, key)}; it must be at least 1")
+    check_settings(config)
     views = MultiViewSet(config.root)
     names = views.names[: config.n_subjects]
     columns = min(config.columns, len(names))

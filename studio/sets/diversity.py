@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import write_json
 from runtime.progress import progress
@@ -28,7 +29,7 @@ class StudioDiversityConfig:
 
     assets: Path | None = None
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
-    n_subjects: int = 1000
+    n_subjects: int = setting(1000, at_least=2)
     """Subjects to compare."""
     seed: int = 0
     """Seed of the set, as of `studio render`."""
@@ -45,8 +46,7 @@ def report_diversity(config: StudioDiversityConfig) -> None:
     Raises:
         UserError: fewer than two subjects, or bad assets.
     """
-    if config.n_subjects < 2:
-        raise UserError(f"n_subjects is {config.n_subjects}; it must be at least 2")
+    check_settings(config)
     assets = AssetFolder(config.assets)
     subjects, faces = [], []
     region = face_region(assets)

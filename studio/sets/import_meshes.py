@@ -17,6 +17,7 @@ from captures.imports.imported_set import (
     describe_import,
 )
 from captures.multiview import write_view
+from runtime.config import check_settings, setting
 from runtime.errors import UserError
 from runtime.files import check_file
 from runtime.picture_files import MOST_PIXELS
@@ -46,13 +47,13 @@ class ImportMeshesConfig:
     """The files' direction that points up; glTF's is +y."""
     front: Literal["+x", "-x", "+y", "-y", "+z", "-z"] = "+z"
     """The files' direction in which the subjects look; glTF's is +z."""
-    scale: float = 0.0
+    scale: float = setting(0.0, at_least=0)
     """World units per file unit; 0 fits every mesh to the box."""
-    n_views: int = 64
+    n_views: int = setting(64, at_least=1)
     """Views of each subject; view 0 is the frontal portrait."""
-    size: int = 256
+    size: int = setting(256, at_least=1)
     """Picture width and height in pixels."""
-    supersampling: int = 3
+    supersampling: int = setting(3, at_least=1)
     """Samples a side of every pixel."""
     relight: bool = True
     """Bake soft studio light; off for meshes whose textures hold their light."""
@@ -79,8 +80,7 @@ def import_meshes(config: ImportMeshesConfig) -> None:
     files = [path for path in inside if path.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"no mesh ({', '.join(SUFFIXES)}) in {config.source}")
-    if min(config.n_views, config.size, config.supersampling) < 1 or not config.scale >= 0:
-        raise UserError("n_views, size and supersampling must be at least 1, scale not negative")
+    check_settings(config)
     by_name: dict[str, Path] = {}
     for path in files:
         if path.stem in by_name:

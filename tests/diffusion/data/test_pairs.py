@@ -148,11 +148,3 @@ def test_data_that_does_not_match_is_refused(
     )
     with pytest.raises(UserError, match="no portraits of 1 training subjects .s0."):
         PairedSet(tiny_fitted, StoredPortraits(empty, 1.0), ["s0"], (8,))
-    with pytest.raises(UserError, match="condition_drop"):
-        DenoisingDataset(
-            PairedSet(tiny_fitted, StoredPortraits(tiny_features, 1.0), ["s0"], (8,)),
-            9,
-            1.5,
-            0,
-            "base",
-        )

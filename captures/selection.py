@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from captures.multiview import select_names
+from runtime.config import setting
 
 
 @dataclass(kw_only=True)
@@ -41,9 +42,9 @@ class SubjectSelection(NameSelection, SetConvention):
 class ResumableNames(NameSelection):
     """A selection that may change from run to run of a folder: each name is work by itself."""
 
-    txt_file: Path | None = field(default=None, metadata={"resumable": True})
+    txt_file: Path | None = setting(None, resumable=True)
     """Text file with one name per line; all there are without it."""
-    start_idx: int = field(default=0, metadata={"resumable": True})
+    start_idx: int = setting(0, resumable=True)
     """First name of the list."""
-    end_idx: int | None = field(default=None, metadata={"resumable": True})
+    end_idx: int | None = setting(None, resumable=True)
     """Name of the list to stop before; the list's end without it."""

@@ -70,7 +70,7 @@ class FitDecoderConfig(SubjectSelection):
     """Settings shared with stage 2."""
     seed: int = 0
     """Fixes every random number."""
-    device: str = field(default="auto", metadata={"resumable": True})
+    device: str = setting("auto", resumable=True)
     """auto, cpu, cuda or cuda:1."""
     save_every: int = setting(500, resumable=True, at_least=1)
     """Steps between saves within a visit; every visit is saved at its end."""

@@ -52,7 +52,7 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     each channel. Quality is judged on what is kept."""
     seed: int = 0
     """Fixes every random number."""
-    device: str = field(default="auto", metadata={"resumable": True})
+    device: str = setting("auto", resumable=True)
     """auto, cpu, cuda or cuda:1."""
     save_every: int = setting(2000, resumable=True, at_least=1)
     """Steps between saves of an unfinished subject."""

@@ -7,7 +7,7 @@ thing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,12 @@ class StudyConditioningConfig:
     root: Path | None = None
     """Multi-view set: its split, and true views to compare renderings with (else renderings of the
     fitted triplanes)."""
-    variants: tuple[str, ...] = field(
-        default=("reference", "tokens only", "no positions", "regression", "as published"),
-        metadata={"resumable": True},
+    variants: tuple[str, ...] = setting(
+        ("reference", "tokens only", "no positions", "regression", "as published"), resumable=True
     )
     """What to compare; `paper` stands for the paper's ablations. Upsamplers enlarge what the
     reference samples, and need --root."""
-    seeds: tuple[int, ...] = field(default=(0,), metadata={"resumable": True})
+    seeds: tuple[int, ...] = setting((0,), resumable=True)
     """Seeds of each variant."""
     steps: int = setting(1000, at_least=1)
     """Optimiser steps of each training."""
@@ -120,7 +119,7 @@ class StudyConditioningConfig:
     """Views of each."""
     pixels: int = setting(64, at_least=8)
     """Side of a view."""
-    device: str = field(default="auto", metadata={"resumable": True})
+    device: str = setting("auto", resumable=True)
     """Device: auto, cpu, cuda or cuda:N."""
 
 

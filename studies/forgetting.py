@@ -68,7 +68,7 @@ class StudyForgettingConfig(SpreadSettings, FitDecoderConfig):
     # The folders of finished joint runs refuse other settings of joint; the rest need not.
     joint_subjects: int = setting(4, resumable=True, at_least=2)
     """Subjects in a mini-batch of the method joint."""
-    joint_split_rays: bool = field(default=False, metadata={"resumable": True})
+    joint_split_rays: bool = setting(False, resumable=True)
     """Whether joint divides fit.rays among the subjects of a step and takes as many more steps,
     or takes fit.rays of each and fewer steps. The total of rays is the same."""
     eval_views: int = setting(2, at_least=1)

@@ -54,7 +54,7 @@ class StudyLikenessConfig:
     """Run folder: likeness.json, likeness.md, the pictures compared."""
     model: Path | None = None
     """Folder of train-likeness; learnt afresh without."""
-    n_train: tuple[int, ...] = field(default=(), metadata={"resumable": True})
+    n_train: tuple[int, ...] = setting((), resumable=True)
     """Learn afresh from the first so many training people, once for each number: a scaling
     curve. Without, one model: the given one, or learnt from all."""
     components: int = 320
@@ -63,12 +63,11 @@ class StudyLikenessConfig:
     """Held-out people to measure on."""
     n_people: int | None = setting(None, resumable=True, at_least=1)
     """Only the first so many of them."""
-    portraits: tuple[Kind, ...] = field(default=("frame",), metadata={"resumable": True})
+    portraits: tuple[Kind, ...] = setting(("frame",), resumable=True)
     """frame: the set's frontal picture; photograph: a portrait drawn as photographs are, under
     random light, turned, framed wrongly (studio render --portraits)."""
-    methods: tuple[str, ...] = field(
-        default=("mean", "nearest", "linear", "regression", "guide", "full"),
-        metadata={"resumable": True},
+    methods: tuple[str, ...] = setting(
+        ("mean", "nearest", "linear", "regression", "guide", "full"), resumable=True
     )
     """What to compare; "floors" and "parts" stand for several. The page on likeness names all."""
     size: int | None = None

@@ -31,7 +31,6 @@ from triavatar.pipeline import AvatarPipeline
 from triavatar.render_avatar import ViewConfig
 from triavatar.written.folder import Stopwatch, installed, write_avatar
 
-RESUMABLE = {"resumable": True}
 KEPT = 200
 """Portraits kept in memory from when they are checked until their avatars are made."""
 
@@ -41,7 +40,7 @@ KEPT = 200
 class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """Settings of ``triavatar generate``."""
 
-    portraits: tuple[Path, ...] = field(default=(), metadata=RESUMABLE)
+    portraits: tuple[Path, ...] = setting((), resumable=True)
     """Photographs of faces, or portraits that are cut out or on white; files or folders."""
     model: str | None = None
     """Model: folder that `triavatar bundle` wrote, or its id on the hub; without it the one that
@@ -71,14 +70,14 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """What to render of every avatar."""
     samples: int = setting(1, at_least=1)
     """Avatars of each portrait; of more than one a map shows where they differ."""
-    export: tuple[Format, ...] | None = field(default=None, metadata=RESUMABLE)
+    export: tuple[Format, ...] | None = setting(None, resumable=True)
     """Files for other programs, avatar.<format> beside the views: glb or obj, a textured mesh; ply,
     Gaussians; html, a page for any browser. Without it glb, ply and html of photographs, as far as
     their packages are installed, and none of a set; about a minute an avatar."""
-    seed: int = field(default=0, metadata=RESUMABLE)
+    seed: int = setting(0, resumable=True)
     """Names the noise; each portrait has its own. Avatars of another seed than 0 are called
     <portrait>_seed<N>, so that several go into one folder."""
-    device: str = field(default="auto", metadata=RESUMABLE)
+    device: str = setting("auto", resumable=True)
     """auto, cpu, cuda or cuda:N."""
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ class EncodeFeaturesConfig(SpreadSettings, SubjectSelection):
     """Side in pixels the VAE sees."""
     batch_size: int = setting(4, at_least=1, at_most=2**16)
     """Portraits encoded at once."""
-    device: str = field(default="auto", metadata={"resumable": True})
+    device: str = setting("auto", resumable=True)
     """Device: auto, cpu, cuda or cuda:N."""
 
     def check(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,8 +27,6 @@ from runtime.runs import RunFolder
 from runtime.seeds import seed_of
 from runtime.spread import Job, SpreadSettings, Turns, spread
 
-RESUMABLE = {"resumable": True}
-
 
 @own_first
 @dataclass(kw_only=True)
@@ -47,7 +45,7 @@ class SampleSetConfig(SamplerConfig, SpreadSettings, ResumableNames):
     """Triplanes sampled at once; it changes the speed, not the samples."""
     seed: int = 0
     """Seed of the noise; each name has its own."""
-    device: str = field(default="auto", metadata=RESUMABLE)
+    device: str = setting("auto", resumable=True)
     """Device: auto, cpu, cuda or cuda:N."""
 
     def check(self) -> None:

@@ -12,7 +12,7 @@ from diffusion.networks.normalization import NormalizationName
 from diffusion.sampling.predictions import PredictionType
 from diffusion.sampling.schedules import ScheduleName
 from diffusion.sampling.solvers import SamplerConfig
-from diffusion.training.loop_config import RESUMABLE, LoopConfig
+from diffusion.training.loop_config import LoopConfig
 from diffusion.training.validation import ValidationConfig
 from runtime.config import setting
 from runtime.errors import UserError
@@ -89,9 +89,9 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     """Gamma of min-SNR loss weighting; plain squared error without it."""
     condition_drop: float = setting(0.0, at_least=0, at_most=1)
     """Share of samples whose portrait is withheld, for guidance."""
-    gradient_checkpointing: bool = field(default=False, metadata=RESUMABLE)
+    gradient_checkpointing: bool = setting(False, resumable=True)
     """Compute activations again in the backward pass: a quarter of the memory, slower."""
-    fit_memory: bool = field(default=False, metadata=RESUMABLE)
+    fit_memory: bool = setting(False, resumable=True)
     """Choose gradient_accumulation and gradient_checkpointing by the number of cards and their
     memory; the log says what was chosen. Without a GPU the two stay as they are."""
     cache_gib: float = 4.0

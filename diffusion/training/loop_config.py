@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from runtime.config import setting
 from runtime.errors import UserError
-
-RESUMABLE = {"resumable": True}
 
 
 @dataclass(kw_only=True)
@@ -19,7 +17,7 @@ class LoopConfig:
 
     output_dir: Path
     """Run folder; the same command goes on where a stopped run was last saved."""
-    device: str = field(default="auto", metadata=RESUMABLE)
+    device: str = setting("auto", resumable=True)
     """Device: auto, cpu, cuda or cuda:N."""
     seed: int = 0
     """Seed of all randomness."""
@@ -48,13 +46,13 @@ class LoopConfig:
     """Decay per step of the averaged weights that are saved; 0 saves the weights themselves."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass (accelerate)."""
-    ema_on_cpu: bool = field(default=False, metadata=RESUMABLE)
+    ema_on_cpu: bool = setting(False, resumable=True)
     """Keep the averaged weights in the CPU's memory: 4 bytes a parameter less on the card."""
-    channels_last: bool = field(default=False, metadata=RESUMABLE)
+    channels_last: bool = setting(False, resumable=True)
     """Lay feature maps out channels last, as tensor cores want them."""
-    compile: bool = field(default=False, metadata=RESUMABLE)
+    compile: bool = setting(False, resumable=True)
     """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
-    trackers: tuple[str, ...] = field(default=(), metadata=RESUMABLE)
+    trackers: tuple[str, ...] = setting((), resumable=True)
     """Any of tensorboard, wandb; stats.jsonl is always written."""
     workers: int = setting(0, resumable=True, at_least=0)
     """Processes per process that load data; 0 loads in the loop."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from runtime.config import setting
 from runtime.errors import UserError
-
-_RESUMABLE = {"resumable": True}
 
 
 @dataclass(kw_only=True)
@@ -16,10 +14,10 @@ class SpreadSettings:
     """Where the work over subjects is done. What is computed depends on none of it but, in the
     last bits, on the number of threads."""
 
-    engine: Literal["local", "ray"] = field(default="local", metadata=_RESUMABLE)
+    engine: Literal["local", "ray"] = setting("local", resumable=True)
     """Processes of this machine, or of a Ray cluster (pip install 'triavatar[cluster]') whose
     machines share the folders."""
-    engine_address: str | None = field(default=None, metadata=_RESUMABLE)
+    engine_address: str | None = setting(None, resumable=True)
     """Address of the Ray cluster, e.g. auto (the one this machine belongs to) or ray://head:10001;
     without it Ray is started on this machine alone."""
     subjects_at_once: int = setting(1, resumable=True, at_least=1)
@@ -27,7 +25,7 @@ class SpreadSettings:
     share; with Ray on every GPU, or on every machine where there are none."""
     threads: int = setting(0, resumable=True, at_least=0)
     """CPU threads of each process; 0 shares the machine's among them."""
-    shard: str = field(default="0/1", metadata=_RESUMABLE)
+    shard: str = setting("0/1", resumable=True)
     """Work on subjects i, i+n, i+2n, … of the list alone, written "i/n"."""
 
     removed_settings: ClassVar[dict[str, str]] = {

@@ -34,6 +34,7 @@ def cluster():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # of the whole chain too, where it is not there yet
 @pytest.mark.parametrize(
     "stage", ["encode-features", "sample-base", "sample-upsampler", "generate"]
 )
@@ -45,6 +46,7 @@ def test_same_bytes_on_ray(chain, cluster, tmp_path, stage):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # of the whole chain too, where it is not there yet
 def test_same_drawings_on_ray(cluster, tmp_path):
     if not os.environ.get("TRIAVATAR_ASSETS"):
         pytest.skip("the studio's assets are not here")

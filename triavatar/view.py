@@ -1,7 +1,7 @@
 """``triavatar view``: look at triplanes in the browser, rendered here by the renderer itself.
 
-Python's own HTTP server and one page: the browser asks for the view it needs, small while the
-hand moves and full at rest.
+Python's own HTTP server and one page. While hands or faces move, the browser draws coloured
+triangles by itself; at rest it asks for the triplane's own pictures, small ones first.
 """
 
 import ipaddress
@@ -33,6 +33,8 @@ from triavatar.viewer.scene import LAYERS, Scene, Viewpoint
 
 NEAREST = 1.8
 """Distance below which the camera would stand inside the box."""
+FIELD_OF_VIEW = 28.84
+"""Degrees that pictures are wide and high, as those of :func:`captures.cameras.orbit_cameras`."""
 
 
 @dataclass
@@ -124,6 +126,7 @@ class ViewerServer(ThreadingHTTPServer):
             "elevation": self.config.elevation,
             "distance": self.config.distance,
             "nearest": NEAREST,
+            "fov": FIELD_OF_VIEW,
             "shapes": list(self.scene.model.shapes) if self.scene.model else [],
             "photographs": self.studio.open,
         }

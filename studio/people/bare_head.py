@@ -26,6 +26,7 @@ NECK_LINE = 0.02
 """Share of the head's rotation above which skin belongs to the head."""
 _TEETH = 900  # triangles of each row, at most
 _EYE = (14, 20)  # rings and segments of an eyeball
+_BALL = 0.82  # an eyeball's radius, of half the height of the assets' eyes, which have a rim
 _CENTRE, _HALF = 0, 1
 
 
@@ -147,7 +148,7 @@ def person(
         low, high = fitted.min(axis=0), fitted.max(axis=0)
         boxes.append([(low + high) / 2, np.maximum((high - low) / 2, 1e-4)])
     for eye in boxes[3:]:
-        eye[_HALF] = np.full(3, eye[_HALF][1])
+        eye[_HALF] = np.full(3, _BALL * eye[_HALF][1])
     return points[head.base], np.array(boxes), np.stack([joint(assets, points, n) for n in JOINTS])
 
 

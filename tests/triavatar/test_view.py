@@ -21,11 +21,13 @@ from renderer.render import RenderSettings
 from renderer.triplane import save_triplane
 from runtime.errors import UserError
 from tests.scenes import constant_decoder
+from tests.triavatar.export.ball import RADIUS, ball_decoder, ball_planes
 from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
 from triavatar.turntable import write_turn
 from triavatar.view import Handler, ViewerConfig, ViewerServer
-from triavatar.viewer.scene import DEPTH_COLORS
+from triavatar.viewer.photographs import PhotoStudio
+from triavatar.viewer.scene import DEPTH_COLORS, Scene
 from triavatar.views import still_cameras
 
 MARCH = RenderSettings(steps=64, grid=8)
@@ -218,3 +220,43 @@ def test_turntable_files(tmp_path):
         gif.seek(5)
         assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - frames[5]).mean() < 2
     assert not (tmp_path / "turntable.mp4").exists()
+
+
+def test_the_page_draws_coloured_triangles_by_itself(tmp_path):
+    """Without a head model: the ball's surface, coloured by where one is on it."""
+    folder = tmp_path / "set"
+    planes = ball_planes()
+    FittedSet.create(folder, ball_decoder(), tuple(planes.shape)).put("ball", planes)
+    scene = Scene(
+        find_triplanes(folder), None, RenderSettings(steps=128, grid=32), torch.device("cpu")
+    )
+    model = scene.preview("ball")
+    places = np.frombuffer(base64.b64decode(model["places"]), "<f4").reshape(-1, 3)
+    colors = np.frombuffer(base64.b64decode(model["colors"]), "u1").reshape(-1, 3)
+    faces = np.frombuffer(base64.b64decode(model["faces"]), "<u4")
+    assert np.linalg.norm(places, axis=1) == pytest.approx(RADIUS, abs=0.03)
+    assert len(colors) == len(places) > faces.max() and len(faces) > 3000
+    # Each colour is that of its place: redder towards +x, greener upwards, bluer towards +z.
+    assert all(np.corrcoef(places[:, k], colors[:, k])[0, 1] > 0.95 for k in range(3))
+    with pytest.raises(UserError, match="head model"):
+        scene.poser("ball")
+
+
+def test_photographs_need_a_model_and_a_picture(server):
+    def post(content: bytes) -> tuple[int, str]:
+        request = urllib.request.Request(server.address + "photograph", content, method="POST")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=60)
+        return caught.value.code, caught.value.read().decode()
+
+    assert post(b"x") == (400, "start the viewer with --model to make avatars of photographs")
+    studio = PhotoStudio("shipped", Path("nowhere"), "cpu")
+    with pytest.raises(UserError, match="no picture"):
+        studio.make(b"x")
+    studio.close()
+
+
+def test_wrong_expressions_get_one_sentence(server):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(server, "view?expression=jawOpne=1")
+    assert "did you mean jawOpen" in caught.value.read().decode()

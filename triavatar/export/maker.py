@@ -19,7 +19,7 @@ from triavatar.export.glb import write_glb, write_obj
 from triavatar.export.mesh import Mesh, Placement, place
 from triavatar.export.page import write_page
 from triavatar.export.settings import ExportSettings, Format, format_of
-from triavatar.export.surface import around, extract_surface, simplify, with_normals
+from triavatar.export.surface import around, extract_surface, simplify, smooth, with_normals
 from triavatar.rig.head_model import find_head_model
 from triavatar.rig.head_texture import head_texture
 from triavatar.rig.moving import MovingAvatar, part_of, shell_faces
@@ -64,7 +64,7 @@ class Maker:
         """The surface with normals, simplified, in world units."""
         self.tell("surface")
         settings = self.settings.mesh
-        found = extract_surface(self.field, settings.resolution)
+        found = smooth(extract_surface(self.field, settings.resolution), settings.smoothing)
         return with_normals(simplify(found, settings.triangles), self.field)
 
     @cached_property

@@ -23,6 +23,8 @@ class MeshSettings:
     """Triangles left after simplification, at most."""
     resolution: int = setting(256, at_least=32, at_most=512)
     """Cells along one side of the box in which the surface is looked for."""
+    smoothing: int = setting(8, at_least=0, at_most=100)
+    """Rounds of Taubin's smoothing, which takes the lattice's steps away and keeps the volume."""
     texture: int = setting(2048, at_least=64, at_most=8192)
     """Side of the texture in texels, a power of two."""
     unlit: bool = False

@@ -137,6 +137,29 @@ def compact(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices[used], faces.reshape(-1, 3).astype(np.int32))
 
 
+def smooth(mesh: Mesh, rounds: int) -> Mesh:
+    """Take the steps of the lattice away without shrinking (Taubin 1995).
+
+    Args:
+        mesh: vertices and faces alone.
+        rounds: each one step towards the neighbours' mean and a slightly larger one back.
+    """
+    if not rounds:
+        return mesh
+    from scipy.sparse import coo_matrix, diags
+
+    pairs = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    count = len(mesh.vertices)
+    links = coo_matrix((np.ones(len(pairs), np.float32), pairs.T), (count, count)).tocsr()
+    links = ((links + links.T) > 0).astype(np.float32)
+    mean = diags(1 / np.maximum(np.asarray(links.sum(axis=1)).ravel(), 1)) @ links
+    vertices = mesh.vertices
+    for _ in range(rounds):
+        for step in (0.5, -0.53):
+            vertices = vertices + step * (mean @ vertices - vertices)
+    return replace(mesh, vertices=np.clip(vertices, -1, 1).astype(np.float32))
+
+
 def simplify(mesh: Mesh, triangles: int) -> Mesh:
     """Merge edges (Garland and Heckbert 1997) until at most ``triangles`` are left.
 

@@ -28,8 +28,11 @@ from triavatar.rig.moving import MovingAvatar, cavity_of
 
 FINE = 2
 """Samples a side of every pixel that decide what it sees."""
-STANDOFF = 0.3
-"""World units before the surface at which bent rays begin: in front of soft matter."""
+OPENED = 0.006
+"""World units by which lips part before one looks between them."""
+STANDOFF = 1.5
+"""World units before the surface at which bent rays begin: in front of the whole head, since
+between skin and shell one may look through to the far side."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def bend(
     height, width = cameras.height, cameras.width
     eye, way = (v.numpy().astype(np.float64) for v in cameras.image_rays(view))
     seen = see(posed, moving.faces, cameras.scaled_to(width * FINE, height * FINE), view)
-    drawn = _drawn(moving, expression)
+    drawn = _drawn(moving, posed, expression)
     shown = np.where(seen.hit, drawn[seen.face], False)
     fine = (height, FINE, width, FINE)
     cover = shown.reshape(fine).mean(axis=(1, 3), dtype=np.float32).reshape(-1)
@@ -119,7 +122,7 @@ def bend(
     corners = moving.faces[seen.face.reshape(-1)[at]]
     weights = seen.weights.reshape(-1, 3)[at].astype(np.float64)
     now = np.einsum("rk,rkc->rc", weights, posed[corners])
-    rest = np.einsum("rk,rkc->rc", weights, moving.rest[corners])
+    rest = np.einsum("rk,rkc->rc", weights, moving.sampled(expression)[corners])
     share = (weights * moving.share[corners]).sum(axis=1)
     along = ((now - eye) * way).sum(axis=1, keepdims=True)
     away = eye + along * way - now
@@ -135,16 +138,29 @@ def bend(
     )
 
 
-def _drawn(moving: MovingAvatar, expression: Expression) -> np.ndarray:
-    """Triangles that the rig draws itself, [F] bool."""
-    names = ["upper teeth", "lower teeth", "tongue"]
+def _drawn(moving: MovingAvatar, posed: np.ndarray, expression: Expression) -> np.ndarray:
+    """Triangles that the rig draws itself, [F] bool; of the mouth, only when it opens."""
+    opens = mouth_gap(moving, posed) > mouth_gap(moving, moving.rest) + OPENED
+    names = ["upper teeth", "lower teeth", "tongue"] if opens else []
     for side in ("Right", "Left"):
         if moving.head.eye_turn(expression, side) is not None:
             names.append(f"{side.lower()} eye")
     drawn = np.isin(moving.part, [PARTS.index(name) for name in names])
+    if not opens:
+        return drawn
     inner = np.zeros(len(moving.rest), dtype=bool)
     inner[: len(moving.head.model.mean)] = cavity_of(moving.head)
     return drawn | (inner[moving.faces].all(axis=1) & (moving.part == 0))
+
+
+def mouth_gap(moving: MovingAvatar, points: np.ndarray) -> float:
+    """How far the lips stand apart, world units."""
+    model = moving.head.model
+    names = list(model.config.landmarks)
+    upper, lower = (
+        points[model.landmark_points[names.index(f"{s} lip")]] for s in ("upper", "lower")
+    )
+    return float(np.linalg.norm(upper - lower))
 
 
 def _samples(usable: np.ndarray, height: int, width: int) -> tuple[np.ndarray, bool]:

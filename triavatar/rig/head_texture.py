@@ -18,29 +18,31 @@ from triavatar.export.surface import corner_normals
 from triavatar.rig.head_model import PARTS
 from triavatar.rig.inside import CAVITY, eye_colors
 from triavatar.rig.moving import MovingAvatar, cavity_of
-from triavatar.rig.rigged import BROWN, RiggedHead
+from triavatar.rig.rigged import USUAL_EYE, RiggedHead
+
+RINGS = (0.22, 0.36, 0.6)
+"""Radii, in eyeballs, at which the front of an eye is looked at."""
 
 
 def measure_eyes(head: RiggedHead, field: Field) -> np.ndarray:
-    """Colours of the right and the left iris as the triplane shows them from the front, [2, 3].
+    """Colours of iris and white of both eyes as the triplane shows them from the front, [2, 2, 3].
 
-    Small irises are blurred with lids and white, so their darker half is taken, between what is
-    seen and an ordinary brown.
+    Small eyes are blurred with their lids, so the darkest and the brightest quarter of what is seen
+    are taken, with a quarter of an ordinary eye's colours.
     """
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    circle = np.stack([np.cos(turn), np.sin(turn), np.zeros(24)], axis=1)
+    ring = np.concatenate([radius * circle for radius in RINGS])
     out = []
     for centre, half in head.registered.boxes[3:]:
-        turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        spread = np.concatenate(
-            [r * half[0] * np.stack([np.cos(turn), np.sin(turn)]) for r in (0.18, 0.3)], 1
-        )
-        origins = np.stack(
-            [centre[0] + spread[0], centre[1] + spread[1], np.full(48, centre[2] + 0.6)], 1
-        )
+        origins = centre + [0, 0, 0.6] + half[0] * ring
         rays = torch.from_numpy(origins).to(field.planes)
         ahead = torch.tensor([0.0, 0.0, -1.0]).to(rays).expand_as(rays)
         color = field.look(rays, ahead, near=0.0).color.cpu().numpy()
-        dark = color[np.argsort(color.sum(axis=1))[:24]]
-        out.append(0.7 * np.median(dark, axis=0) + 0.3 * BROWN)
+        color = color[np.argsort(color.sum(axis=1))]
+        quarter = len(color) // 4
+        seen = np.stack([color[:quarter].mean(axis=0), color[-quarter:].mean(axis=0)])
+        out.append(0.75 * seen + 0.25 * USUAL_EYE)
     return np.array(out, dtype=np.float32)
 
 

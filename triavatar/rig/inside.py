@@ -16,9 +16,8 @@ CAVITY = np.array([0.32, 0.13, 0.12], dtype=np.float32)
 """sRGB of the mouth's inside, before the dark."""
 DARK = 0.16
 """World units behind the lips at which what lies inside has lost most of its light."""
-IRIS, PUPIL = 0.47, 0.17
+IRIS, PUPIL = 0.46, 0.17
 """Angles from the eye's axis at which iris and pupil end, radians."""
-SCLERA = np.array([0.86, 0.83, 0.81], dtype=np.float32)
 
 
 def inside_colors(
@@ -61,15 +60,17 @@ def _eye(moving, posed, points, expression: Expression, side: str) -> np.ndarray
     axis /= np.linalg.norm(axis)
     way = points - centre
     way /= np.linalg.norm(way, axis=1, keepdims=True)
-    return eye_colors(np.arccos(np.clip(way @ axis, -1, 1)), head.eyes[index - 3])
+    # Lids and lashes throw their shadow on an eye's upper half.
+    shadow = 1 - 0.45 * np.clip(way[:, 1:2] / 0.45, 0, 1).astype(np.float32)
+    return shadow * eye_colors(np.arccos(np.clip(way @ axis, -1, 1)), head.eyes[index - 3])
 
 
-def eye_colors(angle: np.ndarray, iris: np.ndarray) -> np.ndarray:
-    """Colours [K, 3] at angles [K] from the axis of an eye with this iris, sRGB [3]."""
+def eye_colors(angle: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """Colours [K, 3] at angles [K] from the axis of an eye with this iris and white, [2, 3]."""
     white = np.clip((angle - IRIS) / 0.05, 0, 1)[:, None]
     black = np.clip((PUPIL - angle) / 0.05 + 0.5, 0, 1)[:, None]
     ring = np.clip(1 - 0.45 * np.clip((angle - IRIS + 0.1) / 0.1, 0, 1), 0, 1)[:, None]
     # The lids' shadow makes an eye's white darker towards its corners.
     shade = 1 - 0.3 * np.clip((angle - 0.6) / 0.6, 0, 1)[:, None]
-    color = iris * ring * (1 - white) + SCLERA * shade * white
+    color = eye[0] * ring * (1 - white) + eye[1] * shade * white
     return (color * (1 - black) + 0.03 * black).astype(np.float32)

@@ -154,7 +154,7 @@ def _landmarks(topology: BareHead, skin, boxes, regions) -> dict[str, int]:
         lips = here & (topology.lips > 0.35)
         marks[f"{side} mouth corner"] = int(np.argmax(np.where(lips, sign * x, -9)))
         centre, half = boxes[PARTS.index(f"{side} eye") - 1]
-        near = here & (np.linalg.norm(skin - centre, axis=1) < 1.12 * half[0])
+        near = here & (np.linalg.norm(skin - centre, axis=1) < 1.37 * half[0])
         marks[f"{side} eye, inner corner"] = int(np.argmin(np.where(near, sign * x, 9)))
         marks[f"{side} eye, outer corner"] = int(np.argmax(np.where(near, sign * x, -9)))
         lids = _lid_middles(skin, np.flatnonzero(near & (np.abs(x - centre[0]) < 0.03)))

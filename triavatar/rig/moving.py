@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from triavatar.export.mesh import Mesh
@@ -20,13 +21,17 @@ from triavatar.rig.expression import Expression
 from triavatar.rig.head_model import REGIONS
 from triavatar.rig.rigged import RiggedHead
 
-COVERED = {"face": 0.035, "ears": 0.06, "neck": 0.02, "scalp": 0.012, "hidden": 0.05}
+COVERED = {"face": 0.035, "ears": 0.03, "neck": 0.012, "scalp": 0.0, "hidden": 0.03}
 """World units from the skin within which the surface is taken for skin, by region."""
 SHELL = -1
 """The part of the shell's triangles."""
 REACH = 0.08
 """World units over which a face's movements die away in what lies on it, such as beards."""
 NEIGHBOURS = 6
+LEAST_PIECE = 0.01
+"""Share of the shell's triangles below which a piece of it is a crumb."""
+LID_SKIN = 0.035
+"""World units above an eye's upper lid where skin is seen."""
 
 
 def shell_faces(head: RiggedHead, surface: Mesh) -> np.ndarray:
@@ -38,7 +43,19 @@ def shell_faces(head: RiggedHead, surface: Mesh) -> np.ndarray:
     limit = np.array([COVERED[name] for name in REGIONS])[region]
     # Vertices of the skin stand apart on the scalp: what lies between them is near all the same.
     covered = np.sqrt(np.maximum(distance**2 - 0.02**2, 0)) < limit
-    return ~covered[surface.faces].all(axis=1)
+    return without_crumbs(surface.faces, ~covered[surface.faces].all(axis=1))
+
+
+def without_crumbs(faces: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The triangles kept [F] (bool) without those in small pieces."""
+    count = int(faces.max()) + 1 if len(faces) else 0
+    pairs = np.concatenate([faces[kept][:, [0, 1]], faces[kept][:, [1, 2]]])
+    links = sparse.coo_matrix((np.ones(len(pairs), bool), pairs.T), (count, count))
+    _, piece = connected_components(links, directed=False)
+    size = np.bincount(piece[faces[kept, 0]], minlength=1)
+    out = kept.copy()
+    out[kept] = size[piece[faces[kept, 0]]] >= LEAST_PIECE * max(kept.sum(), 1)
+    return out
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,21 @@ class MovingAvatar:
     def share(self) -> np.ndarray:
         """How far each vertex follows the head's turn, [N]."""
         return np.concatenate([self.head.model.head_share, shell_share(self.head, self.shell)])
+
+    def sampled(self, expression: Expression) -> np.ndarray:
+        """Where at rest the vertices' colours are taken from, [N, 3]: where they were.
+
+        Closing lids are the exception. What one sees of them at rest is a line, blurred with the
+        eye; they take their colours from the skin above.
+        """
+        out = self.rest
+        for side in ("Left", "Right"):
+            if weight := expression.weights.get(f"eyeBlink{side}", 0.0):
+                rows, offset = self.head.shape(f"eyeBlink{side}")
+                out = out.copy() if out is self.rest else out
+                falls = np.maximum(-offset[:, 1], 0)
+                out[rows, 1] += weight * LID_SKIN * np.minimum(2 * falls / falls.max(), 1)
+        return out
 
     @cached_property
     def _follow(self) -> sparse.csr_matrix:

@@ -192,7 +192,7 @@ def free_moves(model: HeadModel, gap: np.ndarray, weight: np.ndarray) -> np.ndar
     movable = model.region == REGIONS.index("face")
     # Lids must keep to their eyeballs.
     for centre, half in model.boxes_mean[3:]:
-        movable &= np.linalg.norm(model.mean - centre, axis=1) > 1.3 * half[0]
+        movable &= np.linalg.norm(model.mean - centre, axis=1) > 1.6 * half[0]
     weight = np.where(movable, np.minimum(weight, 1.0), 0.0)
     system = sparse.diags(weight + 0.02) + STIFFNESS * (laplacian + 0.2 * laplacian @ laplacian)
     beyond = np.sign(gap) * np.maximum(np.abs(gap) - SURE, 0)

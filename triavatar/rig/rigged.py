@@ -19,7 +19,10 @@ from triavatar.rig.register import Registered
 
 BONES = ("body", "neck", "head", "jaw", "rightEye", "leftEye")
 PARENTS = (-1, 0, 1, 2, 2, 2)
-BROWN = np.array([0.27, 0.17, 0.11], dtype=np.float32)
+LID = 1.05
+"""Distance of a closed lid from the eyeball's centre, in its radii."""
+USUAL_EYE = np.array([[0.27, 0.17, 0.11], [0.86, 0.83, 0.81]], dtype=np.float32)
+"""Colours of iris and white, sRGB."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class RiggedHead:
     Attributes:
         model: topology and blend shapes.
         registered: its shape at rest.
-        eyes: colours of the right and the left iris, sRGB, [2, 3].
+        eyes: colours of iris and white of the right and the left eye, sRGB, [2, 2, 3].
     """
 
     model: HeadModel
     registered: Registered
-    eyes: np.ndarray = dataclass_field(default_factory=lambda: np.tile(BROWN, (2, 1)))
+    eyes: np.ndarray = dataclass_field(default_factory=lambda: np.stack([USUAL_EYE, USUAL_EYE]))
 
     @cached_property
     def points(self) -> np.ndarray:
@@ -61,7 +64,8 @@ class RiggedHead:
         """
         rows, offset = self.model.shape(name)
         if name.startswith("eyeBlink"):
-            offset = offset * self.lid_scale[name.removeprefix("eyeBlink")]
+            side = name.removeprefix("eyeBlink")
+            offset = self._over_eyeball(rows, offset * self.lid_scale[side], side)
         if name.startswith("eyeLook"):
             side = "Left" if name.endswith("Left") else "Right"
             ball = self.inner_points(f"{side.lower()} eye")
@@ -72,6 +76,16 @@ class RiggedHead:
             rows = np.concatenate([rows[lids], ball])
             offset = np.concatenate([offset[lids], local @ turn.T - local])
         return rows, offset.astype(np.float32)
+
+    def _over_eyeball(self, rows: np.ndarray, offset: np.ndarray, side: str) -> np.ndarray:
+        """Offsets [m, 3] after which no lid lies within the eyeball."""
+        centre, half = self.registered.boxes[PARTS.index(f"{side.lower()} eye") - 1]
+        away = self.points[rows] + offset - centre
+        distance = np.linalg.norm(away, axis=1, keepdims=True)
+        before = np.linalg.norm(self.points[rows] - centre, axis=1, keepdims=True)
+        # What lies behind a lid stays behind it.
+        least = np.minimum(LID * half[0], np.maximum(before, distance) + 0.01)
+        return offset + away * (np.maximum(least / distance, 1) - 1)
 
     def inner_points(self, part: str) -> np.ndarray:
         """Points of one of PARTS[1:]."""

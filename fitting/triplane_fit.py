@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from runtime.devices import select_device
 from runtime.errors import UserError
 from runtime.files import atomic_path, write_json
 from runtime.formats.tensor_files import check_like, load_state
+from runtime.progress import Stopwatch
 from runtime.spread import Turns
 
 CURVE_POINTS = 20
@@ -101,7 +101,7 @@ class TriplaneFit:
             self._fit(name, turns)
 
     def _fit(self, name: str, turns: Turns) -> None:
-        config, clock = self.config, _Clock()
+        config, clock = self.config, Stopwatch()
         views = self.data.load(name, self.data.split_views("train", name), config.image_size)
         state = self._saved(name)
         at = 0 if state is None else state["step"]
@@ -183,21 +183,6 @@ class TriplaneFit:
 
 def _cure(name: str) -> str:
     return f"delete it to fit {name} from the start"
-
-
-class _Clock:
-    """Seconds between laps, by name."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def lap(self, name: str) -> float:
-        """End a lap; its seconds."""
-        now = time.perf_counter()
-        seconds, self._since = max(now - self._since, 1e-9), now
-        self.laps[name] = round(seconds, 3)
-        return seconds
 
 
 def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:

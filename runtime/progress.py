@@ -1,6 +1,7 @@
-"""The progress bar of long stages: count, rate and time left."""
+"""How far long stages have come, and what took how long."""
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,3 +45,22 @@ def progress(
 def counted(number: int, noun: str) -> str:
     """Return a count in words, e.g. "1 avatar" and "2 avatars"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+class Stopwatch:
+    """Seconds between laps, by name.
+
+    Attributes:
+        laps: of those ended so far, rounded to milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> float:
+        """End a lap; its seconds, never quite 0."""
+        now = time.perf_counter()
+        seconds, self._since = max(now - self._since, 1e-9), now
+        self.laps[name] = round(seconds, 3)
+        return seconds

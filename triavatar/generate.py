@@ -20,7 +20,7 @@ from runtime.errors import UserError
 from runtime.files import file_hash
 from runtime.launch import is_main_process
 from runtime.picture_files import name_pictures
-from runtime.progress import counted, progress
+from runtime.progress import Stopwatch, counted, progress
 from runtime.runs import RunFolder
 from runtime.spread import Job, SpreadSettings, Turns, spread
 from triavatar.avatar import RECORD, Avatar, AvatarRecord
@@ -29,7 +29,7 @@ from triavatar.export.libraries import check_packages
 from triavatar.export.settings import Format
 from triavatar.pipeline import AvatarPipeline
 from triavatar.render_avatar import ViewConfig
-from triavatar.written.folder import Stopwatch, installed, write_avatar
+from triavatar.written.folder import installed, write_avatar
 
 KEPT = 200
 """Portraits kept in memory from when they are checked until their avatars are made."""

@@ -50,7 +50,8 @@ class Report:
             return
         if len(self.names) == 1:
             raise UserError(next(iter(self.failures.values())))
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
+        reasons = {name: self.failures[name] for name in self.names if name in self.failures}
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
         if failed == len(self.names):
             raise UserError(f"all {failed} {unit}s failed:\n{listed}")
         raise PartialFailure(

@@ -12,13 +12,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from runtime.errors import UserError
+from runtime.progress import Stopwatch
 from triavatar.avatar import Avatar
 from triavatar.export.libraries import check_packages
 from triavatar.export.settings import Format
@@ -29,20 +29,6 @@ from triavatar.written.samples import write_samples
 
 USUAL: tuple[Format, ...] = ("glb", "ply", "html")
 """Exports that are made where nothing else is asked for and their packages are installed."""
-
-
-class Stopwatch:
-    """Seconds between laps, by name."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """End a lap."""
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._since, 1)
-        self._since = now
 
 
 def installed(formats: Sequence[Format] = USUAL) -> tuple[Format, ...]:

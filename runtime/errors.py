@@ -37,3 +37,20 @@ def is_disk_full(error: Exception) -> bool:
         words in text
         for words in ("No space left on device", "File too large", "file write failed")
     ) or ("inline_container" in text and "PytorchStreamWriter" in text)
+
+
+def os_error_sentence(error: OSError) -> str | None:
+    """Return what a failed file operation means to a user, or None when it is a fault of ours."""
+    file = error.filename2 or error.filename
+    where = f" ({file})" if file else ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to read or write{where}; choose another folder or change its rights."
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
+        return f"{error.strerror}{where}; a folder was given for a file, or the reverse."
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV):
+        return f"{error.strerror}{where}; a file or folder is expected there."
+    if error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY):
+        return f"{error.strerror}{where}; the machine can't read or write it now, try again."
+    if error.errno == errno.ENOENT:
+        return f"no such file or folder{where}; check the path."
+    return None

@@ -1,10 +1,15 @@
 """The command line: a table of subcommands, each loaded only when it is asked for."""
 
-import errno
 import os
 import sys
 
-from runtime.errors import PartialFailure, UserError, is_disk_full, is_out_of_memory
+from runtime.errors import (
+    PartialFailure,
+    UserError,
+    is_disk_full,
+    is_out_of_memory,
+    os_error_sentence,
+)
 from runtime.version import VERSION
 from triavatar.stages import STAGES, Stage
 
@@ -134,22 +139,6 @@ def _quiet_loading() -> None:
         from diffusers.utils import logging
 
         logging.disable_progress_bar()
-
-
-def os_error_sentence(error: OSError) -> str | None:
-    """Return what a failed file operation means to a user, or None when it is a fault of ours."""
-    where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to read or write{where}; choose another folder or change its rights."
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-        return f"{error.strerror}{where}; a folder was given for a file, or the reverse."
-    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV):
-        return f"{error.strerror}{where}; a file or folder is expected there."
-    if error.errno in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY):
-        return f"{error.strerror}{where}; the machine can't read or write it now, try again."
-    if error.errno == errno.ENOENT:
-        return f"no such file or folder{where}; check the path."
-    return None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from runtime.files import noticing_full_disk, replace_folder
 from runtime.formats.tensor_files import (
     check_adam,
     check_archive,
+    check_floats,
     check_like,
     load_state,
     on_cpu,
@@ -122,7 +123,8 @@ class TrainingLoop:
         fresh = {name: value.cpu() for name, value in self.bare_model.state_dict().items()}
         # accelerate goes on without a file of random numbers that it can't read.
         for file in [*sorted(folder.glob("*.bin")), folder / "random_states_0.pkl"]:
-            check_archive(file, cure)
+            check = check_floats if file.name == "optimizer.bin" else check_archive
+            check(file, cure)
         try:
             self.accelerator.load_state(str(folder))
         except (MemoryError, PermissionError):

@@ -168,6 +168,24 @@ def check_archive(path: Path, cure: str) -> None:
     raise _damaged(path, cure)
 
 
+def check_floats(path: Path, cure: str) -> None:
+    """Refuse an optimiser's file with moments of whole numbers, which torch would round to.
+
+    Raises:
+        UserError: see :func:`check_archive`.
+    """
+    check_archive(path, cure)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state"]
+        values = [value for entry in state.values() for value in entry.values()]
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:
+        raise _damaged(path, cure) from None
+    if not all(value.is_floating_point() for value in values if isinstance(value, Tensor)):
+        raise _damaged(path, cure)
+
+
 def _damaged(path: Path, cure: str) -> UserError:
     return UserError(f"{path} is damaged or was not written by this program; {cure}")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.errors import UserError, is_disk_full
+from runtime.errors import UserError, is_disk_full, os_error_sentence
 from runtime.spread.turns import Turn
 
 DEATHS = 5
@@ -134,6 +134,8 @@ def _work(
             return [Outcome(turn.name, "done") for turn in done] + outcomes
         if isinstance(error, UserError):
             return [Outcome(names[0], "failed", str(error))]
+        if isinstance(error, OSError) and (sentence := os_error_sentence(error)) is not None:
+            return [Outcome(names[0], "failed", sentence)]
         reason = f"{type(error).__name__}: {error}"
         return [Outcome(names[0], "failed", reason, traceback.format_exc())]
 

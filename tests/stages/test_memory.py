@@ -42,6 +42,7 @@ def growth(work: Callable[[int], object]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_avatars(chain, tmp_path):
     out = chain.out
     flags = ["--decoder", str(out / "fit-decoder"), "--base", str(out / "train-base")]
@@ -63,6 +64,7 @@ def test_avatars(chain, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_requests(chain, tmp_path):
     """Of more avatars than the viewer keeps in memory."""
     folder = shutil.copytree(chain.out / "fit-triplanes" / "triplanes", tmp_path / "planes")
@@ -92,6 +94,7 @@ def test_requests(chain, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.assets
 def test_people(assets, tmp_path):
     """The first people bring the assets that all share into memory."""

@@ -8,12 +8,14 @@ row for each frame.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import UserError
+from runtime.files import read_text
 from studio.looks.arkit_shapes import NAMES
 
 POSE = ("headYaw", "headPitch", "headRoll")
@@ -110,10 +112,9 @@ def read_clip(path: Path) -> list[Expression]:
         UserError: the file can't be read, or holds no blend shapes, other columns, or no numbers.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            rows = [row for row in csv.reader(handle) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"the clip {path} can't be read ({error}).") from None
+        rows = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row]
+    except csv.Error:
+        raise UserError(f"the clip {path} is no table of comma-separated values.") from None
     if len(rows) < 2:
         raise UserError(
             f"the clip {path} holds no frames; it needs a row of names and one a frame."

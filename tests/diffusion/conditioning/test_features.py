@@ -103,6 +103,32 @@ def test_batches_and_files(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_batches_of_one_and_three_agree(
+    tiny_views: MultiViewSet, tiny_vae: Path, tmp_path: Path
+) -> None:
+    """But for the order of sums: by a step of the half precision that features are stored in."""
+    stores = []
+    for size in (1, 3):
+        folder = tmp_path / str(size)
+        encode_features(
+            EncodeFeaturesConfig(
+                root=tiny_views.root,
+                vae=str(tiny_vae),
+                output_dir=folder,
+                image_size=32,
+                batch_size=size,
+                device="cpu",
+            )
+        )
+        stores.append(FeatureSet.open(folder))
+    one, three = stores
+    assert one.names == three.names and len(one.names) > 3
+    for name in one.names:
+        a, b = one.load(name), three.load(name)
+        for left, right in zip((a.latent, *a.levels), (b.latent, *b.levels), strict=True):
+            torch.testing.assert_close(left, right, rtol=2**-10, atol=1e-4)
+
+
 def test_stage_resumes_and_skips(tiny_views: MultiViewSet, tiny_vae: Path, tmp_path: Path) -> None:
     config = EncodeFeaturesConfig(
         output_dir=tmp_path, vae=str(tiny_vae), root=tiny_views.root, image_size=32, end_idx=2

@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,7 +149,7 @@ def test_killed_and_started_again_ends_the_same(
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     assert rows(whole) == rows(tmp_path)
     assert [row["step"] for row in rows(whole)] == list(range(1, STEPS + 1))
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000006"]
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {"step_00000006", "saved"}
 
 
 def test_two_processes_train_like_one(settings: dict, whole: Path, tmp_path: Path) -> None:
@@ -180,6 +184,9 @@ def test_micro_batches_train_like_one(settings: dict, whole: Path, tmp_path: Pat
     train(settings, tmp_path, gradient_accumulation=2)
     for one, two in zip(rows(whole), rows(tmp_path), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    expected, found = weights(whole), weights(tmp_path)
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], atol=2e-4, rtol=1e-2)
 
 
 def test_layout_and_place_change_nothing(settings: dict, whole: Path, tmp_path: Path) -> None:
@@ -301,9 +308,40 @@ def test_bad_settings_give_one_sentence(
     assert "\n" not in str(error.value)
 
 
-def test_a_damaged_state_is_named(settings: dict, tmp_path: Path) -> None:
-    train(settings, tmp_path, steps=2)
-    state = tmp_path / "state" / "step_00000002" / "model.safetensors"
-    state.write_bytes(state.read_bytes()[:50])
-    with pytest.raises(UserError, match="step_00000002 is damaged; delete"):
-        train(settings, tmp_path)
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def flip_a_bit(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content = bytearray(path.read_bytes())
+    name, extra = struct.unpack_from("<HH", content, largest.header_offset + 26)
+    content[largest.header_offset + 30 + name + extra] ^= 1
+    path.write_bytes(content)
+
+
+def round_moments(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["state"][0]["exp_avg"] = state["state"][0]["exp_avg"].long()
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", cut),
+        ("ema.pt", flip_a_bit),
+        ("optimizer.bin", flip_a_bit),
+        ("optimizer.bin", round_moments),
+        ("random_states_0.pkl", Path.unlink),
+        ("random_states_0.pkl", cut),
+    ],
+)
+def test_a_damaged_state_is_named(
+    settings: dict, whole: Path, tmp_path: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    damage(run / "state" / "step_00000006" / name)
+    with pytest.raises(UserError, match="step_00000006.*(is damaged|does not exist)"):
+        train(settings, run, steps=STEPS + 1)

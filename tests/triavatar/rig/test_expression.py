@@ -1,6 +1,7 @@
 """Expressions typed by people and recorded by face-capture apps."""
 
 import math
+import os
 
 import pytest
 
@@ -67,6 +68,8 @@ def test_clips_of_live_link_face(tmp_path):
         ("jawOpen\nwide\n", "line 2"),
         ("jawOpen,eyeBlinkLeft\n1\n", "line 2"),
         ("jawOpen\ninf\n", "not finite"),
+        ("jawOpen\n" + "0" * 200_000, "no table"),
+        ("\0" * 50, "clip"),
     ],
 )
 def test_wrong_clips_are_refused(tmp_path, text, words):
@@ -74,5 +77,8 @@ def test_wrong_clips_are_refused(tmp_path, text, words):
     clip.write_text(text)
     with pytest.raises(UserError, match=words):
         read_clip(clip)
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="does not exist"):
         read_clip(tmp_path / "none.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match="pipe"):
+        read_clip(tmp_path / "pipe.csv")

@@ -23,7 +23,7 @@ from diffusion.data.portraits import StoredPortraits
 from renderer.decoder import TriplaneDecoder
 from renderer.fitted_set import FittedSet
 
-NAMES = ["a", "b", "c"]
+NAMES = ["p0", "p1", "p2"]
 MAPS = ((128, 256), (256, 128), (512, 64))
 """Channels and sizes of the SDXL VAE's feature maps of 256²."""
 

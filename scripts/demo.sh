@@ -33,11 +33,13 @@ if [ -n "$photos" ]; then
     exit
 fi
 root=$here/data/example
-stage generate "$here/data/portraits" --scale mini --output_dir "$out/photographs"
+# The files for other programs take a minute more each: triavatar export makes them.
+stage generate "$here/data/portraits" --scale mini --export --output_dir "$out/photographs"
 stage generate --root "$root" --start_idx 8 --scale mini --output_dir "$out/people"
 stage evaluate "$out/people" --root "$root" --lpips off --output_dir "$out/evaluation"
 stage report "$out/evaluation" --root "$root" --output "$out/report.png"
 echo
-echo "avatars (turntable.mp4, views, sheet.png): $out/*/avatars/<name>/"
-echo "portraits, generated and true views:       $out/report.png"
-echo "to look at them:                           triavatar view $out/people"
+echo "avatars (open report.html):          $out/*/avatars/<name>/"
+echo "portraits, generated and true views: $out/report.png"
+echo "to turn them around:                 triavatar view $out/people"
+echo "to take one elsewhere:               triavatar export $out/photographs --to glb ply html"

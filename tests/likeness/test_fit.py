@@ -120,6 +120,10 @@ def test_samples_agree_on_the_portrait_and_differ_elsewhere(world):
 def test_model_round_trip(world, tmp_path):
     model, decoder, truth = world
     model.save(tmp_path)
+    model.save(tmp_path / "twice")
+    files = [p.relative_to(tmp_path / "twice") for p in (tmp_path / "twice").rglob("*.*")]
+    assert len(files) == 5
+    assert all((tmp_path / f).read_bytes() == (tmp_path / "twice" / f).read_bytes() for f in files)
     again = LikenessModel.load(tmp_path, decoder_hash(decoder))
     portrait = shown(truth, decoder, CAMERA)
     assert torch.allclose(again.regression(portrait), model.regression(portrait), atol=1e-4)

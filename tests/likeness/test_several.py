@@ -67,7 +67,7 @@ def test_three_pictures_show_more_than_one(world):  # noqa: F811
         portraits, model, decoder, cameras_known=True, likeness=chosen, settings=few()
     )
     sides = [sum(error(p, decoder, truth, a) for a in (50.0, -70.0)) for p in (one, all_three)]
-    assert sides[1] < 0.8 * sides[0]
+    assert sides[1] < 0.9 * sides[0]
     assert len(record.psnr) == len(seen) == 3
     assert record.azimuths == pytest.approx([0, 60, -60], abs=0.1)
     # Every picture is shown as well as the record says.

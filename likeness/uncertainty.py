@@ -29,11 +29,17 @@ def disagreement(
     Returns:
         [N, H, W], in units of sRGB.
     """
-    if len(samples) < 2:
-        raise ValueError("two samples or more are needed to differ")
-    pictures = torch.stack(
-        [render_images(planes, decoder, cameras, 1.0, settings).color for planes in samples]
+    return deviation(
+        torch.stack(
+            [render_images(planes, decoder, cameras, 1.0, settings).color for planes in samples]
+        )
     )
+
+
+def deviation(pictures: Tensor) -> Tensor:
+    """Return how far M samples' pictures [M, N, H, W, 3] are apart, as :func:`disagreement`."""
+    if len(pictures) < 2:
+        raise ValueError("two samples or more are needed to differ")
     return pictures.var(dim=0).mean(dim=-1).sqrt()
 
 

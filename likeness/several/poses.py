@@ -28,6 +28,10 @@ WIDE = CameraSettings(
 COARSE = 32
 """V while turns are tried."""
 SCALES = (0.8, 0.9, 1.0, 1.12, 1.25)
+TURNED = 0.14
+"""Radians, 8°, from which a head counts as turned."""
+BETTER = 0.8
+"""Of the error without a turn, that a turn must leave at most to be believed."""
 REFINED = 3
 """Turns of which the camera is refined."""
 
@@ -78,6 +82,20 @@ def find_pose(
         freedoms = find_camera(portrait, portrait.camera, freedoms, planes, decoder, settings)
         found.append(Found(freedoms, picture_difference(portrait, planes, decoder, freedoms)))
     return min(found, key=lambda one: one.error)
+
+
+def find_turn(portrait: Portrait, planes: Tensor, decoder: TriplaneDecoder) -> Tensor:
+    """Return the freedoms [D] of a portrait whose head is turned, zeros where it is not.
+
+    Args:
+        portrait: its camera is the usual one.
+        planes: [3, C, H, W] of the person expected from it.
+    """
+    straight = torch.zeros(len(FREEDOMS))
+    found = find_pose(portrait, planes, decoder, (-45, -30, -15, 0, 15, 30, 45))
+    before = picture_difference(portrait, planes, decoder, straight)
+    turned = found.freedoms[0].abs() > TURNED and found.error < BETTER * before
+    return found.freedoms if turned else straight
 
 
 def picture_difference(

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from likeness.uncertainty import disagreement, heat
+from likeness.uncertainty import deviation, heat
 from triavatar.avatar import Avatar, to_bytes
 from triavatar.render_avatar import ViewConfig
-from triavatar.sheets import Cell, Row, draw_sheet, save_picture
+from triavatar.sheets import Cell, Row, draw_sheet, on_white, save_picture
 from triavatar.views import still_cameras
 
 SIZE = 160
@@ -35,17 +35,18 @@ def write_samples(
     azimuths = views.azimuths
     cameras = still_cameras(azimuths, SIZE, views.elevation, views.distance)
     everyone = [avatar, *samples]
-    rows = []
+    rows, seen = [], []
     for index, one in enumerate(everyone):
-        label = "most likely" if index == 0 else f"sample {index}"
-        pictures = one.pictures(cameras, settings=views.march, desc=label)
+        label = "the avatar" if index == 0 else f"sample {index}"
+        rgba = one.pictures(cameras, settings=views.march, alpha=True, desc=label)
+        pictures = np.stack([on_white(picture) for picture in rgba])
+        seen.append(torch.from_numpy(rgba) / 255)
         cells = [Cell(picture, f"{a:+.0f}°") for picture, a in zip(pictures, azimuths, strict=True)]
         rows.append(Row(label, cells))
-    planes = [one.planes for one in everyone]
-    deviation = disagreement(planes, avatar.decoder, cameras, views.march).cpu()
-    opacity = avatar.render(cameras, settings=views.march).opacity.cpu()
-    maps = to_bytes(heat(deviation, TOP))
-    means = [_over(d, o) for d, o in zip(deviation, opacity, strict=True)]
+    opacity = seen[0][..., 3]
+    apart = deviation(torch.stack([composited(one) for one in seen]))
+    maps = to_bytes(heat(apart, TOP))
+    means = [_over(d, o) for d, o in zip(apart, opacity, strict=True)]
     labels = [f"{a:+.0f}°: {100 * m:.1f} %" for a, m in zip(azimuths, means, strict=True)]
     cells = [Cell(picture, label) for picture, label in zip(maps, labels, strict=True)]
     note = f"where they differ: white not at all, dark red by {TOP:.0%} of the range of colours"
@@ -61,7 +62,12 @@ def write_samples(
     }
 
 
-def _over(deviation: torch.Tensor, opacity: torch.Tensor) -> float:
-    """Mean of [H, W] over the person."""
+def composited(rgba: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, H, W, 4] in [0, 1] on white: [N, H, W, 3]."""
+    return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+
+
+def _over(apart: torch.Tensor, opacity: torch.Tensor) -> float:
+    """Mean of how far pictures are apart, [H, W], over the person."""
     inside = np.asarray(opacity) > 0.5
-    return float(np.asarray(deviation)[inside].mean()) if inside.any() else 0.0
+    return float(np.asarray(apart)[inside].mean()) if inside.any() else 0.0

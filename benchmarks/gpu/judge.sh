@@ -3,13 +3,17 @@
 #
 #   sh benchmarks/gpu/judge.sh PIECES OUTPUT_DIR
 #
+# The new model takes the shipped one's head model (rig), which serves every decoder. Given again, it
+# does what is left.
+#
 # PIECES is the folder of all that came back (vae.000, decoder.000, likeness.000, base.000, …).
 #   ROOT      the set whose held-out people are judged (data/example)
 #   PYTHON    the project's interpreter (python3)
 #   FLAGS     more settings of generate, of both models
 set -eu
 pieces=$(cd "${1:?"which folder has the pieces?"}" && pwd)
-out=${2:?"where to?"}
+mkdir -p "${2:?"where to?"}"
+out=$(cd "$2" && pwd)
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 root=${ROOT:-data/example}
@@ -21,6 +25,7 @@ for part in vae decoder likeness base upsampler; do
 done
 if [ ! -d "$out/model" ]; then
     "$python" -m triavatar bundle --decoder "$out/decoder" --likeness "$out/likeness" \
+        $([ ! -d data/bundle/rig ] || echo "--rig data/bundle/rig") \
         --vae "$out/vae" --base "$out/base" --upsampler "$out/upsampler" --root "$root" \
         --license CC0-1.0 --name "mini, GPU" --output_dir "$out/model"
 fi

@@ -68,14 +68,16 @@ mini=configs/mini
 check_kernels() {
     nvidia-smi >"$work/logs/device.txt" 2>&1
     step first-use 200 "$python" $here/first_use.py --device "$device"
-    step compile-table 120 "$python" benchmarks/compile_table.py --architectures 90 \
-        --json "$work/logs/compile.json" $(only "" "--cuda 12 --chosen")
+    step compile-table 60 "$python" benchmarks/compile_table.py --architectures 90 --chosen \
+        --json "$work/logs/compile.json" $(only "" "--cuda 12")
+    # Tests take the likely best cut; one of them runs all.
+    export TRIAVATAR_MEASURE=0
     file=tests/renderer/cuda/test_device.py
     for test in $("$python" -m pytest --collect-only -q "$file" 2>/dev/null |
         sed -n 's/.*::\([a-z_]*\).*/\1/p' | sort -u | only_first); do
         step "$test" 90 "$python" -m pytest -q -m cuda -p no:cacheprovider "$file::$test"
     done
-    some="test_march or test_occupancy or test_plane or (test_field and 1-)"
+    some="test_march or test_occupancy or test_plane or test_cuts or (test_field and 1-)"
     for tool in memcheck racecheck; do
         eval "checker=\$$tool"
         step "$tool" 100 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 $checker \
@@ -83,6 +85,7 @@ check_kernels() {
     done
     step trainers 100 "$python" -m pytest -q -m "$marked" -p no:cacheprovider \
         tests/stages/test_devices.py $(only "" "-k train-base-cpu")
+    unset TRIAVATAR_MEASURE
 }
 
 measure() {

@@ -1,4 +1,4 @@
-"""Compile and load every kernel as a program's first use does; say how long that took."""
+"""Compile, measure and load every kernel as a program's first use does; say how long that took."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from renderer.cuda.field.selection import layout_for
 from renderer.cuda.modules import load_module
 
 SOURCES = ("march", "composite", "plane_step", "field_forward", "field_backward")
+# The published decoder, and that of the shipped model.
+SHAPES = (DecoderShape(32, 24, 128, 2), DecoderShape(16, 12, 64, 2))
 
 
 def main() -> None:
@@ -26,13 +28,17 @@ def main() -> None:
     if reason:
         raise SystemExit(1)
     torch.zeros(1, device=device)
-    start = time.time()
-    for name in (*SOURCES, "decoder_gradients"):
-        backward = name in ("field_backward", "decoder_gradients")
-        layout = layout_for(DecoderShape(32, 24, 128, 2), device, backward=backward)
-        sized = name.startswith(("field", "decoder"))
-        load_module(f"{name}.cu", layout.macros if sized else {}, device)
-    print(f"first use: {time.time() - start:.1f} s")
+    # As tensors state theirs: with its number.
+    device = torch.device("cuda", torch.cuda.current_device())
+    for shape in SHAPES:
+        start = time.time()
+        for name in (*SOURCES, "decoder_gradients"):
+            backward = name in ("field_backward", "decoder_gradients")
+            layout = layout_for(shape, device, backward=backward)
+            sized = name.startswith(("field", "decoder"))
+            load_module(f"{name}.cu", layout.macros if sized else {}, device)
+            print(f"{name}: {layout}")
+        print(f"first use: {time.time() - start:.1f} s")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ from fitting.losses import total_variation
 from fitting.plane_adam import PlaneAdam, channel_last
 from renderer.compositing import composite
 from renderer.cuda import ops
+from renderer.cuda.availability import capability_of
 from renderer.cuda.compositing import composite_packed
+from renderer.cuda.field import selection, trial
+from renderer.cuda.field.layout import DecoderShape, candidate_layouts
 from renderer.cuda.marching import PackedSamples, march_packed, pack_occupancy
 from renderer.marching import march
 from renderer.occupancy import OccupancyGrid
@@ -102,6 +105,18 @@ def test_field(shape, frozen, count):
     assert relative(density, results[0][0]) < TOLERANCE
     for want, have in zip(*results, strict=True):
         assert relative(have, want) < TOLERANCE
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_cuts(backward, monkeypatch):
+    """Every way to cut the field's kernels runs, and gives what the likely best one does."""
+    monkeypatch.setitem(trial.SIZES, DEVICE, trial.Size(rays=101, planes=64, repeats=1))
+    device = torch.device(DEVICE, torch.cuda.current_device())
+    shape = DecoderShape(32, 24, 128, 2)
+    cuts = candidate_layouts(shape, capability_of(device), backward=backward)
+    tried = trial.Trial(shape, device, backward=backward)
+    _, rows = selection.fastest(cuts, tried, backward)
+    assert len(rows) >= len(cuts) and [row for row in rows if "left_out" in row] == []
 
 
 def test_rays_of_several_triplanes():

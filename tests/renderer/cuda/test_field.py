@@ -83,8 +83,9 @@ VARIANTS = [
     for layout in candidate_layouts(NARROW, 90, backward=backward)
 ]
 VARIANTS += [(True, layout) for layout in variations(VARIANTS[-1][1])]
-# Several groups of threads with a tile each, and more tiles than groups.
-GROUPS = next(layout for backward, layout in VARIANTS if layout.groups == 2 and backward)
+# Weights that stay: tile after tile, and with groups of threads that each have a tile.
+STAYING = [next(v for v in VARIANTS if v[0] and v[1].groups)]
+STAYING += [next(v for v in VARIANTS if not v[0] and v[1].groups == 2)]
 
 
 def cut_name(value) -> str:
@@ -102,8 +103,9 @@ def test_every_cut_of_the_kernels_gives_the_same(host, backward, layout, monkeyp
     check_cut(backward, layout, 70, monkeypatch)
 
 
-def test_blocks_that_keep_the_weights_give_the_same(host, monkeypatch):
-    check_cut(True, GROUPS, 64 * 5 + 3, monkeypatch)
+@pytest.mark.parametrize("backward,layout", STAYING, ids=cut_name)
+def test_blocks_that_keep_the_weights_give_the_same(host, backward, layout, monkeypatch):
+    check_cut(backward, layout, 64 * 4 + 3, monkeypatch)
 
 
 def check_cut(backward, layout, count, monkeypatch):

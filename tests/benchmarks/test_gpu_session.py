@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from runtime.config import load_yaml
 from triavatar import cli
 
 # An interpreter that writes down what it is asked to run; a device's tools that do nothing.
@@ -145,6 +146,13 @@ step wrong 5 false
     assert time.monotonic() - began < 40
     done = {path.name: path.read_text().strip() for path in (tmp_path / "work/done").iterdir()}
     assert done == {"quick": "0", "wrong": "1"}
+
+
+def test_patches_can_be_cut_from_the_pictures(project):
+    size = load_yaml(project / "configs" / "mini" / "studio.yaml")["size"]
+    render = load_yaml(project / "benchmarks" / "gpu" / "upsampler.yaml")["render"]
+    assert size // max(render["downscales"]) >= render["patch_size"]
+    assert sum(render["downscale_probabilities"]) == 1
 
 
 def test_models_come_back_in_half_precision(project):

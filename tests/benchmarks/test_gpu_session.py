@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from runtime.config import load_yaml
+from runtime.formats.settings_files import load_yaml
 from triavatar import cli
 
 # An interpreter that writes down what it is asked to run; a device's tools that do nothing.

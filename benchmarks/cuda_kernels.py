@@ -126,7 +126,7 @@ def kernel_times(rays: int, size: int) -> dict[str, float]:
             return torch.autograd.grad(result, wanted, cotangents)
 
         out["forward+backward " + ("frozen" if frozen else "trained")] = milliseconds(both)
-    chunk = min(len(samples), 2**20)  # plain PyTorch keeps every activation
+    chunk = max(1, min(len(samples), 2**20))  # plain PyTorch keeps every activation
     points = (origins[samples.ray.long()] + samples.t[:, None] * directions[0])[:chunk]
     ray = torch.zeros(chunk, dtype=torch.long, device=DEVICE)
 

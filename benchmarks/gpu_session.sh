@@ -90,7 +90,7 @@ check_kernels() {
 
 measure() {
     step kernels 90 "$python" benchmarks/cuda_kernels.py --device "$device" \
-        --rays $(only 262144 1) --plane_size $(only 512 4) --repeats $(only 20 1) --layouts \
+        --rays $(only 262144 4) --plane_size $(only 512 4) --repeats $(only 20 1) --layouts \
         --json "$work/logs/kernels.json" $(only "" "--hidden 64")
     step bench-render 60 $triavatar bench render --device "$device" --json "$work/logs/render.json" \
         $(only "--plane_size 512 --channels 32 --color_channels 24 --hidden 128" \

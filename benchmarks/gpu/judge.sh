@@ -38,7 +38,7 @@ judge() {
 "$python" -c 'import json, sys
 print(*json.load(open(sys.argv[1]))["splits"]["identities"]["test"], sep="\n")' \
     "$root/dataset.json" >"$out/held_out.txt"
-for model in shipped:data/bundle new:"$out/model"; do
+for model in new:"$out/model" shipped:data/bundle; do
     echo
     echo "== ${model#*:}, people held out of $root"
     judge "${model%%:*}" "${model#*:}"

@@ -35,7 +35,7 @@ class ModelIndex(Described):
 
     class_name: Name = Field(alias="_class_name")
     unet: Part
-    scheduler: Part = (None, None)
+    scheduler: tuple[str, str]
     # Models of the first version have none.
     normalization: Part | None = None
     expectation: Part = (None, None)

@@ -147,7 +147,12 @@ def mesh_parts(path: Path, config: ImportMeshesConfig) -> list[Part]:
     middle = 0.5 * (low + high) if not config.scale else np.zeros(3)
     out = []
     for mesh, points in zip(meshes, places, strict=True):
-        uv, texture, colours = _look(path, mesh)
+        try:
+            uv, texture, colours = _look(path, mesh)
+        except UserError:
+            raise
+        except Exception:  # a material may hold anything
+            raise UserError(f"mesh {path} has a material that cannot be read") from None
         if uv.shape != (len(points), 2) or not (np.abs(uv) < 1e6).all():
             raise UserError(f"mesh {path} has texture coordinates that are NaN or missing")
         part = Part("skin", (points - middle) * scale, np.asarray(mesh.faces), uv, texture)

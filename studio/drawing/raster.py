@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from captures.cameras import Cameras
 from runtime.errors import UserError
 from studio.drawing.scene import Scene
 from studio.drawing.textures import LINEAR_TO_SRGB, SRGB_TO_LINEAR
+
+if TYPE_CHECKING:
+    from studio.drawing.kernels import Drawn
 
 MOST_SAMPLES = 8  # a side of a pixel: their mask has 64 bits
 
@@ -114,37 +118,40 @@ def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
         return picture
     screen[:, :2] -= np.float32(supersampling) * np.array([columns.start, rows.start], np.float32)
     shape = (out.shape[0] * supersampling, out.shape[1] * supersampling)
-    triangles, texture_of = scene.triangles, scene.triangle_texture
-    prints = kernels.footprints(
-        screen, triangles, 0, len(triangles), texture_of, scene.uv, scene.table, scene.n_levels,
-        supersampling,
-    )  # fmt: skip
-    order = _front_to_back(screen, triangles[scene.n_solid :]) + scene.n_solid
-    textures = (scene.texels, scene.table, prints)
-    textured = (texture_of, scene.uv, scene.shade, *textures)
-    zbuf = np.zeros(shape, dtype=np.float32)
-    surface = np.full(shape, -1, dtype=np.int32)
-    kernels.visible(screen, triangles, np.arange(scene.n_solid), *textured, 0.0, zbuf, surface)
+    drawn = _drawn(scene, screen, 0, supersampling)
+    zbuf, ids = _buffers(shape)
+    kernels.visible(drawn, np.arange(scene.n_solid), 0.0, zbuf, ids)
+    order = _front_to_back(screen, scene.triangles[scene.n_solid :]) + scene.n_solid
     magnification = camera.fx * camera.fy * supersampling**2
+    sheets = kernels.Sheets(scene.positions, scene.triangle_sheer, magnification)
     room = 4 * out.shape[0] * out.shape[1] if len(order) else 0
     while True:
-        ids, spent = surface.copy(), np.zeros(shape, dtype=np.float32)
-        head = np.full(out.shape[:2], -1, dtype=np.int32)
-        link, owner = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int32)
-        mask = np.empty(room, dtype=np.int64)
-        depth, alpha = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.float32)
-        lists = (ids, spent, head, link, mask, depth, alpha, owner)
-        if kernels.collect(
-            screen, scene.positions, scene.triangle_sheer, magnification, triangles, order,
-            *textured, supersampling, zbuf, *lists,
-        ):  # fmt: skip
+        layers = kernels.Layers.empty(zbuf, ids, supersampling, room)
+        if kernels.collect(drawn, sheets, order, layers, supersampling):
             break
         room *= 2
-    shading = (texture_of, scene.uv, scene.paint, scene.shade, *textures)
-    tables = (SRGB_TO_LINEAR, LINEAR_TO_SRGB)
-    kernels.resolve(screen, triangles, *shading, *tables, zbuf, *lists, supersampling, out)
+    kernels.resolve(drawn, layers, LINEAR_TO_SRGB, supersampling, out)
     picture[rows, columns] = out
     return picture
+
+
+def _drawn(scene: Scene, screen: np.ndarray, first: int, rate: int) -> Drawn:
+    """What the kernels read; footprints of `rate` samples a side, from triangle `first` on."""
+    kernels = load_kernels()
+    triangles, texture_of = scene.triangles, scene.triangle_texture
+    prints = kernels.footprints(
+        screen, triangles, first, len(triangles), texture_of, scene.uv, scene.table,
+        scene.n_levels, rate,
+    )  # fmt: skip
+    textures = kernels.Textures(scene.texels, scene.table, SRGB_TO_LINEAR)
+    return kernels.Drawn(
+        screen, triangles, texture_of, scene.uv, scene.paint, scene.shade, prints, textures
+    )
+
+
+def _buffers(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """1/z and triangle of every sample, before anything is drawn."""
+    return np.zeros(shape, np.float32), np.full(shape, -1, np.int32)
 
 
 def inverse_depth(scene: Scene, camera: Camera, alpha_cut: float = 0.5) -> np.ndarray:
@@ -162,16 +169,10 @@ def visible_surface(
         none).
     """
     kernels = load_kernels()
-    zbuf = np.zeros((camera.height, camera.width), dtype=np.float32)
-    ids = np.full(zbuf.shape, -1, dtype=np.int32)
+    zbuf, ids = _buffers((camera.height, camera.width))
     screen = _screen(scene, camera, 1)
-    triangles, texture_of = scene.triangles, scene.triangle_texture
-    n_solid, n_all = scene.n_solid, len(triangles)
-    prints = kernels.footprints(
-        screen, triangles, n_solid, n_all, texture_of, scene.uv, scene.table, scene.n_levels, 1
-    )
-    textured = (texture_of, scene.uv, scene.shade, scene.texels, scene.table, prints)
-    kernels.visible(screen, triangles, np.arange(n_solid), *textured, 0.0, zbuf, ids)
-    order = _front_to_back(screen, triangles[n_solid:]) + n_solid
-    kernels.visible(screen, triangles, order, *textured, alpha_cut, zbuf, ids)
+    drawn = _drawn(scene, screen, scene.n_solid, 1)
+    kernels.visible(drawn, np.arange(scene.n_solid), 0.0, zbuf, ids)
+    order = _front_to_back(screen, scene.triangles[scene.n_solid :]) + scene.n_solid
+    kernels.visible(drawn, order, alpha_cut, zbuf, ids)
     return screen, zbuf, ids

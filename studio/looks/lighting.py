@@ -7,11 +7,15 @@ every camera, which is what a triplane can represent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studio.drawing.raster import Camera, inverse_depth, load_kernels
 from studio.drawing.scene import Part, flatten
+
+if TYPE_CHECKING:
+    from studio.drawing.kernels.shadow_kernels import Receivers
 
 _EXTENT = 1.45  # half width of the depth maps, world units: covers the bust with its hair
 _DISTANCE = 60.0  # far enough for nearly parallel rays
@@ -186,19 +190,19 @@ def bake_lights(
         map_size: depth map's side in samples; suns have maps twice as fine.
     """
     load_kernels()
-    from studio.drawing.kernels.shadow_kernels import gather
+    from studio.drawing.kernels.shadow_kernels import ShadowMap, gather
 
     casters = flatten([part for part in parts if part.casts])
     rays = [light_rays(light, n_directions) for light in lights]
-    points, normals, lift, wrap, slices = _receivers(parts)
-    lit = np.zeros((len(points), 3 * len(lights)))
+    receivers, slices = _receivers(parts)
+    lit = np.zeros((len(receivers.points), 3 * len(lights)))
     open_sky = np.zeros_like(lit)
 
     def trace(direction: np.ndarray, power: np.ndarray, size: int) -> None:
         camera = _camera_along(direction, size)
         nearest = inverse_depth(casters, camera)
-        place = (camera.rotation, camera.origin, camera.fx)
-        gather(points, normals, lift, wrap, direction, power, nearest, *place, lit, open_sky)
+        shadows = ShadowMap(nearest, camera.rotation, camera.origin, camera.fx)
+        gather(receivers, direction, power, shadows, lit, open_sky)
 
     soft = np.concatenate([r.power[:n_directions] for r in rays], axis=1)
     for direction, power in zip(rays[0].directions[:n_directions], soft, strict=True):
@@ -218,8 +222,10 @@ def bake_lights(
     return [[light[start:end, c].copy() for start, end in slices] for c in columns]
 
 
-def _receivers(parts: list[Part]):
-    """Points, normals, distance by which shadows are forgiven, and wrap of every vertex."""
+def _receivers(parts: list[Part]) -> tuple[Receivers, list[tuple[int, int]]]:
+    """All parts' vertices, and where each part's begin and end."""
+    from studio.drawing.kernels.shadow_kernels import Receivers
+
     points, normals, lift, wrap, slices = [], [], [], [], []
     start = 0
     for part in parts:
@@ -237,10 +243,5 @@ def _receivers(parts: list[Part]):
         wrap.append(np.full(n, 0.45 if soft else 0.12))
         slices.append((start, start + n))
         start += n
-    return (
-        np.concatenate(points).astype(np.float32),
-        np.concatenate(normals).astype(np.float32),
-        np.concatenate(lift).astype(np.float32),
-        np.concatenate(wrap).astype(np.float32),
-        slices,
-    )
+    joined = (np.concatenate(x).astype(np.float32) for x in (points, normals, lift, wrap))
+    return Receivers(*joined), slices

@@ -11,6 +11,18 @@ by side, so no result depends on the number of threads.
 
 from studio.drawing.kernels.shade import resolve
 from studio.drawing.kernels.surface import bounds, footprints, project, visible
-from studio.drawing.kernels.surface_layers import collect
+from studio.drawing.kernels.surface_layers import Layers, Sheets, collect
+from studio.drawing.kernels.texture_lookup import Drawn, Textures
 
-__all__ = ["bounds", "collect", "footprints", "project", "resolve", "visible"]
+__all__ = [
+    "Drawn",
+    "Layers",
+    "Sheets",
+    "Textures",
+    "bounds",
+    "collect",
+    "footprints",
+    "project",
+    "resolve",
+    "visible",
+]

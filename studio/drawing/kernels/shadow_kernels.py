@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+import numpy as np
 
 from studio.drawing.kernels.jit import jit
 
 
-@jit
-def gather(
-    points, normals, lift, wrap, direction, colour, nearest, rotation, origin, focal, lit, open_sky
-):
-    """Adds the light of one direction to every vertex, shadowed by a depth map.
+class Receivers(NamedTuple):
+    """Vertices that light falls on.
 
-    Args:
+    Attributes:
         points, normals: [V, 3].
         lift: [V] distance along the normal (and towards the light) that is not shadowed.
         wrap: [V] how far light reaches round the terminator (0: Lambert).
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    lift: np.ndarray
+    wrap: np.ndarray
+
+
+class ShadowMap(NamedTuple):
+    """1/z of what is nearest, [S, S], seen from `origin` with `rotation` and `focal`."""
+
+    nearest: np.ndarray
+    rotation: np.ndarray
+    origin: np.ndarray
+    focal: float
+
+
+@jit
+def gather(receivers, direction, colour, shadows, lit, open_sky):
+    """Adds the light of one direction to every vertex, shadowed by a depth map.
+
+    Args:
         direction: [3] towards the light; colour: [C] its radiance.
-        nearest: [S, S] 1/z of the depth map seen from `origin` with `rotation` and `focal`.
         lit, open_sky: [V, C] shadowed and unshadowed sums, updated.
     """
+    points, normals, lift, wrap = receivers
+    nearest, rotation, origin, focal = shadows
     size = nearest.shape[0]
     half = size / 2
     for i in range(points.shape[0]):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from studio.drawing.kernels.jit import jit
-from studio.drawing.kernels.texture_lookup import nearest_alpha
+from studio.drawing.kernels.texture_lookup import mean, nearest_alpha
 
 # Barycentric slack: samples on the edge between two triangles belong to one of them at least.
 _SLACK = 1e-10
@@ -148,16 +149,69 @@ def span(r, d, low, high):
     return low, high
 
 
+class Facet(NamedTuple):
+    """A triangle on the screen.
+
+    Its barycentric weights are b0 = d0x (px - bx) + d0y (py - by) and b1 likewise from c.
+
+    Attributes:
+        bx, by, cx, cy: its second and third corner. za, zb, zc: 1/z of all three.
+    """
+
+    d0x: float
+    d0y: float
+    d1x: float
+    d1y: float
+    bx: float
+    by: float
+    cx: float
+    cy: float
+    za: float
+    zb: float
+    zc: float
+
+
 @jit
-def visible(screen, triangles, order, texture_of, uv, shade, texels, table, prints, cut, zbuf, ids):
+def facet_of(screen, a, b, c, area):
+    """The triangle of corners a, b, c, whose doubled area is not 0."""
+    d0x, d0y, d1x, d1y = planes(screen, a, b, c, 1.0 / area)
+    return Facet(
+        d0x, d0y, d1x, d1y,
+        float(screen[b, 0]), float(screen[b, 1]), float(screen[c, 0]), float(screen[c, 1]),
+        float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2]),
+    )  # fmt: skip
+
+
+@jit
+def row_weights(facet, y):
+    """b0 and b1 at x = 0 for the samples of row y: their weight at sample x is that + d · x."""
+    py = y + 0.5
+    return (
+        facet.d0y * (py - facet.by) + facet.d0x * (0.5 - facet.bx),
+        facet.d1y * (py - facet.cy) + facet.d1x * (0.5 - facet.cx),
+    )
+
+
+@jit
+def row_span(facet, y, low, high):
+    """First and end sample of row y that lie in a triangle, within [low, high)."""
+    r0, r1 = row_weights(facet, y)
+    low, high = span(r0, facet.d0x, low, high)
+    low, high = span(r1, facet.d1x, low, high)
+    return span(1.0 - r0 - r1, -facet.d0x - facet.d1x, low, high)
+
+
+@jit
+def visible(drawn, order, cut, zbuf, ids):
     """Draws the triangles of `order` [K] into the depth buffer and the id buffer.
 
     Args:
-        prints: [T, 4] footprints; read only with a `cut`.
-        cut: alpha from which a texel is solid; 0 draws everything without looking at alpha.
+        cut: alpha from which a texel is solid; 0 draws everything without looking at alpha or
+            footprints.
         zbuf: [H, W] float32, 1/z of the nearest fragment so far (0: none), updated.
         ids: [H, W] int32, its triangle (-1: none), updated.
     """
+    screen, triangles = drawn.screen, drawn.triangles
     h, w = zbuf.shape
     for place in range(order.shape[0]):
         t = order[place]
@@ -168,33 +222,24 @@ def visible(screen, triangles, order, texture_of, uv, shade, texels, table, prin
         x_min, x_max, y_min, y_max = box(screen, a, b, c, w, h)
         if x_min >= x_max or y_min >= y_max:
             continue
-        d0x, d0y, d1x, d1y = planes(screen, a, b, c, 1.0 / area)
-        za, zb, zc = float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2])
-        bx, by = float(screen[b, 0]), float(screen[b, 1])
-        cx, cy = float(screen[c, 0]), float(screen[c, 1])
+        facet = facet_of(screen, a, b, c, area)
+        za, zb, zc = facet.za, facet.zb, facet.zc
         for y in range(y_min, y_max):
-            py = y + 0.5
-            r0 = d0y * (py - by) + d0x * (0.5 - bx)
-            r1 = d1y * (py - cy) + d1x * (0.5 - cx)
-            low, high = span(r0, d0x, x_min, x_max)
-            low, high = span(r1, d1x, low, high)
-            low, high = span(1.0 - r0 - r1, -d0x - d1x, low, high)
+            r0, r1 = row_weights(facet, y)
+            low, high = row_span(facet, y, x_min, x_max)
             for x in range(low, high):
-                b0 = r0 + d0x * x
-                b1 = r1 + d1x * x
+                b0 = r0 + facet.d0x * x
+                b1 = r1 + facet.d1x * x
                 b2 = 1.0 - b0 - b1
                 iz = b0 * za + b1 * zb + b2 * zc
                 if iz <= zbuf[y, x]:
                     continue
                 if cut > 0.0:
-                    q0 = b0 * za / iz
-                    q1 = b1 * zb / iz
-                    q2 = b2 * zc / iz
-                    u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
-                    v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
-                    fade = q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3]
-                    alpha = nearest_alpha(texels, table, texture_of[t], prints[t, 0], u, v)
-                    if fade * alpha < cut:
+                    weights = b0 * za / iz, b1 * zb / iz, b2 * zc / iz
+                    u = mean(drawn.uv, 0, (a, b, c), weights)
+                    v = mean(drawn.uv, 1, (a, b, c), weights)
+                    fade = mean(drawn.shade, 3, (a, b, c), weights)
+                    if fade * nearest_alpha(drawn, t, u, v) < cut:
                         continue
                 zbuf[y, x] = iz
                 ids[y, x] = t

@@ -7,12 +7,13 @@ alpha (Carpenter 1984, "The A-buffer").
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from studio.drawing.kernels.jit import jit
-from studio.drawing.kernels.surface import box, doubled_area, planes, span
-from studio.drawing.kernels.texture_lookup import sample_alpha
+from studio.drawing.kernels.surface import box, doubled_area, facet_of, row_span, row_weights
+from studio.drawing.kernels.texture_lookup import mean, sample_alpha
 
 SOLID_ALPHA = 250.0 / 255.0
 CLEAR_ALPHA = 4.0 / 255.0
@@ -24,9 +25,60 @@ TILE = 8  # pixels a side of the blocks in which hidden triangles are skipped
 SAME_DEPTH = 2e-3  # relative; fragments of one texture this close are parts of one surface
 
 
+class Sheets(NamedTuple):
+    """Where triangles fade because they are seen edge-on.
+
+    Attributes:
+        positions: [V, 3] in the world. sheer: whether a triangle fades, [T].
+        magnification: samples² on the screen of unit area at unit distance.
+    """
+
+    positions: np.ndarray
+    sheer: np.ndarray
+    magnification: float
+
+
+class Layers(NamedTuple):
+    """The samples' surface and the lists of fragments in front of it.
+
+    Attributes:
+        zbuf: 1/z of the samples' solid surface, [H, W] float32. ids: its triangle, int32.
+        spent: [H, W] float32, 0 at first; then 1/z behind which a sample's fragments don't count.
+        head: the pixel's nearest fragment, -1: none, [H / factor, W / factor] int32.
+        link: the next fragment, [F] int32. mask: bit y · factor + x of each sample, int64.
+        depth: 1/z. alpha: of a fragment. float32. owner: its triangle, int32.
+    """
+
+    zbuf: np.ndarray
+    ids: np.ndarray
+    spent: np.ndarray
+    head: np.ndarray
+    link: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray
+    alpha: np.ndarray
+    owner: np.ndarray
+
+    @classmethod
+    def empty(cls, zbuf: np.ndarray, ids: np.ndarray, factor: int, room: int) -> Layers:
+        """Over a surface, with room for some fragments."""
+        h, w = zbuf.shape
+        return cls(
+            zbuf,
+            ids.copy(),
+            np.zeros((h, w), np.float32),
+            np.full((h // factor, w // factor), -1, np.int32),
+            np.empty(room, np.int32),
+            np.empty(room, np.int64),
+            *np.empty((2, room), np.float32),
+            np.empty(room, np.int32),
+        )
+
+
 @jit
-def farthest(zbuf, spent, row, column, factor):
+def farthest(layers, row, column, factor):
     """1/z at and behind which nothing is drawn in any sample of a pixel."""
+    zbuf, spent = layers.zbuf, layers.spent
     out = np.float32(np.inf)
     for y in range(row * factor, (row + 1) * factor):
         for x in range(column * factor, (column + 1) * factor):
@@ -56,16 +108,16 @@ def _behind(nearest, tiles, x_min, x_max, y_min, y_max):
 
 
 @jit
-def _spend(first, bit, link, mask, depth, alpha):
+def _spend(layers, first, bit):
     """1/z of the fragment after which one sample's light is spent, and the light left there."""
     through = np.float32(1.0)
     f = first
     while f >= 0:
-        if (mask[f] >> bit) & 1:
-            through *= np.float32(1.0) - alpha[f]
+        if (layers.mask[f] >> bit) & 1:
+            through *= np.float32(1.0) - layers.alpha[f]
             if through < SPENT:
-                return depth[f], through
-        f = link[f]
+                return layers.depth[f], through
+        f = layers.link[f]
     return np.float32(0.0), through
 
 
@@ -103,10 +155,165 @@ def _joint(bits, alpha, more_bits, more_alpha):
 
 
 @jit
-def collect(
-    screen, positions, sheer, magnification, triangles, order, texture_of, uv, shade, texels,
-    table, prints, factor, zbuf, ids, spent, head, link, mask, depth, alpha, owner,
-):  # fmt: skip
+def _presence(drawn, sheets, t, area):
+    """What is left of triangle t where sheer sheets fade: 0 seen edge-on, 1 seen from the front."""
+    if not sheets.sheer[t]:
+        return 1.0
+    screen = drawn.screen
+    a, b, c = drawn.triangles[t, 0], drawn.triangles[t, 1], drawn.triangles[t, 2]
+    za, zb, zc = float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2])
+    scale = sheets.magnification * (za * zb * zc) ** (2.0 / 3.0)
+    cosine = abs(area) / max(scale * _spread(sheets.positions, a, b, c), 1e-30)
+    turned = (cosine - EDGE_ON) / (TURNED - EDGE_ON)
+    if turned >= 1.0:
+        return 1.0
+    thick = (abs(area) / _longest(screen, a, b, c) - THIN) / (THICK - THIN)
+    return min(max(turned, thick, 0.0), 1.0)
+
+
+@jit
+def _row_spans(facet, row, factor, bounds, low, high):
+    """Set the samples [low, high) of a triangle in each row of samples of a row of pixels.
+
+    Args:
+        bounds: as `box` gives them.
+
+    Returns:
+        First and end sample of all rows together.
+    """
+    x_min, x_max, y_min, y_max = bounds
+    first, last = x_max, 0
+    for j in range(factor):
+        y = row * factor + j
+        low[j], high[j] = 0, 0
+        if y_min <= y < y_max:
+            start, end = row_span(facet, y, x_min, x_max)
+            if start < end:
+                low[j], high[j] = start, end
+                first, last = min(first, start), max(last, end)
+    return first, last
+
+
+@jit
+def _samples(facet, zbuf, row, column, factor, low, high):
+    """A triangle's samples in a pixel before the surface.
+
+    Returns:
+        Their mask, their number, and the sums of their places in the pixel.
+    """
+    dzx = facet.d0x * (facet.za - facet.zc) + facet.d1x * (facet.zb - facet.zc)
+    bits, count, sx, sy = 0, 0, 0, 0
+    for j in range(factor):
+        y = row * factor + j
+        r0, r1 = row_weights(facet, y)
+        z0 = facet.zc + r0 * (facet.za - facet.zc) + r1 * (facet.zb - facet.zc)
+        for i in range(factor):
+            x = column * factor + i
+            if low[j] <= x < high[j] and np.float32(z0 + dzx * x) > zbuf[y, x]:
+                bits |= 1 << (j * factor + i)
+                count += 1
+                sx += i
+                sy += j
+    return bits, count, sx, sy
+
+
+@jit
+def _point(facet, px, py):
+    """1/z and the corners' perspective weights at a point of a triangle."""
+    b0 = facet.d0x * (px - facet.bx) + facet.d0y * (py - facet.by)
+    b1 = facet.d1x * (px - facet.cx) + facet.d1y * (py - facet.cy)
+    b2 = 1.0 - b0 - b1
+    iz = np.float32(b0 * facet.za + b1 * facet.zb + b2 * facet.zc)
+    return iz, (b0 * facet.za / iz, b1 * facet.zb / iz, b2 * facet.zc / iz)
+
+
+@jit
+def _unspent(bits, layers, row, column, factor, iz):
+    """Of a mask, the samples that light reaches at 1/z `iz`."""
+    for j in range(factor):
+        for i in range(factor):
+            if iz <= layers.spent[row * factor + j, column * factor + i]:
+                bits &= ~(1 << (j * factor + i))
+    return bits
+
+
+@jit
+def _cover(layers, row, column, factor, bits, iz, t):
+    """Make a solid fragment the surface of its samples."""
+    for j in range(factor):
+        for i in range(factor):
+            if (bits >> (j * factor + i)) & 1:
+                y, x = row * factor + j, column * factor + i
+                layers.spent[y, x] = iz
+                layers.ids[y, x] = t
+
+
+@jit
+def _list(drawn, layers, n, row, column, bits, iz, cover, t):
+    """Put a fragment into its pixel's list, or join it with its neighbour of the same surface.
+
+    Args:
+        n: fragments so far.
+
+    Returns:
+        How many there are now; -1 where there is no room.
+    """
+    mask, depth, alpha, link = layers.mask, layers.depth, layers.alpha, layers.link
+    texture = drawn.texture_of[t]
+    previous = -1
+    f = layers.head[row, column]
+    while f >= 0 and depth[f] > iz:
+        previous = f
+        f = link[f]
+    # The neighbour's share of the same surface: one fragment of both.
+    same = -1
+    slack = np.float32(SAME_DEPTH) * iz
+    if f >= 0 and iz - depth[f] < slack and not mask[f] & bits:
+        if drawn.texture_of[layers.owner[f]] == texture:
+            same = f
+    if same < 0 and previous >= 0 and depth[previous] - iz < slack:
+        if not mask[previous] & bits:
+            if drawn.texture_of[layers.owner[previous]] == texture:
+                same = previous
+    if same >= 0:
+        alpha[same] = _joint(mask[same], alpha[same], bits, cover)
+        mask[same] |= bits
+        return n
+    if n == link.shape[0]:
+        return -1
+    depth[n] = iz
+    alpha[n] = cover
+    layers.owner[n] = t
+    mask[n] = bits
+    link[n] = f
+    if previous < 0:
+        layers.head[row, column] = n
+    else:
+        link[previous] = n
+    return n + 1
+
+
+@jit
+def _dim(layers, left, row, column, factor, bits, cover):
+    """Take a fragment's light from its samples; whether that of one is now spent nearer."""
+    done = False
+    for j in range(factor):
+        for i in range(factor):
+            bit = j * factor + i
+            if not (bits >> bit) & 1:
+                continue
+            y, x = row * factor + j, column * factor + i
+            left[y, x] *= np.float32(1.0 - cover)
+            if left[y, x] < SPENT:
+                at, left[y, x] = _spend(layers, layers.head[row, column], bit)
+                if at > layers.spent[y, x]:
+                    layers.spent[y, x] = at
+                    done = True
+    return done
+
+
+@jit
+def collect(drawn, sheets, order, layers, factor):
     """Lists each pixel's translucent fragments, near to far, as far as light comes through.
 
     Fragments that are solid become the samples' surface. Once a sample's fragments let less than
@@ -115,177 +322,78 @@ def collect(
     meet in a pixel at one depth are one fragment, which the first of them in `order` stands for.
 
     Args:
-        positions: [V, 3] in the world; sheer: [T] whether a triangle fades where seen edge-on.
-        magnification: samples² on the screen of unit area at unit distance.
         order: [K] blended triangles.
-        prints: [T, 4] footprints of a pixel.
+        layers: empty over the solid surface; filled.
         factor: samples a side of one pixel, at most 8.
-        zbuf: [H, W] float32, 1/z of the samples' solid surface.
-        ids: [H, W] int32, its triangle, updated.
-        spent: [H, W] float32, 0 at first; then 1/z behind which a sample's fragments don't count.
-        head: [H / factor, W / factor] int32, -1 at first; then the pixel's nearest fragment.
-        link [F], mask [F] (int64, bit y · factor + x of each sample), depth [F] (1/z), alpha [F],
-            owner [F] (triangle): the lists.
 
     Returns:
-        Whether F was enough; if not, nothing of the result is of use.
+        Whether there was room for all; if not, nothing of the result is of use.
     """
+    screen, zbuf = drawn.screen, layers.zbuf
     h, w = zbuf.shape
-    room = link.shape[0]
     n = 0
     left = np.ones((h, w), dtype=np.float32)  # light that a sample's fragments let through
-    hidden = np.zeros(head.shape, dtype=np.float32)
-    for row in range(head.shape[0]):
-        for column in range(head.shape[1]):
-            hidden[row, column] = farthest(zbuf, spent, row, column, factor)
+    hidden = np.zeros(layers.head.shape, dtype=np.float32)
+    for row in range(hidden.shape[0]):
+        for column in range(hidden.shape[1]):
+            hidden[row, column] = farthest(layers, row, column, factor)
     tiles = _tiles(hidden)
     tile = TILE * factor
     low = np.zeros(factor, dtype=np.int64)
     high = np.zeros(factor, dtype=np.int64)
     for place in range(order.shape[0]):
         t = order[place]
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        a, b, c = drawn.triangles[t, 0], drawn.triangles[t, 1], drawn.triangles[t, 2]
         area = doubled_area(screen, a, b, c)
         if area == 0.0:
             continue
-        x_min, x_max, y_min, y_max = box(screen, a, b, c, w, h)
+        bounds = box(screen, a, b, c, w, h)
+        x_min, x_max, y_min, y_max = bounds
         if x_min >= x_max or y_min >= y_max:
             continue
-        za, zb, zc = float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2])
-        nearest = max(za, zb, zc)
+        nearest = max(float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2]))
         if _behind(
             nearest, tiles, x_min // tile, (x_max - 1) // tile + 1, y_min // tile,
             (y_max - 1) // tile + 1,
         ):  # fmt: skip
             continue
-        d0x, d0y, d1x, d1y = planes(screen, a, b, c, 1.0 / area)
-        bx, by = float(screen[b, 0]), float(screen[b, 1])
-        cx, cy = float(screen[c, 0]), float(screen[c, 1])
-        dzx = d0x * (za - zc) + d1x * (zb - zc)
-        presence = 1.0
-        if sheer[t]:
-            scale = magnification * (za * zb * zc) ** (2.0 / 3.0)
-            cosine = abs(area) / max(scale * _spread(positions, a, b, c), 1e-30)
-            turned = (cosine - EDGE_ON) / (TURNED - EDGE_ON)
-            if turned < 1.0:
-                thick = (abs(area) / _longest(screen, a, b, c) - THIN) / (THICK - THIN)
-                presence = min(max(turned, thick, 0.0), 1.0)
-            if presence == 0.0:
-                continue
+        presence = _presence(drawn, sheets, t, area)
+        if presence == 0.0:
+            continue
+        facet = facet_of(screen, a, b, c, area)
         for row in range(y_min // factor, (y_max - 1) // factor + 1):
-            first, last = w, 0
-            for j in range(factor):
-                y = row * factor + j
-                low[j], high[j] = 0, 0
-                if y_min <= y < y_max:
-                    py = y + 0.5
-                    r0 = d0y * (py - by) + d0x * (0.5 - bx)
-                    r1 = d1y * (py - cy) + d1x * (0.5 - cx)
-                    start, end = span(r0, d0x, x_min, x_max)
-                    start, end = span(r1, d1x, start, end)
-                    start, end = span(1.0 - r0 - r1, -d0x - d1x, start, end)
-                    if start < end:
-                        low[j], high[j] = start, end
-                        first, last = min(first, start), max(last, end)
+            first, last = _row_spans(facet, row, factor, bounds, low, high)
             if first >= last:
                 continue
             for column in range(first // factor, (last - 1) // factor + 1):
                 if nearest <= hidden[row, column]:
                     continue
-                bits, count, sx, sy = 0, 0, 0, 0
-                for j in range(factor):
-                    y = row * factor + j
-                    r0 = d0y * (y + 0.5 - by) + d0x * (0.5 - bx)
-                    r1 = d1y * (y + 0.5 - cy) + d1x * (0.5 - cx)
-                    z0 = zc + r0 * (za - zc) + r1 * (zb - zc)
-                    for i in range(factor):
-                        x = column * factor + i
-                        if low[j] <= x < high[j] and np.float32(z0 + dzx * x) > zbuf[y, x]:
-                            bits |= 1 << (j * factor + i)
-                            count += 1
-                            sx += i
-                            sy += j
+                bits, count, sx, sy = _samples(facet, zbuf, row, column, factor, low, high)
                 if bits == 0:
                     continue
                 # Depth, alpha and later the colour are those of the middle of the samples.
                 px = column * factor + sx / count + 0.5
                 py = row * factor + sy / count + 0.5
-                b0 = d0x * (px - bx) + d0y * (py - by)
-                b1 = d1x * (px - cx) + d1y * (py - cy)
-                b2 = 1.0 - b0 - b1
-                iz = np.float32(b0 * za + b1 * zb + b2 * zc)
+                iz, weights = _point(facet, px, py)
                 if iz <= hidden[row, column]:
                     continue
-                for j in range(factor):
-                    for i in range(factor):
-                        if iz <= spent[row * factor + j, column * factor + i]:
-                            bits &= ~(1 << (j * factor + i))
+                bits = _unspent(bits, layers, row, column, factor, iz)
                 if bits == 0:
                     continue
-                q0 = b0 * za / iz
-                q1 = b1 * zb / iz
-                q2 = b2 * zc / iz
-                u = q0 * uv[a, 0] + q1 * uv[b, 0] + q2 * uv[c, 0]
-                v = q0 * uv[a, 1] + q1 * uv[b, 1] + q2 * uv[c, 1]
-                cover = sample_alpha(texels, table, texture_of[t], prints[t], u, v)
-                cover *= presence * (q0 * shade[a, 3] + q1 * shade[b, 3] + q2 * shade[c, 3])
+                u = mean(drawn.uv, 0, (a, b, c), weights)
+                v = mean(drawn.uv, 1, (a, b, c), weights)
+                cover = sample_alpha(drawn, t, u, v)
+                cover *= presence * mean(drawn.shade, 3, (a, b, c), weights)
                 if cover < CLEAR_ALPHA:
                     continue
-                done = False
                 if cover >= SOLID_ALPHA:
-                    for j in range(factor):
-                        for i in range(factor):
-                            if (bits >> (j * factor + i)) & 1:
-                                y, x = row * factor + j, column * factor + i
-                                spent[y, x] = iz
-                                ids[y, x] = t
+                    _cover(layers, row, column, factor, bits, iz, t)
                     done = True
                 else:
-                    previous = -1
-                    f = head[row, column]
-                    while f >= 0 and depth[f] > iz:
-                        previous = f
-                        f = link[f]
-                    # The neighbour's share of the same surface: one fragment of both.
-                    same = -1
-                    slack = np.float32(SAME_DEPTH) * iz
-                    if f >= 0 and iz - depth[f] < slack and not mask[f] & bits:
-                        if texture_of[owner[f]] == texture_of[t]:
-                            same = f
-                    if same < 0 and previous >= 0 and depth[previous] - iz < slack:
-                        if not mask[previous] & bits:
-                            if texture_of[owner[previous]] == texture_of[t]:
-                                same = previous
-                    if same >= 0:
-                        alpha[same] = _joint(mask[same], alpha[same], bits, cover)
-                        mask[same] |= bits
-                    elif n < room:
-                        depth[n] = iz
-                        alpha[n] = cover
-                        owner[n] = t
-                        mask[n] = bits
-                        link[n] = f
-                        if previous < 0:
-                            head[row, column] = n
-                        else:
-                            link[previous] = n
-                        n += 1
-                    else:
+                    n = _list(drawn, layers, n, row, column, bits, iz, cover, t)
+                    if n < 0:
                         return False
-                    for j in range(factor):
-                        for i in range(factor):
-                            bit = j * factor + i
-                            if not (bits >> bit) & 1:
-                                continue
-                            y, x = row * factor + j, column * factor + i
-                            left[y, x] *= np.float32(1.0 - cover)
-                            if left[y, x] < SPENT:
-                                at, left[y, x] = _spend(
-                                    head[row, column], bit, link, mask, depth, alpha
-                                )
-                                if at > spent[y, x]:
-                                    spent[y, x] = at
-                                    done = True
+                    done = _dim(layers, left, row, column, factor, bits, cover)
                 if done:
-                    hidden[row, column] = farthest(zbuf, spent, row, column, factor)
+                    hidden[row, column] = farthest(layers, row, column, factor)
     return True

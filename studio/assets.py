@@ -98,7 +98,7 @@ class AssetFolder:
         return {path.stem: path for path in found}
 
     def proxy(self, path: Path) -> Proxy:
-        """Reads a proxy (cached)."""
+        """Read a proxy (cached)."""
         return read_proxy(path)
 
     def eyes(self) -> Path:
@@ -124,7 +124,7 @@ def _base_mesh(path: Path) -> PolyMesh:
 
 @lru_cache(maxsize=2048)
 def read_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a `.target`: lines of vertex index and three offsets in decimetres.
+    """Read a `.target`: lines of vertex index and three offsets in decimetres.
 
     Raises:
         UserError: missing or damaged file.
@@ -148,7 +148,7 @@ def read_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def read_proxy(path: Path) -> Proxy:
-    """Reads a `.mhclo` with its mesh.
+    """Read a `.mhclo` with its mesh.
 
     Raises:
         UserError: missing or damaged file, or one that does not match its mesh.
@@ -207,7 +207,7 @@ def _parse_proxy(path: Path, text: str) -> Proxy:
 
 
 def _ranges(words: list[str]) -> list[int]:
-    """Expands "3 5 - 7" into [3, 5, 6, 7]."""
+    """Expand "3 5 - 7" into [3, 5, 6, 7]."""
     out: list[int] = []
     i = 0
     while i < len(words):

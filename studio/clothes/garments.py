@@ -209,7 +209,7 @@ def _ribs(colour: tuple[float, float, float]) -> Texture:
 
 
 def _rim(band: Part) -> Part:
-    """Turns the open edges of `band` in to the skin, so that no edge shows as a sheet."""
+    """Turn the open edges of `band` in to the skin, so that no edge shows as a sheet."""
     band.paint = np.zeros((len(band.positions), 4))
     t = band.triangles
     sides = np.concatenate([t[:, [0, 1]], t[:, [1, 2]], t[:, [2, 0]]])

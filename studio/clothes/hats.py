@@ -90,7 +90,7 @@ class HatShape:
         return low * (1 - fr) + high * fr
 
     def flatten(self, points: np.ndarray) -> np.ndarray:
-        """Presses hair at `points` [V, 3] under the hat; hair well below its edge stays."""
+        """Press hair at `points` [V, 3] under the hat; hair well below its edge stays."""
         local = points - _MIDDLE
         r = np.linalg.norm(local, axis=1)
         azimuth = np.arctan2(local[:, 0], local[:, 2])

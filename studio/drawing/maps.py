@@ -60,7 +60,7 @@ def draw_maps(scene: Scene, camera: Camera) -> SurfaceMaps:
 
 
 def write_maps(folder: Path, frame: int, maps: SurfaceMaps, names: tuple[str, ...]) -> None:
-    """Writes the maps in `names` (of MAPS) of one frame."""
+    """Write the maps in `names` (of MAPS) of one frame."""
     pictures = {
         "depth": np.round(np.clip(maps.depth * DEPTH_STEPS, 0, 65535)).astype(np.uint16),
         "normal": np.where(

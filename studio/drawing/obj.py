@@ -36,7 +36,7 @@ class PolyMesh:
 
 
 def read_obj(path: Path) -> PolyMesh:
-    """Reads an OBJ file; faces of more than four corners are split into triangles.
+    """Read an OBJ file; faces of more than four corners are split into triangles.
 
     Raises:
         UserError: the file is missing, damaged or has no faces.

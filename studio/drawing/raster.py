@@ -92,7 +92,7 @@ def _front_to_back(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def draw(scene: Scene, camera: Camera, supersampling: int = 2) -> np.ndarray:
-    """Draws `scene`.
+    """Draw `scene`.
 
     Solid parts are resolved by depth buffer, translucent ones by a sorted list per pixel, so the
     order of hair cards is right from every side. Coverage is found at every sample, colour once

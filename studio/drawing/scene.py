@@ -65,7 +65,7 @@ class Part:
 
 
 def triangulate(mesh: PolyMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Splits vertices at texture seams and quads into triangles.
+    """Split vertices at texture seams and quads into triangles.
 
     Returns:
         source [V] (index into mesh.vertices), uv [V, 2], triangles [T, 3] (into source).
@@ -137,7 +137,7 @@ class Scene:
 
 
 def flatten(parts: list[Part]) -> Scene:
-    """Concatenates `parts`."""
+    """Concatenate `parts`."""
     ordered = [p for p in parts if not p.blended] + [p for p in parts if p.blended]
     starts = np.cumsum([0] + [len(p.positions) for p in ordered])
     triangles = [p.triangles + start for p, start in zip(ordered, starts, strict=False)]

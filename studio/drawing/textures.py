@@ -43,7 +43,7 @@ def encode(linear: np.ndarray) -> np.ndarray:
 
 
 def read_texture(path: Path, size: int) -> np.ndarray:
-    """Reads a picture as RGBA uint8 [S, S, 4], reduced to at most `size` pixels a side.
+    """Read a picture as RGBA uint8 [S, S, 4], reduced to at most `size` pixels a side.
 
     The result is kept and cannot be written to.
 
@@ -117,7 +117,7 @@ def build_mips(image: np.ndarray) -> Texture:
 
 
 def _bleed(levels: list[np.ndarray]) -> None:
-    """Fills transparent texels with the colour of the next coarser level, coarse to fine."""
+    """Fill transparent texels with the colour of the next coarser level, coarse to fine."""
     for i in range(len(levels) - 2, -1, -1):
         hidden = levels[i][..., 3] == 0
         if hidden.any():
@@ -132,7 +132,7 @@ def _bleed(levels: list[np.ndarray]) -> None:
 def tint_towards(
     image: np.ndarray, colour: np.ndarray, mean: np.ndarray, contrast: float = 1.0
 ) -> np.ndarray:
-    """Scales `image` in linear light so that the colour `mean` (linear) becomes `colour` (linear).
+    """Scale `image` in linear light so that the colour `mean` (linear) becomes `colour` (linear).
 
     Args:
         contrast: exponent on the departure from the mean (1 keeps it).
@@ -144,7 +144,7 @@ def tint_towards(
 
 
 def shift_hue(image: np.ndarray, turn: float, saturation: float, value: float) -> np.ndarray:
-    """Turns the hue of `image` by `turn` (1 = full circle), scales saturation and value."""
+    """Turn the hue of `image` by `turn` (1 = full circle), scale saturation and value."""
     hsv = np.asarray(Image.fromarray(image[..., :3]).convert("HSV")).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + 255 * turn) % 255
     hsv[..., 1] *= saturation

@@ -48,7 +48,7 @@ def refined_cards(hair: Proxy, fitted: np.ndarray) -> tuple[PolyMesh, np.ndarray
 
 
 def style_cards(points: np.ndarray, subject: Subject, scalp: np.ndarray) -> np.ndarray:
-    """Lengthens, waves and lifts fitted hair at `points` [V, 3] as the subject wears it.
+    """Lengthen, wave and lift fitted hair at `points` [V, 3] as the subject wears it.
 
     Args:
         scalp: [V] height above the hairline of the skin nearest to each point, world units; hair
@@ -73,7 +73,7 @@ def style_cards(points: np.ndarray, subject: Subject, scalp: np.ndarray) -> np.n
 
 
 def clear_face(part: Part, eyes: list[np.ndarray]) -> Part:
-    """Cuts hair that would hang over the face: a fringe ends at the brows.
+    """Cut hair that would hang over the face: a fringe ends at the brows.
 
     Args:
         eyes: centres [3] of both eyes.
@@ -92,7 +92,7 @@ def clear_face(part: Part, eyes: list[np.ndarray]) -> Part:
 
 
 def lift_off(points: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Pushes hair that lies just under `surface` [S, 3] with unit `normals` out of it."""
+    """Push hair that lies just under `surface` [S, 3] with unit `normals` out of it."""
     _, nearest = cKDTree(surface).query(points)
     height = ((points - surface[nearest]) * normals[nearest]).sum(1)
     push = np.where((height < _GAP) & (height > -0.06), _GAP - height, 0.0)
@@ -100,7 +100,7 @@ def lift_off(points: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> np
 
 
 def soften_hairline(part: Part, skin: Part, line: np.ndarray) -> None:
-    """Fades the edge of hair that lies on the forehead into the skin, in place.
+    """Fade the edge of hair that lies on the forehead into the skin, in place.
 
     A fringe stays as it is: it does not begin there.
 

@@ -9,7 +9,7 @@ from studio.drawing.textures import solid_texture
 
 
 def clip_part(part: Part, normal: np.ndarray, offset: float) -> tuple[Part, np.ndarray]:
-    """Keeps the side `normal · p <= offset` of `part`.
+    """Keep the side `normal · p <= offset` of `part`.
 
     Returns:
         The clipped part (attributes interpolated) and the cut's segments [S, 2, 3].
@@ -18,7 +18,7 @@ def clip_part(part: Part, normal: np.ndarray, offset: float) -> tuple[Part, np.n
 
 
 def clip_at(part: Part, distance: np.ndarray) -> tuple[Part, np.ndarray]:
-    """Keeps where `distance` [V] <= 0; as `clip_part`, for any level set."""
+    """Keep where `distance` [V] <= 0; as `clip_part`, for any level set."""
     inside = distance <= 0
     count = inside[part.triangles].sum(1)
     kept = part.triangles[count == 3]
@@ -91,7 +91,7 @@ def _reindexed(part: Part, triangles: np.ndarray) -> Part:
 
 
 def crop(parts: list[Part], planes: list[tuple[np.ndarray, float]]) -> list[Part]:
-    """Clips all parts by all planes and closes the cuts through skin and clothes."""
+    """Clip all parts by all planes and close the cuts through skin and clothes."""
     caps = []
     for normal, offset in planes:
         segments, colours = [], []

@@ -171,7 +171,7 @@ def _camera_along(direction: np.ndarray, size: int) -> Camera:
 
 
 def bake_light(parts: list[Part], n_directions: int = 96, map_size: int = 256) -> None:
-    """Sets `light` of every part to the studio's, in place; see `bake_lights`."""
+    """Set `light` of every part to the studio's, in place; see `bake_lights`."""
     for part, light in zip(
         parts, bake_lights(parts, (STUDIO,), n_directions, map_size)[0], strict=True
     ):

@@ -10,7 +10,7 @@ import torch
 from captures.cameras import Cameras, look_at
 from studio.looks.head_rig import DISTANCE, PORTRAIT_FOV
 
-# The middle between the eyes, on which portraits are aligned, house units.
+# The middle between the eyes, on which portraits are aligned, world units.
 EYES = (0.0, 0.147, 0.4)
 _SCALE = 1 / (2 * math.tan(math.radians(PORTRAIT_FOV / 2)) * (DISTANCE - EYES[2]))
 # Where the frontal camera sees that point, in parts of the picture.
@@ -24,7 +24,7 @@ class Framing:
     Args:
         yaw, pitch: of the camera around the head, degrees: to the subject's left, up.
         roll: of the picture, degrees, clockwise.
-        distance: from the eyes, house units (the frontal camera's is 3.3).
+        distance: from the eyes, world units (the frontal camera's is 3.3).
         scale: size of the face relative to the frontal portrait's.
         shift: of the eyes' middle, in parts of the picture, right and down.
     """

@@ -181,7 +181,7 @@ def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def turn_head(points: np.ndarray, share: np.ndarray, pivot: np.ndarray, pose: Pose) -> np.ndarray:
-    """Rotates `points` [V, 3] about `pivot` by `share` [V] of the pose's head rotation."""
+    """Rotate `points` [V, 3] about `pivot` by `share` [V] of the pose's head rotation."""
     full = rotation_matrix(pose.yaw, pose.pitch, pose.roll)
     angle = math.acos(min(max((np.trace(full) - 1) / 2, -1.0), 1.0))
     if angle < 1e-6:

@@ -54,7 +54,7 @@ def eye_parts(
 
 
 def finish_eyes(parts: list[Part]) -> None:
-    """Lifts the light in the eye sockets and sets a catch-light on each cornea."""
+    """Lift the light in the eye sockets and set a catch-light on each cornea."""
     toward = np.array([-0.2, 0.24, 1.0])
     toward /= np.linalg.norm(toward)
     for part in parts:
@@ -104,7 +104,7 @@ def hair_cards(assets: AssetFolder, subject: Subject, fit, resting: np.ndarray) 
 def _calm_brows(
     part: Part, resting: np.ndarray, lowest: float = -0.08, steepest: float = 0.1
 ) -> None:
-    """Shears both brows so that, at rest, they neither frown nor worry.
+    """Shear both brows so that, at rest, they neither frown nor worry.
 
     Args:
         resting: [V, 3] the part's vertices in the resting face.
@@ -156,7 +156,7 @@ def piece_means(mesh: PolyMesh, values: np.ndarray) -> np.ndarray:
 
 
 def finish_mouth(parts: list[Part], gap: float) -> None:
-    """Lifts the light on the front teeth, which reflect what enters between the lips.
+    """Lift the light on the front teeth, which reflect what enters between the lips.
 
     Args:
         gap: height of the opening between the lips, world units.

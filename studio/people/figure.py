@@ -106,7 +106,7 @@ def _finished(parts: list[Part], gap: float) -> list[Part]:
 def unlit_parts(
     assets: AssetFolder, subject: Subject, texture_size: int, pose: Pose | None
 ) -> tuple[list[Part], float]:
-    """The parts before light falls on them, and how far the lips stand apart, house units."""
+    """The parts before light falls on them, and how far the lips stand apart, world units."""
     pose = pose or Pose()
     template = bust(assets)
     resting = shaped_vertices(assets, subject.shape)
@@ -164,7 +164,7 @@ def _rigid_share(part: Part) -> np.ndarray:
 
 
 def _turn(bound: list[tuple[Part, np.ndarray]], pivot: np.ndarray, pose: Pose) -> None:
-    """Turns the head in place; normals follow."""
+    """Turn the head in place; normals follow."""
     if not (pose.yaw or pose.pitch or pose.roll):
         return
     for part, share in bound:

@@ -98,7 +98,7 @@ HEAD_SHAPES = (
 
 
 def sample_subject(assets: AssetFolder, seed: int, index: int) -> Subject:
-    """Draws subject `index` of the set with `seed`; depends on nothing else but the assets."""
+    """Draw subject `index` of the set with `seed`; it depends on nothing else but the assets."""
     rng = numpy_generator(seed, "subject", index)
     shape = Shape(
         age=_age(rng),

@@ -61,7 +61,7 @@ def skin_part(
 
 
 def lay(part: Part, colour: np.ndarray, cover: np.ndarray) -> None:
-    """Lays `colour` (linear [3]) with `cover` [V] over what is painted on `part` already."""
+    """Lay `colour` (linear [3]) with `cover` [V] over what is painted on `part` already."""
     under = part.paint[:, 3] * (1 - cover)
     total = under + cover
     share = (cover / np.maximum(total, 1e-9))[:, None]
@@ -70,7 +70,7 @@ def lay(part: Part, colour: np.ndarray, cover: np.ndarray) -> None:
 
 
 def paint_scalp(part: Part, hair_points: np.ndarray, ears: np.ndarray, subject: Subject) -> None:
-    """Colours the skin right under the hair, so that gaps between cards show no bare scalp."""
+    """Colour the skin right under the hair, so that gaps between cards show no bare scalp."""
     line = hairline(part.positions)
     # Skin textures have hair painted down the nape and temples, in a colour of their own.
     bare = np.clip((line + 0.26) / 0.1, 0, 1) * np.clip((0.26 - part.positions[:, 2]) / 0.1, 0, 1)
@@ -180,7 +180,7 @@ def procedural_skin(tone: np.ndarray, subject: Subject, size: int) -> np.ndarray
 
 
 def _spot(image: np.ndarray, template: Bust, subject: Subject, positions: np.ndarray) -> None:
-    """Stamps freckles over nose and cheeks and a few moles anywhere on the face, in place."""
+    """Stamp freckles over nose and cheeks and a few moles anywhere on the face, in place."""
     rng = numpy_generator(subject.seed, "spots", subject.index)
     corners = positions[template.source[template.triangles]]
     middle = corners.mean(1)

@@ -39,7 +39,7 @@ class StudioSheetConfig:
 
 
 def draw_sheet(config: StudioSheetConfig) -> None:
-    """Writes the sheet, and the histogram if the set has attribute labels.
+    """Write the sheet, and the histogram if the set has attribute labels.
 
     Raises:
         UserError: no set at `root`, or it lacks a frame.
@@ -67,7 +67,7 @@ def draw_sheet(config: StudioSheetConfig) -> None:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a picture, as JPEG or PNG by the path's suffix.
+    """Write a picture, as JPEG or PNG by the path's suffix.
 
     Raises:
         UserError: the path can't be written.

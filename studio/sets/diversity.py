@@ -41,7 +41,7 @@ class StudioDiversityConfig:
 
 
 def report_diversity(config: StudioDiversityConfig) -> None:
-    """Prints (and writes) what `measure` finds.
+    """Print (and write) what `measure` finds.
 
     Raises:
         UserError: fewer than two subjects, or bad assets.

@@ -66,7 +66,7 @@ class ImportMeshesConfig:
 
 
 def import_meshes(config: ImportMeshesConfig) -> None:
-    """Renders every mesh of the folder.
+    """Render every mesh of the folder.
 
     Raises:
         UserError: nothing to import, an unreadable mesh, or one without texture or colours.

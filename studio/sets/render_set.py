@@ -47,7 +47,7 @@ def n_threads(asked: int) -> int:
 
 
 def render_set(config: StudioRenderConfig) -> None:
-    """Renders the subjects of `config` that are not there yet; then writes dataset.json.
+    """Render the subjects of `config` that are not there yet; then write dataset.json.
 
     Every subject (and variant) gets a folder with its pictures, camera files and subject.json (its
     parameters, written last: a folder that has it is finished). dataset.json lists the finished
@@ -141,7 +141,7 @@ def _prepare(
 def _render(
     prepared: PreparedSubject, config: StudioRenderConfig, index: int, variant: int
 ) -> None:
-    """Renders one variant of one subject of the set into its folder."""
+    """Render one variant of one subject of the set into its folder."""
     from studio.looks.head_rig import head_rig
 
     rig = head_rig(

@@ -27,7 +27,7 @@ class PreparedSubject:
 
 
 def prepare(assets: AssetFolder, subject: Subject, pose: Pose, size: int) -> PreparedSubject:
-    """Builds the scene of `subject` for pictures of `size` pixels a side."""
+    """Build the scene of `subject` for pictures of `size` pixels a side."""
     from studio.people.figure import build_scene
 
     return PreparedSubject(subject, pose, build_scene(assets, subject, texture_size(size), pose))
@@ -46,7 +46,7 @@ def render_views(
     supersampling: int,
     threads: int,
 ) -> None:
-    """Draws the views of `rig` that `folder` lacks.
+    """Draw the views of `rig` that `folder` lacks.
 
     Args:
         maps: of `studio.drawing.maps.MAPS`, written beside every picture.

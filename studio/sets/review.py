@@ -69,7 +69,7 @@ class StudioReviewConfig:
 
 
 def review(config: StudioReviewConfig) -> None:
-    """Writes the sheets, one after the other, and the table.
+    """Write the sheets, one after the other, and the table.
 
     Raises:
         UserError: bad configuration or assets.

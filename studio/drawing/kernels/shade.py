@@ -102,7 +102,7 @@ def _add_surface(drawn, layers, row, column, factor, through, light):
 
 @jit
 def resolve(drawn, layers, encode, factor, out):
-    """Shades each pixel near to far and averages its samples in linear light.
+    """Shade each pixel near to far and average its samples in linear light.
 
     A surface is shaded once in a pixel, in the middle of the samples that see it; a texture's
     triangles at one depth are one surface.

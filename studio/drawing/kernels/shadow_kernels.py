@@ -36,7 +36,7 @@ class ShadowMap(NamedTuple):
 
 @jit
 def gather(receivers, direction, colour, shadows, lit, open_sky):
-    """Adds the light of one direction to every vertex, shadowed by a depth map.
+    """Add the light of one direction to every vertex, shadowed by a depth map.
 
     Args:
         direction: [3] towards the light; colour: [C] its radiance.

@@ -139,7 +139,7 @@ def box(screen, a, b, c, w, h):
 
 @jit
 def span(r, d, low, high):
-    """Narrows [low, high) to the samples x with r + d x >= -slack; (low, high)."""
+    """Narrow [low, high) to the samples x with r + d x >= -slack; (low, high)."""
     if d > 0.0:
         low = max(low, int(math.ceil(min((-_SLACK - r) / d, 1e9))))
     elif d < 0.0:
@@ -203,7 +203,7 @@ def row_span(facet, y, low, high):
 
 @jit
 def visible(drawn, order, cut, zbuf, ids):
-    """Draws the triangles of `order` [K] into the depth buffer and the id buffer.
+    """Draw the triangles of `order` [K] into the depth buffer and the id buffer.
 
     Args:
         cut: alpha from which a texel is solid; 0 draws everything without looking at alpha or

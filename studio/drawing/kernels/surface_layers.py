@@ -76,9 +76,8 @@ class Layers(NamedTuple):
 
 
 @jit
-def farthest(layers, row, column, factor):
+def farthest(zbuf, spent, row, column, factor):
     """1/z at and behind which nothing is drawn in any sample of a pixel."""
-    zbuf, spent = layers.zbuf, layers.spent
     out = np.float32(np.inf)
     for y in range(row * factor, (row + 1) * factor):
         for x in range(column * factor, (column + 1) * factor):
@@ -108,16 +107,16 @@ def _behind(nearest, tiles, x_min, x_max, y_min, y_max):
 
 
 @jit
-def _spend(layers, first, bit):
+def _spend(first, bit, link, mask, depth, alpha):
     """1/z of the fragment after which one sample's light is spent, and the light left there."""
     through = np.float32(1.0)
     f = first
     while f >= 0:
-        if (layers.mask[f] >> bit) & 1:
-            through *= np.float32(1.0) - layers.alpha[f]
+        if (mask[f] >> bit) & 1:
+            through *= np.float32(1.0) - alpha[f]
             if through < SPENT:
-                return layers.depth[f], through
-        f = layers.link[f]
+                return depth[f], through
+        f = link[f]
     return np.float32(0.0), through
 
 
@@ -155,15 +154,11 @@ def _joint(bits, alpha, more_bits, more_alpha):
 
 
 @jit
-def _presence(drawn, sheets, t, area):
-    """What is left of triangle t where sheer sheets fade: 0 seen edge-on, 1 seen from the front."""
-    if not sheets.sheer[t]:
-        return 1.0
-    screen = drawn.screen
-    a, b, c = drawn.triangles[t, 0], drawn.triangles[t, 1], drawn.triangles[t, 2]
+def _presence(screen, positions, a, b, c, area, magnification):
+    """What is left of a sheer triangle: 0 where it is seen edge-on, 1 from the front."""
     za, zb, zc = float(screen[a, 2]), float(screen[b, 2]), float(screen[c, 2])
-    scale = sheets.magnification * (za * zb * zc) ** (2.0 / 3.0)
-    cosine = abs(area) / max(scale * _spread(sheets.positions, a, b, c), 1e-30)
+    scale = magnification * (za * zb * zc) ** (2.0 / 3.0)
+    cosine = abs(area) / max(scale * _spread(positions, a, b, c), 1e-30)
     turned = (cosine - EDGE_ON) / (TURNED - EDGE_ON)
     if turned >= 1.0:
         return 1.0
@@ -228,93 +223,36 @@ def _point(facet, px, py):
 
 
 @jit
-def _unspent(bits, layers, row, column, factor, iz):
+def _unspent(bits, spent, row, column, factor, iz):
     """Of a mask, the samples that light reaches at 1/z `iz`."""
     for j in range(factor):
         for i in range(factor):
-            if iz <= layers.spent[row * factor + j, column * factor + i]:
+            if iz <= spent[row * factor + j, column * factor + i]:
                 bits &= ~(1 << (j * factor + i))
     return bits
 
 
 @jit
-def _cover(layers, row, column, factor, bits, iz, t):
-    """Make a solid fragment the surface of its samples."""
-    for j in range(factor):
-        for i in range(factor):
-            if (bits >> (j * factor + i)) & 1:
-                y, x = row * factor + j, column * factor + i
-                layers.spent[y, x] = iz
-                layers.ids[y, x] = t
-
-
-@jit
-def _list(drawn, layers, n, row, column, bits, iz, cover, t):
-    """Put a fragment into its pixel's list, or join it with its neighbour of the same surface.
-
-    Args:
-        n: fragments so far.
-
-    Returns:
-        How many there are now; -1 where there is no room.
-    """
-    mask, depth, alpha, link = layers.mask, layers.depth, layers.alpha, layers.link
-    texture = drawn.texture_of[t]
-    previous = -1
-    f = layers.head[row, column]
+def _place(first, link, depth, iz):
+    """The fragment of a list before 1/z `iz`, and the one behind; -1: none."""
+    previous, f = -1, first
     while f >= 0 and depth[f] > iz:
         previous = f
         f = link[f]
-    # The neighbour's share of the same surface: one fragment of both.
-    same = -1
-    slack = np.float32(SAME_DEPTH) * iz
-    if f >= 0 and iz - depth[f] < slack and not mask[f] & bits:
-        if drawn.texture_of[layers.owner[f]] == texture:
-            same = f
-    if same < 0 and previous >= 0 and depth[previous] - iz < slack:
-        if not mask[previous] & bits:
-            if drawn.texture_of[layers.owner[previous]] == texture:
-                same = previous
-    if same >= 0:
-        alpha[same] = _joint(mask[same], alpha[same], bits, cover)
-        mask[same] |= bits
-        return n
-    if n == link.shape[0]:
-        return -1
-    depth[n] = iz
-    alpha[n] = cover
-    layers.owner[n] = t
-    mask[n] = bits
-    link[n] = f
-    if previous < 0:
-        layers.head[row, column] = n
-    else:
-        link[previous] = n
-    return n + 1
+    return previous, f
 
 
 @jit
-def _dim(layers, left, row, column, factor, bits, cover):
-    """Take a fragment's light from its samples; whether that of one is now spent nearer."""
-    done = False
-    for j in range(factor):
-        for i in range(factor):
-            bit = j * factor + i
-            if not (bits >> bit) & 1:
-                continue
-            y, x = row * factor + j, column * factor + i
-            left[y, x] *= np.float32(1.0 - cover)
-            if left[y, x] < SPENT:
-                at, left[y, x] = _spend(layers, layers.head[row, column], bit)
-                if at > layers.spent[y, x]:
-                    layers.spent[y, x] = at
-                    done = True
-    return done
+def _adjoins(f, bits, iz, texture, mask, depth, owner, texture_of):
+    """Whether fragment f and other samples `bits` at 1/z `iz` are parts of one surface."""
+    if f < 0 or abs(depth[f] - iz) >= np.float32(SAME_DEPTH) * iz or mask[f] & bits:
+        return False
+    return texture_of[owner[f]] == texture
 
 
 @jit
 def collect(drawn, sheets, order, layers, factor):
-    """Lists each pixel's translucent fragments, near to far, as far as light comes through.
+    """List each pixel's translucent fragments, near to far, as far as light comes through.
 
     Fragments that are solid become the samples' surface. Once a sample's fragments let less than
     `SPENT` through, what is behind the last of them is left out, so that the many layers behind
@@ -329,21 +267,25 @@ def collect(drawn, sheets, order, layers, factor):
     Returns:
         Whether there was room for all; if not, nothing of the result is of use.
     """
-    screen, zbuf = drawn.screen, layers.zbuf
+    # Unpacked: a structure that calls in the inner loops were given would count its references.
+    screen, triangles, uv, shade = drawn.screen, drawn.triangles, drawn.uv, drawn.shade
+    texture_of, prints, textures = drawn.texture_of, drawn.prints, drawn.textures
+    positions, sheer, magnification = sheets
+    zbuf, ids, spent, head, link, mask, depth, alpha, owner = layers
     h, w = zbuf.shape
     n = 0
     left = np.ones((h, w), dtype=np.float32)  # light that a sample's fragments let through
-    hidden = np.zeros(layers.head.shape, dtype=np.float32)
+    hidden = np.zeros(head.shape, dtype=np.float32)
     for row in range(hidden.shape[0]):
         for column in range(hidden.shape[1]):
-            hidden[row, column] = farthest(layers, row, column, factor)
+            hidden[row, column] = farthest(zbuf, spent, row, column, factor)
     tiles = _tiles(hidden)
     tile = TILE * factor
     low = np.zeros(factor, dtype=np.int64)
     high = np.zeros(factor, dtype=np.int64)
     for place in range(order.shape[0]):
         t = order[place]
-        a, b, c = drawn.triangles[t, 0], drawn.triangles[t, 1], drawn.triangles[t, 2]
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         area = doubled_area(screen, a, b, c)
         if area == 0.0:
             continue
@@ -357,9 +299,11 @@ def collect(drawn, sheets, order, layers, factor):
             (y_max - 1) // tile + 1,
         ):  # fmt: skip
             continue
-        presence = _presence(drawn, sheets, t, area)
-        if presence == 0.0:
-            continue
+        presence = 1.0
+        if sheer[t]:
+            presence = _presence(screen, positions, a, b, c, area, magnification)
+            if presence == 0.0:
+                continue
         facet = facet_of(screen, a, b, c, area)
         for row in range(y_min // factor, (y_max - 1) // factor + 1):
             first, last = _row_spans(facet, row, factor, bounds, low, high)
@@ -377,23 +321,53 @@ def collect(drawn, sheets, order, layers, factor):
                 iz, weights = _point(facet, px, py)
                 if iz <= hidden[row, column]:
                     continue
-                bits = _unspent(bits, layers, row, column, factor, iz)
+                bits = _unspent(bits, spent, row, column, factor, iz)
                 if bits == 0:
                     continue
-                u = mean(drawn.uv, 0, (a, b, c), weights)
-                v = mean(drawn.uv, 1, (a, b, c), weights)
-                cover = sample_alpha(drawn, t, u, v)
-                cover *= presence * mean(drawn.shade, 3, (a, b, c), weights)
+                u = mean(uv, 0, (a, b, c), weights)
+                v = mean(uv, 1, (a, b, c), weights)
+                cover = sample_alpha(textures, texture_of[t], prints[t], u, v)
+                cover *= presence * mean(shade, 3, (a, b, c), weights)
                 if cover < CLEAR_ALPHA:
                     continue
-                if cover >= SOLID_ALPHA:
-                    _cover(layers, row, column, factor, bits, iz, t)
-                    done = True
-                else:
-                    n = _list(drawn, layers, n, row, column, bits, iz, cover, t)
-                    if n < 0:
+                solid = cover >= SOLID_ALPHA
+                if not solid:
+                    previous, f = _place(head[row, column], link, depth, iz)
+                    # The neighbour's share of the same surface: one fragment of both.
+                    same, texture = -1, texture_of[t]
+                    if _adjoins(f, bits, iz, texture, mask, depth, owner, texture_of):
+                        same = f
+                    elif _adjoins(previous, bits, iz, texture, mask, depth, owner, texture_of):
+                        same = previous
+                    if same >= 0:
+                        alpha[same] = _joint(mask[same], alpha[same], bits, cover)
+                        mask[same] |= bits
+                    elif n == link.shape[0]:
                         return False
-                    done = _dim(layers, left, row, column, factor, bits, cover)
+                    else:
+                        depth[n], alpha[n], owner[n], mask[n], link[n] = iz, cover, t, bits, f
+                        if previous < 0:
+                            head[row, column] = n
+                        else:
+                            link[previous] = n
+                        n += 1
+                done = solid
+                for j in range(factor):
+                    for i in range(factor):
+                        bit = j * factor + i
+                        if not (bits >> bit) & 1:
+                            continue
+                        y, x = row * factor + j, column * factor + i
+                        if solid:
+                            spent[y, x], ids[y, x] = iz, t
+                            continue
+                        left[y, x] *= np.float32(1.0 - cover)
+                        if left[y, x] < SPENT:
+                            at, left[y, x] = _spend(
+                                head[row, column], bit, link, mask, depth, alpha
+                            )
+                            if at > spent[y, x]:
+                                spent[y, x], done = at, True
                 if done:
-                    hidden[row, column] = farthest(layers, row, column, factor)
+                    hidden[row, column] = farthest(zbuf, spent, row, column, factor)
     return True

@@ -101,17 +101,17 @@ def _trilinear_alpha(textures, texture, k, t, u, v):
 
 
 @jit
-def sample_alpha(drawn, t, u, v):
-    """Alpha in [0, 1] of triangle t's texture, averaged over the footprint of a pixel."""
-    texture, level = drawn.texture_of[t], drawn.prints[t, 0]
-    k = int(level)
-    part = level - k
-    taps = int(drawn.prints[t, 1])
-    du, dv = drawn.prints[t, 2], drawn.prints[t, 3]
+def sample_alpha(textures, texture, print_, u, v):
+    """Alpha in [0, 1], averaged over the footprint `print_` [4] (`surface.footprints`)."""
+    k = int(print_[0])
+    t = print_[0] - k
+    taps = int(print_[1])
     total = 0.0
     for i in range(taps):
         along = (i + 0.5) / taps - 0.5
-        total += _trilinear_alpha(drawn.textures, texture, k, part, u + along * du, v + along * dv)
+        total += _trilinear_alpha(
+            textures, texture, k, t, u + along * print_[2], v + along * print_[3]
+        )
     return total / (255.0 * taps)
 
 

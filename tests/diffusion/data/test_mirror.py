@@ -10,13 +10,14 @@ from diffusion.conditioning.features import PortraitEncoder
 from diffusion.data.pairs import DenoisingDataset, PairedSet
 from diffusion.data.portraits import PicturePortraits
 from diffusion.training.render_loss import RayPatch
-from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from diffusion.training.train_base import TrainBaseConfig, train_base
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, build_occupancy, render_image, render_rays
 from renderer.triplane import mirror_planes, sample_planes
 from renderer.triplane_sets import PackConfig, pack
 from runtime.errors import UserError
 from runtime.formats.tensor_files import load_tensors
+from tests.diffusion.tiny import tiny_base
 
 SETTINGS = RenderSettings(steps=96, grid=16)
 
@@ -102,17 +103,7 @@ def test_pictures_encoded_on_the_go_are_the_stored_features(
 
 
 def test_training_from_pictures(tiny_fitted, tiny_features, tiny_views, tiny_vae, tmp_path: Path):
-    model = BaseModelConfig(
-        width=8,
-        multipliers=(1, 2),
-        blocks=1,
-        attention_sizes=(4,),
-        head_channels=8,
-        latent_patch=4,
-        latent_width=8,
-        token_width=8,
-        pixel_aligned=4,
-    )
+    model = tiny_base(pixel_aligned=4)
     settings = {
         "triplanes": tiny_fitted.folder,
         "root": tiny_views.root,

@@ -14,12 +14,13 @@ from diffusion.data.subjects import (
     chosen_subjects,
     paired_subjects,
 )
-from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from diffusion.training.train_base import TrainBaseConfig, train_base
 from diffusion.training.train_vae import TrainVaeConfig, train_vae
 from renderer.fitted_set import FittedSet
 from renderer.triplane_sets import DownsampleConfig, downsample
 from runtime.errors import UserError
 from runtime.files import read_json
+from tests.diffusion.tiny import tiny_base
 
 SPLITS = {"train": ["s0", "s1", "s2"], "validation": ["s3"], "test": ["held"]}
 TRAIN = ["s0", "s1", "s2", "s3"]
@@ -102,16 +103,7 @@ def seen(monkeypatch) -> set[str]:
 def test_train_base_without_root_sees_no_held_out_identity(
     stated: FittedSet, tiny_features: FeatureSet, tmp_path: Path, seen: set[str]
 ):
-    model = BaseModelConfig(
-        width=8,
-        multipliers=(1, 2),
-        blocks=1,
-        attention_sizes=(4,),
-        head_channels=8,
-        latent_patch=4,
-        latent_width=8,
-        token_width=8,
-    )
+    model = tiny_base()
     settings = {"features": tiny_features.folder, "plane_size": 8, "model": model, "device": "cpu"}
     train_base(
         TrainBaseConfig(output_dir=tmp_path / "a", triplanes=stated.folder, steps=1, **settings)

@@ -10,26 +10,10 @@ from diffusion.networks.positions import texel_positions
 from renderer.triplane import unroll
 from runtime.formats.settings_files import load_yaml
 from tests.conftest import PROJECT
+from tests.diffusion import tiny
+from tests.diffusion.tiny import portraits
 
-CONDITION = {
-    "latent_channels": 4,
-    "latent_size": 8,
-    "latent_patch": 4,
-    "latent_width": 16,
-    "feature_channels": (6, 8, 12),
-    "feature_sizes": (32, 16, 8),
-    "feature_patches": (8, 4, 2),
-    "token_width": 20,
-}
-
-
-def portraits(batch: int, seed: int = 0) -> PortraitFeatures:
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(channels, size):
-        return torch.randn(batch, channels, size, size, generator=random)
-
-    return PortraitFeatures(draw(4, 8), (draw(6, 32), draw(8, 16), draw(12, 8)))
+CONDITION = tiny.CONDITION | {"latent_channels": 4, "token_width": 20}
 
 
 def base_model(**changes) -> TriplaneUNet:

@@ -18,25 +18,10 @@ from diffusion.sampling.schedules import make_scheduler
 from diffusion.sampling.solvers import SamplerConfig, draw_noise
 from renderer.triplane import rollout
 from runtime.errors import UserError
+from tests.diffusion import tiny
+from tests.diffusion.tiny import portraits
 
-CONDITION = {
-    "latent_size": 8,
-    "latent_patch": 4,
-    "latent_width": 16,
-    "feature_channels": (6, 8, 12),
-    "feature_sizes": (32, 16, 8),
-    "feature_patches": (8, 4, 2),
-    "token_width": 16,
-}
-
-
-def portraits(batch: int) -> PortraitFeatures:
-    random = torch.Generator().manual_seed(0)
-
-    def draw(channels, size):
-        return torch.randn(batch, channels, size, size, generator=random)
-
-    return PortraitFeatures(draw(4, 8), (draw(6, 32), draw(8, 16), draw(12, 8)))
+CONDITION = tiny.CONDITION | {"token_width": 16}
 
 
 def perturb(model):

@@ -6,23 +6,12 @@ from pathlib import Path
 import pytest
 
 from diffusion.training.memory import StepMemory
-from diffusion.training.train_base import BaseModelConfig
 from runtime.errors import UserError
 from studies.bench.bench_train import BenchTrainConfig, bench_train
 from studies.bench.cards import BASE, UPSAMPLER, modelled_table
 from studies.conditioning import PAPER, StudyConditioningConfig, chosen_variants, reference
 from studies.upsampling import UPSAMPLER_VARIANTS, upsampler_training
-
-MODEL = BaseModelConfig(
-    width=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention_sizes=(4,),
-    head_channels=8,
-    latent_patch=4,
-    latent_width=8,
-    token_width=8,
-)
+from tests.diffusion.tiny import tiny_base
 
 
 def test_feeding_and_learning_are_measured_apart(
@@ -35,7 +24,7 @@ def test_feeding_and_learning_are_measured_apart(
             features=tiny_features.folder,
             root=tiny_views.root,
             plane_size=8,
-            model=MODEL,
+            model=tiny_base(),
             batch_size=4,
             gradient_accumulation=2,
             measured_steps=2,

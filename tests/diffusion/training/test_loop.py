@@ -24,6 +24,7 @@ from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, trai
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
 from runtime.formats.tensor_files import load_tensors
+from tests.diffusion.tiny import TINY_BASE
 
 STEPS = 6
 
@@ -63,17 +64,7 @@ paths = {k: Path(arguments.pop(k)) for k in ("output_dir", "triplanes", "feature
 train_base(TrainBaseConfig(**arguments, **paths, model=model))
 """
 
-MODEL = {
-    "width": 8,
-    "multipliers": (1, 2),
-    "blocks": 1,
-    "attention_sizes": (4,),
-    "head_channels": 8,
-    "latent_patch": 4,
-    "latent_width": 8,
-    "feature_patches": (16, 8, 4),
-    "token_width": 8,
-}
+MODEL = TINY_BASE | {"feature_patches": (16, 8, 4)}
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from diffusion.conditioning.features import PortraitFeatures
 from diffusion.networks import TriplaneUNet
 from diffusion.training.memory import GIB, StepMemory, plan_memory, step_memory
 from runtime.errors import UserError
 from runtime.launch import make_accelerator
+from tests.diffusion.tiny import CONDITION, portraits
 
 SMALL = {
     "plane_channels": 4,
@@ -17,21 +17,10 @@ SMALL = {
     "multipliers": (1, 2),
     "attention_sizes": (8,),
     "head_channels": 8,
-    "latent_size": 8,
-    "latent_patch": 4,
+    **CONDITION,
     "latent_width": 8,
-    "feature_channels": (6, 8, 12),
-    "feature_sizes": (32, 16, 8),
-    "feature_patches": (8, 4, 2),
     "token_width": 12,
 }
-
-
-def portraits() -> PortraitFeatures:
-    sizes = zip(SMALL["feature_channels"], SMALL["feature_sizes"], strict=True)
-    return PortraitFeatures(
-        torch.randn(1, 4, 8, 8), tuple(torch.randn(1, c, s, s) for c, s in sizes)
-    )
 
 
 def really_saved(model: TriplaneUNet) -> float:
@@ -48,7 +37,7 @@ def really_saved(model: TriplaneUNet) -> float:
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(torch.randn(1, 4, 16, 48), torch.tensor([3]), portraits())
+        model(torch.randn(1, 4, 16, 48), torch.tensor([3]), portraits(1))
     return sum(seen.values()) / GIB
 
 

@@ -9,10 +9,11 @@ from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.sampling.pipelines import BaseTriplanePipeline
 from diffusion.sampling.sample_set import load_pipeline
 from diffusion.sampling.solvers import SamplerConfig
-from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from diffusion.training.train_base import TrainBaseConfig, train_base
 from renderer.fitted_set import FittedSet
 from renderer.triplane import shrink_planes
 from runtime.errors import UserError
+from tests.diffusion.tiny import tiny_base
 
 NAMES = ["s0", "s1", "s2", "s3"]
 CPU = torch.device("cpu")
@@ -36,17 +37,7 @@ def settings(tiny_fitted, tiny_features, tiny_views) -> dict:
         "save_every": 200,
         "sample_every": 0,
         "device": "cpu",
-        "model": BaseModelConfig(
-            width=16,
-            multipliers=(1, 2),
-            blocks=1,
-            attention_sizes=(4,),
-            head_channels=8,
-            latent_patch=4,
-            latent_width=16,
-            token_width=16,
-            positions=True,
-        ),
+        "model": tiny_base(width=16, latent_width=16, token_width=16, positions=True),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
+from diffusion.training.train_base import TrainBaseConfig, train_base
 from diffusion.training.validation import (
     PlaneComparison,
     ValidationConfig,
@@ -15,17 +15,7 @@ from diffusion.training.validation import (
 )
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
-
-MODEL = {
-    "width": 8,
-    "multipliers": (1, 2),
-    "blocks": 1,
-    "attention_sizes": (4,),
-    "head_channels": 8,
-    "latent_patch": 4,
-    "latent_width": 8,
-    "token_width": 8,
-}
+from tests.diffusion.tiny import tiny_base
 
 
 def people(count: int, seed: int = 0) -> torch.Tensor:
@@ -86,7 +76,7 @@ def settings(tmp_path: Path, tiny_fitted: FittedSet, tiny_features, tiny_views) 
         "save_every": 3,
         "sample_every": 0,
         "device": "cpu",
-        "model": BaseModelConfig(**MODEL),
+        "model": tiny_base(),
     }
 
 

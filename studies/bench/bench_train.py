@@ -64,8 +64,8 @@ class Benchmark:
     """
 
     def __init__(self, config: BenchTrainConfig) -> None:
-        self.config = config
         self.training = BaseTraining(config)
+        self.config: Any = self.training.config  # as it was fitted to the cards
         self.loop = self.training.loop
         self.share = config.batch_size // self.loop.accelerator.num_processes
         self.join: Any = type(self.training.dataset[0]).join

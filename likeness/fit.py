@@ -24,6 +24,7 @@ from likeness.portrait.portrait_light import evenly_lit, find_light
 from likeness.portrait.side_views import side_views
 from likeness.portrait.surface import silhouette_hull
 from likeness.settings import LikenessSettings
+from likeness.several.poses import TURNED, find_turn
 from likeness.tuning import tune_planes
 from renderer.decoder import TriplaneDecoder
 from renderer.render import render_images
@@ -131,8 +132,8 @@ class _Search:
         self.seen = portrait
         # A camera that is as usual is better left alone: faces differ in what moves it, too.
         self.unusual = model.regression.surprise(portrait) > 1
-        self.coefficients = self._expected(portrait).mean
         self.freedoms, self.light = torch.zeros(len(FREEDOMS)), torch.zeros(3, 4)
+        self.coefficients = self._expected(portrait).mean
 
     def planes(self) -> Tensor:
         """The planes [3, C, H, W] of the coefficients so far."""
@@ -161,6 +162,9 @@ class _Search:
         if self.settings.regression:
             regression = self.model.regression
             expected = Expected(regression(portrait), regression.spread.clamp(min=0.1))
+            if self.freedoms[:2].abs().max() > TURNED:
+                # Regression knows heads that look into the camera: half of what it says counts.
+                expected = Expected(expected.mean / 2, torch.ones_like(expected.spread))
         else:
             zeros = torch.zeros(self.model.prior.components)
             expected = Expected(zeros, zeros + 1)
@@ -171,6 +175,8 @@ class _Search:
         s, planes = self.settings, self.planes()
         if s.camera.iterations and self.unusual:
             usual = self.portrait.camera
+            if not self.freedoms.any():
+                self.freedoms = find_turn(self.portrait, planes, self.decoder)
             self.freedoms = find_camera(
                 self.portrait, usual, self.freedoms, planes, self.decoder, s.camera
             )

@@ -55,8 +55,9 @@ class PortraitSettings(SetConvention):
     """Narrowest face that is taken, in pixels of the photograph."""
     largest: bool = False
     """Take the largest of several faces instead of refusing."""
-    turned: bool = False
-    """Take heads that are turned far to the side too."""
+    max_turn: float = setting(22.0, at_least=0, at_most=90)
+    """Degrees that a head may be turned to the side, as far as the detector can tell; a model with
+    likeness finds turns of 30° out, and `generate` takes them."""
     trim: bool = True
     """Cut the bust off where the set's busts end."""
     framing: Framing = field(default_factory=Framing)
@@ -172,7 +173,7 @@ class PortraitMaker:
         """Raise UserError if the face can't become a portrait."""
         if face.width < self.settings.min_face:
             raise UserError(self._narrow(face.width, where))
-        if face.turned and not self.settings.turned:
+        if face.turned and face.turn > self.settings.max_turn:
             raise UserError(
                 f"the face in {where} is turned too far to the side; take a picture that looks "
                 "into the camera."

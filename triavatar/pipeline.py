@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from triavatar.portrait_diffusion import PortraitDiffusion
 
 
+TURN = 34.0
+"""Degrees that a portrait's head may be turned to the side where likeness is sought."""
+
+
 class AvatarPipeline:
     """Everything between a picture of a face and its avatar.
 
@@ -79,7 +83,9 @@ class AvatarPipeline:
         self.decoder = decoder
         torch.nn.Module.to(decoder, self.device)
         self.portrait = portrait or PortraitSettings()
-        self.preparer = Preparer(self.portrait)
+        # Likeness finds out how far a head is turned; diffusion knows frontal ones.
+        turn = self.portrait.max_turn if likeness is None else max(self.portrait.max_turn, TURN)
+        self.preparer = Preparer(replace(self.portrait, max_turn=turn))
         self.sources = dict(sources or {})
 
     @classmethod

@@ -10,7 +10,7 @@ from likeness.portrait.portrait_camera import FREEDOMS, moved
 from likeness.several.alignment import _refined, placed_in_world
 from likeness.several.fit_views import SeveralSettings, fit_views
 from likeness.several.group import Group
-from likeness.several.poses import find_pose
+from likeness.several.poses import find_pose, find_turn
 from renderer.render import RenderSettings, render_images
 from tests.likeness.test_fit import CAMERA, error, settings, world  # noqa: F401
 from tests.likeness.test_portrait import blob, shown
@@ -36,6 +36,17 @@ def test_the_turn_of_a_thing_that_stands_aside_is_found(yaw, right):
     assert found.error < 1e-3
     assert (found.freedoms[0] - true[0]).rad2deg().abs() < 6
     assert (found.freedoms[3] - true[3]).abs() < 0.03
+
+
+def test_only_heads_that_are_turned_count_as_turned():
+    planes, decoder = blob()
+    usual = orbit_cameras(1, size=48, elevation_degrees=0.0)
+    straight = shown(planes, decoder, usual)
+    assert not find_turn(straight, planes, decoder).any()
+    true = torch.zeros(len(FREEDOMS))
+    true[0] = 0.5
+    turned = shown(planes, decoder, moved(usual, true)).seen_from(usual)
+    assert (find_turn(turned, planes, decoder)[0] - 0.5).abs() < 0.1
 
 
 def test_a_capture_of_another_size_is_brought_into_place():

@@ -45,7 +45,7 @@ class FitConfig(SetConvention):
     """Folder of avatars, the one of `generate` too."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     """How videos, meshes and captures are read."""
-    portrait: PortraitSettings = field(default_factory=lambda: PortraitSettings(turned=True))
+    portrait: PortraitSettings = field(default_factory=lambda: PortraitSettings(max_turn=90.0))
     """How pictures without cameras are framed and cut out."""
     likeness: LikenessSettings = field(default_factory=LikenessSettings)
     """How the first picture's likeness is found, from which the fit starts."""
@@ -74,7 +74,7 @@ def fit(config: FitConfig) -> None:
     if _made(config.output_dir, name, source):
         print(f"{beside} is made of these pictures already")
         return
-    portrait = replace(config.portrait, turned=True)
+    portrait = replace(config.portrait, max_turn=90.0)
     pipeline = AvatarPipeline.from_bundle(
         find_bundle(config.model), portrait=portrait, device=config.device
     )

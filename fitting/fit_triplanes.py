@@ -13,19 +13,16 @@ spread over processes or machines by :mod:`runtime.spread`; what is done shows i
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-
-import torch
 
 from captures.multiview import MultiViewSet
 from fitting.decoder_fit import report_quality
-from fitting.triplane_config import FitTriplanesConfig, fits_at_once
+from fitting.triplane_config import FitTriplanesConfig, most_at_once
 from fitting.triplane_fit import FitFiles, TriplaneFit, read_record
 from renderer.fitted_set import FittedSet
 from runtime.config import check_settings
 from runtime.devices import select_device
-from runtime.launch import is_main_process, process_count
+from runtime.launch import is_main_process
 from runtime.runs import RunFolder
 from runtime.spread import Job, spread
 
@@ -55,7 +52,8 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
         data.identity_splits,
     )
     if config.subjects_at_once == 0:
-        at_once = _at_once(config, planes * channels * size * size)
+        values = planes * channels * size * size
+        at_once = most_at_once(values, select_device(config.device))
         config = replace(config, subjects_at_once=at_once)
     files = FitFiles(folder.path)
     job = Job(
@@ -77,12 +75,3 @@ def fit_triplanes(config: FitTriplanesConfig) -> None:
     records = {name: read_record(files.record(name)) for name in names if files.finished(name)}
     report_quality(folder, {k: v for k, v in sorted(records.items()) if "psnr" in v})
     report.raise_failures()
-
-
-def _at_once(config: FitTriplanesConfig, values: int) -> int:
-    """How many subjects of so many values to fit at once where the configuration leaves it open."""
-    device = select_device(config.device)
-    if device.type != "cuda" or process_count() > 1:
-        return 1
-    free, _ = torch.cuda.mem_get_info(device)
-    return fits_at_once(values, free, os.cpu_count() or 1)

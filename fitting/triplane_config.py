@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from captures.selection import SubjectSelection
 from fitting.subject_fit import FitSettings
 from runtime.config import own_first, setting
 from runtime.errors import UserError
+from runtime.launch import process_count
 from runtime.spread import SpreadSettings
 
 MOST_AT_ONCE = 8
@@ -91,3 +95,16 @@ def fits_at_once(values: int, free_bytes: int, cores: int) -> int:
     # then rays, samples and what PyTorch takes for itself.
     each = 4 * values * 8 + 2 * 2**30
     return max(1, min(MOST_AT_ONCE, free_bytes // each, cores // 2))
+
+
+def most_at_once(values: int, device: torch.device) -> int:
+    """How many subjects to fit at once where the settings leave it open.
+
+    Args:
+        values: of one triplane.
+        device: where they are fitted.
+    """
+    if device.type != "cuda" or process_count() > 1:
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    return fits_at_once(values, free, os.cpu_count() or 1)

@@ -43,6 +43,22 @@ def deviation(pictures: Tensor) -> Tensor:
     return pictures.var(dim=0).mean(dim=-1).sqrt()
 
 
+def how_sure(surprise: float, portrait_psnr: float) -> str:
+    """Return in words how far an avatar's likeness can be relied on.
+
+    Args:
+        surprise: of the portrait; 1 is what nine of ten stay under.
+        portrait_psnr: how well the avatar shows it, in dB.
+    """
+    if portrait_psnr < 20:
+        return "not sure: the avatar shows its own portrait badly"
+    if surprise > 2:
+        return "not sure: the portrait is unlike those learnt from"
+    if surprise > 1:
+        return "less sure: only one of ten portraits is as unusual"
+    return "as sure as one portrait allows: its front is seen, the rest is a likely guess"
+
+
 def heat(values: Tensor, top: float = 0.2) -> Tensor:
     """Colour [..., 3] of values [...]: white for 0, through yellow to dark red for ``top``."""
     stops = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.85, 0.3], [0.9, 0.3, 0.1], [0.4, 0.0, 0.1]])

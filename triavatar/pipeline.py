@@ -29,6 +29,7 @@ from likeness.learned.likeness_model import LikenessModel
 from likeness.portrait.portrait import Portrait
 from likeness.settings import LikenessSettings
 from likeness.several.fit_views import SeveralSettings
+from likeness.uncertainty import how_sure
 from photos.framing import Framing
 from photos.matte import with_alpha
 from photos.portraits import PortraitSettings
@@ -253,7 +254,8 @@ class AvatarPipeline:
             # What was learnt of people stays on the CPU.
             decoder = copy.deepcopy(self.decoder).cpu()
             planes, found = fit_likeness(seen, self.likeness, decoder, likeness, seed)
-            record = {"likeness": found.as_dict(), "warnings": found.warnings}
+            sure = how_sure(found.surprise, found.portrait_psnr)
+            record = {"likeness": found.as_dict() | {"sure": sure}, "warnings": found.warnings}
         # In half precision as on disk, so that what is rendered now and later agrees.
         planes = planes.detach().to(self.device).clamp(-1, 1).half().float()
         return Avatar(planes, self.decoder, name, portrait, {"seed": seed, **record})

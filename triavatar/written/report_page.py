@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from likeness.uncertainty import how_sure
 from runtime.files import write_text
 from runtime.version import VERSION
 from triavatar.avatar import Avatar
@@ -73,7 +74,7 @@ def likeness_figures(record: dict[str, Any]) -> list[tuple[str, str]]:
     found = record.get("likeness")
     if found:
         surprise = found["surprise"]
-        rows.append(("how sure", _how_sure(found)))
+        rows.append(("how sure", how_sure(surprise, found["portrait_psnr"])))
         rows.append(("shows its portrait at", f"{found['portrait_psnr']:.1f} dB"))
         rows.append(("surprise of the portrait", f"{surprise:.2f} (nine of ten stay under 1)"))
         rows.append(("distance from the mean person", f"{found['distance']:.2f} (people: about 1)"))
@@ -87,14 +88,6 @@ def likeness_figures(record: dict[str, Any]) -> list[tuple[str, str]]:
     for azimuth, value in record.get("samples", {}).get("differ", {}).items():
         rows.append((f"samples differ at {azimuth}°", f"{100 * value:.1f} % of the colours' range"))
     return rows
-
-
-def _how_sure(found: dict[str, Any]) -> str:
-    if found["surprise"] > 2 or found["portrait_psnr"] < 20:
-        return "not sure: the portrait is unlike those learnt from"
-    if found["surprise"] > 1:
-        return "less sure: one of ten portraits is as unusual"
-    return "as sure as one portrait allows: its front is seen, the rest is a likely guess"
 
 
 def _figure(picture: np.ndarray, label: str) -> str:

@@ -30,6 +30,7 @@ from runtime.formats.tensor_files import (
     check_adam,
     check_archive,
     check_floats,
+    check_kinds,
     check_like,
     load_state,
     on_cpu,
@@ -125,6 +126,8 @@ class TrainingLoop:
         for file in [*sorted(folder.glob("*.bin")), folder / "random_states_0.pkl"]:
             check = check_floats if file.name == "optimizer.bin" else check_archive
             check(file, cure)
+        for file in sorted(folder.glob("model*.safetensors")):
+            check_kinds(file, fresh, cure)
         try:
             self.accelerator.load_state(str(folder))
         except (MemoryError, PermissionError):

@@ -186,6 +186,23 @@ def check_floats(path: Path, cure: str) -> None:
         raise _damaged(path, cure)
 
 
+def check_kinds(path: Path, like: Mapping[str, Tensor], cure: str) -> None:
+    """Refuse a safetensors file with whole numbers where ``like`` has floating-point ones.
+
+    Raises:
+        UserError: the file is gone, can't be read, or holds such a tensor.
+    """
+
+    def whole(handle: Any) -> dict[str, Tensor]:
+        for name in handle.keys():
+            floating = name in like and like[name].is_floating_point()
+            if floating and handle.get_slice(name).get_dtype() not in FLOATS:
+                raise UserError(f"{path} is damaged or of another run ({name}); {cure}")
+        return {}
+
+    _open_tensors(path, 2**50, whole)
+
+
 def _damaged(path: Path, cure: str) -> UserError:
     return UserError(f"{path} is damaged or was not written by this program; {cure}")
 

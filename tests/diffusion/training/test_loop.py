@@ -23,7 +23,7 @@ from diffusion.training.loop_config import LoopConfig, learning_rate_at
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
 from renderer.fitted_set import FittedSet
 from runtime.errors import UserError
-from runtime.formats.tensor_files import load_tensors
+from runtime.formats.tensor_files import load_tensors, save_tensors
 from tests.diffusion.tiny import TINY_BASE
 
 STEPS = 6
@@ -312,6 +312,11 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def round_weights(path: Path) -> None:
+    tensors = load_tensors(path)[0]
+    save_tensors(path, tensors | {name: tensors[name].long() for name in sorted(tensors)[:1]})
+
+
 def round_moments(path: Path) -> None:
     state = torch.load(path, weights_only=True)
     state["state"][0]["exp_avg"] = state["state"][0]["exp_avg"].long()
@@ -322,6 +327,7 @@ def round_moments(path: Path) -> None:
     ("name", "damage"),
     [
         ("model.safetensors", cut),
+        ("model.safetensors", round_weights),
         ("ema.pt", flip_a_bit),
         ("optimizer.bin", flip_a_bit),
         ("optimizer.bin", round_moments),
@@ -334,5 +340,5 @@ def test_a_damaged_state_is_named(
 ) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
     damage(run / "state" / "step_00000006" / name)
-    with pytest.raises(UserError, match="step_00000006.*(is damaged|does not exist)"):
+    with pytest.raises(UserError, match="step_00000006.*(damaged|does not exist|is truncated)"):
         train(settings, run, steps=STEPS + 1)

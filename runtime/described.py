@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.errors import UserError
 from runtime.files import MOST_TEXT, read_text
@@ -31,6 +32,22 @@ class Described(BaseModel):
     """Base of the schemas: exact types, finite numbers; keys that it doesn't name are kept."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="after")
+    def _finite_elsewhere(self: Kind) -> Kind:
+        for key, value in (self.model_extra or {}).items():
+            if not _finite(value):
+                raise ValueError(f"be finite everywhere, also in {key[:80]}")
+        return self
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number in a parsed JSON value is NaN or infinite."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict | list):
+        return all(map(_finite, value.values() if isinstance(value, dict) else value))
+    return True
 
 
 def read_described(kind: type[Kind], path: str | Path, most: int = MOST_TEXT) -> Kind:

@@ -37,6 +37,7 @@ class Thing(Described):
         ('{{"number": 1, "matrix": {}}}'.format(EYE.replace("1", "{}")), "matrix"),
         ('{"number": 1, "matrix": [[1, 2, 3, 4]]}', "matrix is [[1, 2, 3, 4]] but must have 4 ent"),
         ('{"number": 1, "pair": ["x", 2]}', "pair[0] is 'x' but must be a valid integer"),
+        ('{"number": 1, "other": {"a": [1, NaN]}}', "must be finite everywhere, also in other"),
         ("{}", "number is missing"),
         ("[]", "its content is"),
         ("", "not valid JSON"),

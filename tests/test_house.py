@@ -20,6 +20,8 @@ FLOORS = (
 """From the ground up; packages of one floor don't know each other."""
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 MOST_FILES = 16
+MOST_LINES, MOST_ARGUMENTS = 120, 12
+"""Of a function; constructors of models name all of their settings and may take more."""
 
 
 def modules() -> dict[str, Path]:
@@ -78,6 +80,19 @@ def test_no_folder_is_crowded():
             if len(files) > MOST_FILES:
                 crowded[str(folder.relative_to(PROJECT))] = len(files)
     assert not crowded, crowded
+
+
+def test_functions_are_short_and_take_little():
+    wrong = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                given = node.args
+                count = len(given.posonlyargs + given.args + given.kwonlyargs)
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MOST_LINES or (count > MOST_ARGUMENTS and node.name != "__init__"):
+                    wrong.append(f"{name}.{node.name}: {lines} lines, {count} arguments")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_import_is_found():

@@ -96,48 +96,40 @@ def check_alpha(tally: AlphaTally, reading: Reading) -> list[Finding]:
     found: list[Finding] = []
     portrait = reading.pictures.portrait_frame
 
-    def names(views: list[tuple[str, int]]) -> list[str]:
-        return [f"{name} frame {frame}" for name, frame in views]
+    def add(kind: str, views: list[tuple[str, int]], what: str, cure: str, fix: dict | None):
+        names = [f"{name} frame {frame}" for name, frame in views]
+        text = f"{len(views)} of {tally.pictures} pictures {what}: {listed(names)}"
+        found.append(Finding(kind, text, cure, names, fix))
+
+    def left_out(views: list[tuple[str, int]]) -> dict | None:
+        """Without some views, where they are few."""
+        return exclusion(views, portrait) if 4 * len(views) <= tally.pictures else None
 
     if tally.inverted:
         whole = 2 * len(tally.inverted) > tally.pictures
-        found.append(
-            Finding(
-                "inverted-alpha",
-                f"{len(tally.inverted)} of {tally.pictures} pictures are opaque around the subject "
-                f"and transparent on it: {listed(names(tally.inverted))}",
-                "invert the alpha channel",
-                names(tally.inverted),
-                {"pictures": {"inverted_alpha": not reading.pictures.inverted_alpha}}
-                if whole
-                else exclusion(tally.inverted, portrait),
-            )
+        invert = {"pictures": {"inverted_alpha": not reading.pictures.inverted_alpha}}
+        add(
+            "inverted-alpha",
+            tally.inverted,
+            "are opaque around the subject and transparent on it",
+            "invert the alpha channel",
+            invert if whole else exclusion(tally.inverted, portrait),
         )
     if tally.opaque:
-        found.append(
-            Finding(
-                "opaque-alpha",
-                f"{len(tally.opaque)} of {tally.pictures} pictures have an alpha channel that is "
-                f"opaque everywhere: {listed(names(tally.opaque))}",
-                "cut the background out (a matting tool, or a transparent film when rendering)",
-                names(tally.opaque),
-                exclusion(tally.opaque, portrait)
-                if 4 * len(tally.opaque) <= tally.pictures
-                else None,
-            )
+        add(
+            "opaque-alpha",
+            tally.opaque,
+            "have an alpha channel that is opaque everywhere",
+            "cut the background out (a matting tool, or a transparent film when rendering)",
+            left_out(tally.opaque),
         )
     if tally.empty:
-        found.append(
-            Finding(
-                "empty-picture",
-                f"{len(tally.empty)} of {tally.pictures} pictures show nothing: "
-                f"{listed(names(tally.empty))}",
-                "render them again with the subject in front of the camera, or leave them out",
-                names(tally.empty),
-                exclusion(tally.empty, portrait)
-                if 4 * len(tally.empty) <= tally.pictures
-                else None,
-            )
+        add(
+            "empty-picture",
+            tally.empty,
+            "show nothing",
+            "render them again with the subject in front of the camera, or leave them out",
+            left_out(tally.empty),
         )
     matte = tally.matte()
     if matte is not None:

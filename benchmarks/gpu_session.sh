@@ -147,8 +147,8 @@ fit() {
         --output_dir "$work/stage2" --threads 1 --subjects_at_once "$(fastest)" $tiny_fit
     step train-likeness 80 $triavatar train-likeness --root "$people" \
         --triplanes "$work/stage2" --output_dir "$work/likeness"
-    bring vae "$work/vae/snapshots/model"
-    # Triplanes know their decoder by its weights' hash.
+    # Triplanes know their decoder, and diffusion models their VAE, by the weights' hash.
+    bring vae "$work/vae/snapshots/model" --exact
     bring decoder "$work/stage1/decoder" --exact
     bring likeness "$work/likeness" --exact
 }

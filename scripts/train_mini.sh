@@ -1,7 +1,8 @@
 #!/bin/sh
 # A model of people from nothing, on a CPU: a set of synthetic people with portraits as photographs
-# are, one decoder for all, every person's triplane, the model of people's differences, and all that
-# as one folder for `generate --model`. Started again, it goes on where it stopped.
+# are, one decoder for all, every person's triplane, the model of people's differences, the head that
+# expressions move, and all that as one folder for `generate --model`. Started again, it goes on where
+# it stopped.
 #   --output_dir DIR  where everything goes (runs/mini in the project)
 #   --people N        how many people to make, the held-out ones included (2096); a larger number
 #                     later adds people, the held-out ones stay the same
@@ -34,5 +35,7 @@ stage fit-decoder --config "$configs/fit_decoder.yaml" --root "$out/people" \
 stage fit-triplanes --config "$configs/fit_triplanes.yaml" --root "$out/people" \
     --decoder "$out/decoder" --output_dir "$out/triplanes"
 stage train-likeness --root "$out/people" --triplanes "$out/triplanes" --output_dir "$out/likeness"
-stage bundle --decoder "$out/decoder" --likeness "$out/likeness" --root "$out/people" \
+stage train-rig --root "$out/people" --triplanes "$out/triplanes" --output_dir "$out/rig"
+stage bundle --decoder "$out/decoder" --likeness "$out/likeness" --rig "$out/rig" \
+    --root "$out/people" \
     --license CC0-1.0 --name mini --output_dir "$out/model"

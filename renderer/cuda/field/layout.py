@@ -228,6 +228,8 @@ def candidate_layouts(shape: DecoderShape, capability: int, *, backward: bool) -
     scatter = 4 if capability >= 90 else 1
     # Tile, columns, blocks, groups. Two blocks a multiprocessor where there is room for two.
     wanted = [(64, columns, 2, 0), (128, columns, 1, 0), (64, columns, 1, 0), (32, columns, 1, 0)]
+    if backward and capability < 75:
+        wanted.remove((128, columns, 1, 0))
     if limit >= _LARGE:
         wanted += [(64, columns, 1, 1)]
         if not backward:

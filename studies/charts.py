@@ -66,7 +66,7 @@ def draw_maps(
         axes.set(title=title, facecolor=BLANK, yticks=[1, len(values)], ylim=rows[[-1, 0]])
     for axes in grid.flat[len(maps) :]:
         axes.remove()
-    figure.colorbar(mesh, ax=grid, label="PSNR, dB")
+    figure.colorbar(mesh, ax=list(grid.flat[: len(maps)]), label="PSNR, dB")
     figure.supxlabel("million rays with gradients", fontsize="medium")
     figure.supylabel("identities in the order of their first visit", fontsize="medium")
     return figure

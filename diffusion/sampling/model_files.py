@@ -35,7 +35,8 @@ class ModelIndex(Described):
 
     class_name: Name = Field(alias="_class_name")
     unet: Part
-    scheduler: tuple[str, str]
+    # A regression has none.
+    scheduler: Part
     # Models of the first version have none.
     normalization: Part | None = None
     expectation: Part = (None, None)
@@ -105,7 +106,10 @@ def load_pipeline(
         UserError: the folder is missing, damaged or holds another model.
     """
     folder, trained = open_model(path, kind)
-    for name, made_of in read_described(ModelIndex, folder / "model_index.json").parts().items():
+    parts = read_described(ModelIndex, folder / "model_index.json").parts()
+    if "scheduler" not in parts and (folder / "scheduler").exists():
+        raise UserError(f"{folder / 'model_index.json'} does not name its scheduler: {_CURE}")
+    for name, made_of in parts.items():
         if name == "scheduler":
             _check_schedule(folder / "scheduler" / "scheduler_config.json")
         elif made_of not in _KINDS:

@@ -54,7 +54,8 @@ class RayCluster:
         paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             self.ray.init(
-                address=address,
+                # Without an address Ray would join whatever cluster it finds a trace of here.
+                address=address or "local",
                 runtime_env={"env_vars": {**variables, "PYTHONPATH": os.pathsep.join(paths)}},
                 log_to_driver=False,
                 logging_level="ERROR",

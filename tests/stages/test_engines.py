@@ -28,7 +28,7 @@ def results(folder: Path) -> dict[str, str]:
 def cluster():
     """A cluster of two processes, which the stages find running."""
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

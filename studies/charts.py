@@ -58,7 +58,8 @@ def draw_maps(
     down = -(-len(maps) // across)
     figure = Figure((6.4 * across, 2.2 * down + 0.4), layout="constrained")
     grid = figure.subplots(down, across, sharex=True, squeeze=False)
-    for axes, (title, values) in zip(grid.flat, maps.items(), strict=False):
+    used = list(grid.flat[: len(maps)])
+    for axes, (title, values) in zip(used, maps.items(), strict=True):
         # What was measured after some rays is the state that they led to.
         edges = np.concatenate([[0.0], rays[title] / 1e6])
         rows = np.arange(len(values) + 1) + 0.5
@@ -66,7 +67,9 @@ def draw_maps(
         axes.set(title=title, facecolor=BLANK, yticks=[1, len(values)], ylim=rows[[-1, 0]])
     for axes in grid.flat[len(maps) :]:
         axes.remove()
-    figure.colorbar(mesh, ax=list(grid.flat[: len(maps)]), label="PSNR, dB")
+    for axes in used[-across:]:
+        axes.tick_params(labelbottom=True)
+    figure.colorbar(mesh, ax=used, label="PSNR, dB")
     figure.supxlabel("million rays with gradients", fontsize="medium")
     figure.supylabel("identities in the order of their first visit", fontsize="medium")
     return figure

@@ -100,7 +100,8 @@ def train_rig(config: TrainRigConfig) -> None:
         pictures.append(describe(field))
         fields = [*fields, field][:OFFSET_PEOPLE]
     model = with_guess(model, np.stack(skins), np.stack(pictures))
-    offset = np.median([surface_offset(model, s, f) for s, f in zip(skins, fields, strict=False)])
+    pairs = zip(skins[: len(fields)], fields, strict=True)
+    offset = np.median([surface_offset(model, skin, field) for skin, field in pairs])
     model = replace(model, depth_offset=np.array([offset], dtype=np.float32))
     with new_folder(config.output_dir) as growing:
         model.save(growing)

@@ -71,9 +71,10 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     samples: int = setting(1, at_least=1)
     """Avatars of each portrait; of more than one a map shows where they differ."""
     export: tuple[Format, ...] | None = setting(None, resumable=True)
-    """Files for other programs, avatar.<format> beside the views: glb or obj, a textured mesh; ply,
-    Gaussians; html, a page for any browser. Without it glb, ply and html of photographs, as far as
-    their packages are installed, and none of a set; about a minute an avatar."""
+    """Files for other programs, avatar.<format> beside the views: glb or obj, a textured mesh;
+    rigged.glb, a head that moves; ply, Gaussians; html, a page for any browser. Without it glb,
+    rigged.glb, ply and html of photographs, as far as their packages are installed, and none of a
+    set; about a minute an avatar."""
     seed: int = setting(0, resumable=True)
     """Names the noise; each portrait has its own. Avatars of another seed than 0 are called
     <portrait>_seed<N>, so that several go into one folder."""
@@ -310,4 +311,4 @@ def _say_where(run: RunFolder, made: int, name: str) -> None:
     place = run.path / "avatars"
     run.log(f"{counted(made, 'avatar')} in {place}, each with its report.html")
     run.log(f"to look at: triavatar view {run.path}")
-    run.log(f"to go on:   triavatar export {place / name} --to glb obj ply html")
+    run.log(f"to go on:   triavatar export {place / name} --to obj ply")

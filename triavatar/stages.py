@@ -190,6 +190,12 @@ STAGES: dict[str, Stage] = {
         "study_likeness",
         "Compare ways of finding a stranger's avatar from one portrait, on held-out people.",
     ),
+    "study expressions": Stage(
+        "studies.expressions",
+        "StudyExpressionsConfig",
+        "study_expressions",
+        "Measure faces that move: registration, and pictures against the studio's own.",
+    ),
     "study conditioning": Stage(
         "studies.conditioning",
         "StudyConditioningConfig",
@@ -211,6 +217,13 @@ STAGES: dict[str, Stage] = {
         "Render a triplane: still views, a turntable, expressions, clips.",
         first="triplane",
         settings="render",
+    ),
+    "faces": Stage(
+        "triavatar.faces",
+        "FacesConfig",
+        "faces",
+        "Draw avatars from several sides and in several expressions on one sheet.",
+        first="avatars",
     ),
     "view": Stage(
         "triavatar.view",

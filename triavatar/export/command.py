@@ -28,7 +28,8 @@ class ExportConfig:
     avatars: tuple[Path, ...]
     """Triplane files, triplane folders or folders of generated avatars."""
     to: tuple[Format, ...] = ("glb",)
-    """Files to write of each: glb or obj, a textured mesh; ply, Gaussians; html, a page for any
+    """Files to write of each: glb or obj, a textured mesh; rigged.glb, a head that moves (52 ARKit
+    morph targets, bones) with hair and clothes around it; ply, Gaussians; html, a page for any
     browser."""
     output_dir: Path = Path("exports")
     """Folder for <avatar>.<format>."""
@@ -81,7 +82,7 @@ def export(config: ExportConfig) -> None:
                 config.export,
                 lambda step, name=name: bar.set_postfix_str(f"{name}: {step}"),
             )
-            for kind in config.to:
+            for kind in dict.fromkeys(config.to):
                 path = config.output_dir / f"{name}.{kind}"
                 maker.write(path, name)
                 lines.append(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -19,6 +19,7 @@ PACKAGES = {
 MESH = ("skimage.measure", "fast_simplification", "xatlas")
 OF_FORMAT = {
     "glb": (*MESH, "pygltflib"),
+    "rigged.glb": (*MESH, "pygltflib"),
     "obj": MESH,
     "html": MESH,
     # Files stand on the mesh's ground.

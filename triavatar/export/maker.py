@@ -120,15 +120,15 @@ class Maker:
         """Write one file; its suffix decides what.
 
         Args:
-            path: .glb, .obj (with .mtl and .jpg beside it), .ply or .html.
-            title: of what is in it; the file's stem without.
+            path: .glb, .rigged.glb, .obj (with .mtl and .jpg beside it), .ply or .html.
+            title: of what is in it; the file's name without suffix by default.
 
         Raises:
             UserError: the avatar has no surface, the suffix is unknown, or a package is missing.
         """
         kind: Format = format_of(path)
-        title = title or path.stem
-        if kind == "glb" and self.settings.rigged:
+        title = title or path.name[: -len(kind) - 1]
+        if kind == "rigged.glb":
             self._write_rigged(path, title)
         elif kind == "glb":
             write_glb(path, self.placement.mesh(self.mesh), title, self.settings.mesh.unlit)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from renderer.render import RenderSettings
 from runtime.config import setting
 from runtime.errors import UserError
 from triavatar.export.mesh import METRES_PER_UNIT
 
-Format = Literal["glb", "obj", "ply", "html"]
-FORMATS: tuple[Format, ...] = ("glb", "obj", "ply", "html")
+Format = Literal["glb", "rigged.glb", "obj", "ply", "html"]
+FORMATS: tuple[Format, ...] = ("glb", "rigged.glb", "obj", "ply", "html")
 
 
 @dataclass
@@ -52,6 +52,9 @@ class SplatSettings:
 class ExportSettings:
     """Settings of an avatar's files."""
 
+    removed_settings: ClassVar[dict[str, str]] = {
+        "rigged": "name the format rigged.glb beside or in place of glb, e.g. --to rigged.glb"
+    }
     mesh: MeshSettings = field(default_factory=MeshSettings)
     """The textured mesh, for glb, obj and html."""
     splats: SplatSettings = field(default_factory=SplatSettings)
@@ -59,17 +62,16 @@ class ExportSettings:
     metres_per_unit: float = setting(METRES_PER_UNIT, above=0)
     """Size of a world unit in the files: by default, a head of 1.02 units from chin to crown, as
     the studio frames them, becomes 0.225 m high."""
-    rigged: bool = False
-    """GLB: lay a head that moves under the avatar: 52 ARKit morph targets, bones of neck, head, jaw
-    and eyes; hair and clothes stay a part of their own."""
     head_model: Path | None = None
-    """Head model for --export.rigged: folder that `triavatar train-rig` wrote, or a model with
+    """Head model for rigged.glb: folder that `triavatar train-rig` wrote, or a model with
     the part rig; the shipped one without."""
     views: int = setting(24, at_least=8)
     """Pictures of the avatar, from all around, that textures and splats are tuned to."""
     view_size: int = setting(256, at_least=32)
     """Width and height of those pictures in pixels."""
-    march: RenderSettings = field(default_factory=lambda: RenderSettings(steps=512))
+    march: RenderSettings = field(
+        default_factory=lambda: RenderSettings(steps=384, color_threshold=1e-3)
+    )
     """How rays are marched."""
 
 
@@ -79,9 +81,9 @@ def format_of(path: Path) -> Format:
     Raises:
         UserError: none of :data:`FORMATS`.
     """
-    suffix = path.suffix.lower().lstrip(".")
-    for known in FORMATS:
-        if suffix == known:
+    # The longest first: what ends with .rigged.glb ends with .glb, too.
+    for known in sorted(FORMATS, key=len, reverse=True):
+        if path.name.lower().endswith(f".{known}"):
             return known
     raise UserError(
         f"{path}: avatars are exported as {', '.join('.' + known for known in FORMATS)}; give "

@@ -3,7 +3,7 @@
 ::
 
     <folder>/avatars/<name>/view_<azimuth>.png, turntable.mp4, sheet.png    views
-    <folder>/avatars/<name>/avatar.glb, .ply, .html                         exports
+    <folder>/avatars/<name>/avatar.glb, .rigged.glb, .ply, .html            exports
     <folder>/avatars/<name>/samples.png, uncertainty.png, samples/          of several samples
     <folder>/avatars/<name>/report.html                                     all of it on one page
     <folder>/avatars/<name>/portrait.png, avatar.json                       written last
@@ -27,7 +27,7 @@ from triavatar.sheets import Cell, Row, draw_sheet, save_picture
 from triavatar.written.report_page import write_report
 from triavatar.written.samples import write_samples
 
-USUAL: tuple[Format, ...] = ("glb", "ply", "html")
+USUAL: tuple[Format, ...] = ("glb", "rigged.glb", "ply", "html")
 """Exports that are made where nothing else is asked for and their packages are installed."""
 
 

@@ -25,6 +25,7 @@ FILES = {
     "turntable.gif": "a full turn, as picture",
     "avatar.html": "to turn around in any browser",
     "avatar.glb": "textured mesh: Blender, Unity, Unreal, three.js",
+    "avatar.rigged.glb": "the same with a face that moves: 52 ARKit morph targets, bones",
     "avatar.obj": "textured mesh, for older programs",
     "avatar.ply": "Gaussian splats",
     "samples.png": "other people who would look like the portrait",

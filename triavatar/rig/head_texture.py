@@ -16,7 +16,7 @@ from triavatar.export.field import Field
 from triavatar.export.mesh import Mesh
 from triavatar.export.surface import corner_normals
 from triavatar.rig.head_model import PARTS
-from triavatar.rig.inside import CAVITY, eye_colors
+from triavatar.rig.inside import CAVITY, eye_colors, lid_shadow
 from triavatar.rig.moving import MovingAvatar, cavity_of
 from triavatar.rig.rigged import USUAL_EYE, RiggedHead
 
@@ -90,5 +90,5 @@ def _painted(head: RiggedHead, seen, rows: np.ndarray) -> np.ndarray:
         way = np.einsum("rk,rkc->rc", weights[chosen], local)
         way /= np.linalg.norm(way, axis=1, keepdims=True)
         angle = np.arccos(np.clip(way[:, 2], -1, 1))
-        out[chosen] = eye_colors(angle, head.eyes[side])
+        out[chosen] = lid_shadow(way) * eye_colors(angle, head.eyes[side])
     return out

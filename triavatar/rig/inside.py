@@ -16,7 +16,7 @@ CAVITY = np.array([0.32, 0.13, 0.12], dtype=np.float32)
 """sRGB of the mouth's inside, before the dark."""
 DARK = 0.16
 """World units behind the lips at which what lies inside has lost most of its light."""
-IRIS, PUPIL = 0.46, 0.17
+IRIS, PUPIL = 0.5, 0.17
 """Angles from the eye's axis at which iris and pupil end, radians."""
 
 
@@ -60,9 +60,16 @@ def _eye(moving, posed, points, expression: Expression, side: str) -> np.ndarray
     axis /= np.linalg.norm(axis)
     way = points - centre
     way /= np.linalg.norm(way, axis=1, keepdims=True)
-    # Lids and lashes throw their shadow on an eye's upper half.
-    shadow = 1 - 0.45 * np.clip(way[:, 1:2] / 0.45, 0, 1).astype(np.float32)
-    return shadow * eye_colors(np.arccos(np.clip(way @ axis, -1, 1)), head.eyes[index - 3])
+    return lid_shadow(way) * eye_colors(np.arccos(np.clip(way @ axis, -1, 1)), head.eyes[index - 3])
+
+
+def lid_shadow(way: np.ndarray) -> np.ndarray:
+    """Share of light [K, 1] that lids and lashes leave to an eye's upper half.
+
+    Args:
+        way: unit vectors from the eyeball's centre, [K, 3].
+    """
+    return 1 - 0.45 * np.clip(way[:, 1:2] / 0.45, 0, 1).astype(np.float32)
 
 
 def eye_colors(angle: np.ndarray, eye: np.ndarray) -> np.ndarray:

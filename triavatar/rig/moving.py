@@ -43,7 +43,10 @@ def shell_faces(head: RiggedHead, surface: Mesh) -> np.ndarray:
     limit = np.array([COVERED[name] for name in REGIONS])[region]
     # Vertices of the skin stand apart on the scalp: what lies between them is near all the same.
     covered = np.sqrt(np.maximum(distance**2 - 0.02**2, 0)) < limit
-    return without_crumbs(surface.faces, ~covered[surface.faces].all(axis=1))
+    # Unwrapped surfaces have their vertices doubled along seams; their charts are no crumbs.
+    _, place = np.unique(surface.vertices, axis=0, return_inverse=True)
+    joined = place.reshape(-1)[surface.faces]
+    return without_crumbs(joined, ~covered[surface.faces].all(axis=1))
 
 
 def without_crumbs(faces: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from triavatar.export.mesh import Mesh, place
 from triavatar.rig.bend import bend
 from triavatar.rig.expression import Expression, parse_expression
 from triavatar.rig.head_model import MM_PER_UNIT, HeadModel, find_head_model
-from triavatar.rig.moving import MovingAvatar
+from triavatar.rig.moving import MovingAvatar, shell_faces
 from triavatar.rig.register import Registered
 from triavatar.rig.rigged import BONES, RiggedHead
 from triavatar.views import still_cameras
@@ -141,3 +141,23 @@ def test_a_damaged_head_model_is_refused(model, tmp_path):
         HeadModel.load(tmp_path / "bad")
     with pytest.raises(UserError, match="holds no head model"):
         HeadModel.load(tmp_path)
+
+
+def test_the_shell_of_an_unwrapped_surface_keeps_its_charts(moving):
+    """A hat of two hundred triangles, each with corners of its own: not one may be taken out."""
+    line = np.linspace(-0.3, 0.3, 11)
+    x, z = np.meshgrid(line, line, indexing="ij")
+    top = moving.head.points[:, 1].max() + 0.1
+    grid = np.stack([x, np.full_like(x, top), z], axis=-1).reshape(-1, 3).astype(np.float32)
+    corner = (np.arange(10)[:, None] * 11 + np.arange(10)).reshape(-1)
+    squares = np.stack([corner, corner + 1, corner + 12, corner + 11], axis=1)
+    whole = np.concatenate([squares[:, [0, 1, 2]], squares[:, [0, 2, 3]]]).astype(np.int32)
+    crumb = np.float32([[0, top + 0.3, 0], [0, top + 0.3, 0.01], [0.01, top + 0.3, 0]])
+    for hat in (
+        Mesh(grid, whole),
+        Mesh(grid[whole.reshape(-1)], np.arange(600, dtype=np.int32).reshape(-1, 3)),
+    ):
+        count = len(hat.vertices)
+        more = np.concatenate([hat.faces, [[count, count + 1, count + 2]]]).astype(np.int32)
+        kept = shell_faces(moving.head, Mesh(np.concatenate([hat.vertices, crumb]), more))
+        assert kept[:-1].all() and not kept[-1]

@@ -5,53 +5,36 @@ Letters: n training people, m held-out people, P planes, C channels, H plane siz
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from captures.multiview import MultiViewSet
 from diffusion.conditioning.feature_set import FeatureSet
+from diffusion.conditioning.features import PortraitFeatures
+from diffusion.networks.linear import portrait_vectors
+from diffusion.training.linear_start import LinearStart
+from likeness.fit import fit_likeness
+from likeness.learned.likeness_model import LikenessModel
+from likeness.portrait.portrait import Portrait
+from likeness.settings import LikenessSettings
+from renderer.fitted_set import FittedSet
+from renderer.triplane import rollout, unroll
+from studies.likeness_methods import settings_of
 
 BASELINES = ("mean", "nearest portrait", "linear in the portrait", "nearest triplane (oracle)")
-SEEN_SIZE = 8
-"""Side to which each feature map is shrunk."""
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Strengths of the ridge regression, as shares of the portraits' variance."""
+LIKENESS = {
+    "linear model fitted to the portrait": "linear",
+    "likeness: regression": "regression",
+}
+"""Row → method of ``study likeness``, for a model of ``train-likeness``."""
 
 
-def portrait_vectors(features: FeatureSet, names: list[str]) -> Tensor:
-    """One vector of a portrait's features, [n, D]: all maps at 8², channels of one spread."""
-    rows = []
-    for name in names:
-        item = features.load(name)
-        maps = [F.adaptive_avg_pool2d(m, SEEN_SIZE) for m in (item.latent, *item.levels)]
-        rows.append(torch.cat([m.flatten() for m in maps]))
-    return torch.stack(rows)
-
-
-def ridge(seen: Tensor, planes: Tensor, asked: Tensor) -> Tensor:
-    """Ridge regression of planes on portraits, its strength chosen by leave-one-out.
-
-    Args:
-        seen: [n, D] portraits of training people, centred.
-        planes: [n, K] their triplanes, centred.
-        asked: [m, D] portraits of others, with the same centre.
-
-    Returns:
-        [m, K].
-    """
-    gram, across = seen @ seen.T, asked @ seen.T
-    scale = float(gram.diagonal().mean())
-    best: tuple[float, Tensor] | None = None
-    identity = torch.eye(len(seen), dtype=seen.dtype)
-    for strength in RIDGES:
-        inverse = torch.linalg.inv(gram + strength * scale * identity)
-        # Leave-one-out residuals of a linear smoother, in closed form.
-        residual = (inverse @ planes) / inverse.diagonal()[:, None]
-        error = float(residual.square().mean())
-        if best is None or error < best[0]:
-            best = (error, across @ inverse @ planes)
-    assert best is not None
-    return best[1]
+def vectors_of(features: FeatureSet, names: Sequence[str]) -> Tensor:
+    """One vector of each portrait's features, [n, D]."""
+    return torch.cat([portrait_vectors(features.load(name)) for name in names])
 
 
 def baseline_planes(
@@ -76,10 +59,28 @@ def baseline_planes(
     if name == "nearest triplane (oracle)":
         distance = torch.cdist(truth.flatten(1), training.flatten(1))
         return training[distance.argmin(dim=1)]
-    seen, asked = portrait_vectors(features, train), portrait_vectors(features, people)
+    seen, asked = vectors_of(features, train), vectors_of(features, people)
     centre, spread = seen.mean(dim=0), seen.std(dim=0).clamp(min=1e-4)
     seen, asked = (seen - centre) / spread, (asked - centre) / spread
     if name == "nearest portrait":
         return training[torch.cdist(asked, seen).argmin(dim=1)]
-    found = ridge(seen.double(), (training - mean).flatten(1).double(), asked.double())
-    return (mean + found.float().unflatten(1, mean.shape[1:])).clamp(-1, 1)
+    rolled = rollout(training)
+    start = LinearStart(train, [features.load(each) for each in train], list(rolled))
+    given = PortraitFeatures.stack([features.load(each) for each in people])
+    return unroll(start.expectation(given)).clamp(-1, 1)
+
+
+def likeness_planes(
+    method: str, folder: Path, fitted: FittedSet, views: MultiViewSet, names: Sequence[str]
+) -> Tensor:
+    """Triplanes [m, P, C, H, H] that a model of ``train-likeness`` finds of frontal portraits.
+
+    Args:
+        method: one of ``study likeness``.
+        folder: the model's.
+    """
+    decoder = fitted.decoder()
+    model = LikenessModel.load(folder, str(fitted.manifest["decoder_hash"]))
+    settings = settings_of(method, LikenessSettings())
+    portraits = [Portrait.of(views.portrait(name), model.camera) for name in names]
+    return torch.stack([fit_likeness(each, model, decoder, settings)[0] for each in portraits])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from captures.multiview import MultiViewSet
 from diffusion.training.train_base import TrainBaseConfig
 from diffusion.training.train_upsampler import (
     RenderLossConfig,
@@ -19,11 +20,15 @@ from diffusion.training.train_upsampler import (
 from renderer.fitted_set import FittedSet
 
 ENLARGED = "resizing"
+ENLARGED_WITH_MEAN = "resizing, with the mean's detail"
+DOWNSCALES = (2, 4)
+"""Factors by which views are shrunk before patches are cut for the rendering loss."""
 UPSAMPLER_VARIANTS: dict[str, dict[str, Any]] = {
     "upsampler": {},
     "upsampler, no augmentation": {"augment.probability": 0.0},
     "upsampler, no rendering loss": {"render.l1_weight": 0.0},
     "upsampler, regression": {"objective": "regression"},
+    "upsampler, regression, mean": {"objective": "regression", "normalization": "mean"},
 }
 """Variant → what it changes of the upsampler's training."""
 
@@ -41,6 +46,8 @@ def upsampler_training(
     assert base.root is not None
     full = FittedSet.open(base.triplanes).shape[-1]
     size = min(full, 2 * base.plane_size)
+    views = MultiViewSet(base.root)
+    pixels = views.portrait(views.names[0]).shape[0]
     training = TrainUpsamplerConfig(
         output_dir=folder,
         triplanes=base.triplanes,
@@ -60,8 +67,8 @@ def upsampler_training(
             positions=True,
         ),
         render=RenderLossConfig(
-            patch_size=16,
-            downscales=(2, 4),
+            patch_size=max(1, min(16, pixels // max(DOWNSCALES))),
+            downscales=DOWNSCALES,
             downscale_probabilities=(0.5, 0.5),
             steps=96,
             grid=32,
@@ -77,6 +84,7 @@ def upsampler_training(
                 "decay",
                 "ema_decay",
                 "device",
+                "mixed_precision",
                 "log_every",
                 "save_every",
                 "sample_every",

@@ -304,6 +304,14 @@ STAGES: dict[str, Stage] = {
         first="triplanes",
         settings="base",
     ),
+    "bench train-upsampler": Stage(
+        "studies.bench.bench_train",
+        "BenchUpsamplerConfig",
+        "bench_upsampler",
+        "Measure feeding and training of the upsampler; model the published runs on known cards.",
+        first="triplanes",
+        settings="upsampler",
+    ),
     "bench fit": Stage(
         "studies.bench.bench_fit",
         "BenchFitConfig",

@@ -261,7 +261,9 @@ class DenoisingDataset(Dataset[DenoisingBatch]):
         if timestep is not None:
             at, drop = torch.full_like(at, timestep), torch.zeros_like(drop)
         seed = torch.randint(2**62, (1,), generator=random)
-        portrait = self.pairs.portraits.draw(name, random, mirrored)
+        # Validation always sees the frontal portrait.
+        drawn_with = random if timestep is None else None
+        portrait = self.pairs.portraits.draw(name, drawn_with, mirrored)
         return DenoisingBatch([name], planes[None], seed, at, drop, portrait)
 
     def validation_problems(self, names: Sequence[str], draws: int) -> list[DenoisingBatch]:

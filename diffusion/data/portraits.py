@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from captures.multiview import MultiViewSet
+from captures.photographs import FOLDER, PICTURE_NAME, portrait_numbers
 from diffusion.conditioning.encode_features import feature_manifest
 from diffusion.conditioning.feature_set import FeatureSet
 from diffusion.conditioning.features import PortraitEncoder, PortraitFeatures, portrait_tensor
@@ -54,7 +56,9 @@ class StoredPortraits:
         there = set(self.store.names)
         return [name for name in names if name not in there]
 
-    def draw(self, name: str, random: torch.Generator, mirrored: bool = False) -> PortraitFeatures:
+    def draw(
+        self, name: str, random: torch.Generator | None = None, mirrored: bool = False
+    ) -> PortraitFeatures:
         """A person's portrait, B = 1."""
         if mirrored:
             raise UserError(
@@ -79,27 +83,66 @@ class PicturePortraits:
         encoder: on the training device.
         prepared: folder for the pictures at the encoder's size, made once and shared by all
             processes.
+        photographs: how often a portrait drawn at random is one of the person's photographs
+            (:mod:`captures.photographs`) in place of the frontal one.
+
+    Raises:
+        UserError: photographs are asked for and nobody has any.
     """
 
-    def __init__(self, views: MultiViewSet, encoder: PortraitEncoder, prepared: Path) -> None:
-        self.views, self.encoder = views, encoder
+    def __init__(
+        self,
+        views: MultiViewSet,
+        encoder: PortraitEncoder,
+        prepared: Path,
+        photographs: float = 0.0,
+    ) -> None:
+        self.views, self.encoder, self.photographs = views, encoder, photographs
         size = encoder.image_size
         self.manifest: dict[str, Any] = feature_manifest(
             encoder, encoder.encode(torch.ones(1, 3, size, size))
         )
         self.manifest["portrait_window"] = portrait_window(views, views.names)
+        root = seed_of(str(views.root.resolve()))
+        shape = (1, 3, size, size)
         self._rows = PreparedRows(
-            prepared / f"portraits_{size}_{seed_of(str(views.root.resolve())):016x}.rows",
+            prepared / f"portraits_{size}_{root:016x}.rows",
             views.names,
-            (1, 3, size, size),
+            shape,
             torch.uint8,
-            self._load,
+            lambda name: self._shrunk(self.views.portrait(name), f"portrait of {name}"),
             views.portrait_path,
         )
+        self._numbers: dict[str, list[int]] = {}
+        if photographs:
+            found = {name: portrait_numbers(views.root / name) for name in views.names}
+            self._numbers = {name: numbers for name, numbers in found.items() if numbers}
+            if not self._numbers:
+                raise UserError(
+                    f"{views.root} holds no portraits drawn as photographs are: draw them with "
+                    f"`triavatar studio render --portraits 4`, or leave out --photographs"
+                )
+        self._photographs = PreparedRows(
+            prepared / f"photographs_{size}_{root:016x}.rows",
+            [f"{name}/{number}" for name, all_of in self._numbers.items() for number in all_of],
+            shape,
+            torch.uint8,
+            self._photograph,
+            self._photograph_path,
+        )
 
-    def _load(self, name: str) -> Tensor:
-        where = f"the portrait of {name} in {self.views.root}"
-        pixels = portrait_tensor(self.views.portrait(name), self.encoder.image_size, where)
+    def _photograph_path(self, row: str) -> Path:
+        name, number = row.rsplit("/", 1)
+        return self.views.root / name / FOLDER / PICTURE_NAME.format(int(number))
+
+    def _photograph(self, row: str) -> Tensor:
+        name, number = row.rsplit("/", 1)
+        (found,) = self.views.portraits(name, [int(number)])
+        return self._shrunk(found.image, f"photograph {number} of {name}")
+
+    def _shrunk(self, picture: np.ndarray, what: str) -> Tensor:
+        where = f"the {what} in {self.views.root}"
+        pixels = portrait_tensor(picture, self.encoder.image_size, where)
         return (pixels * 255 + 0.5).to(torch.uint8)[None]
 
     def missing(self, names: Sequence[str]) -> list[str]:
@@ -107,9 +150,16 @@ class PicturePortraits:
         there = set(self.views.names)
         return [name for name in names if name not in there]
 
-    def draw(self, name: str, random: torch.Generator, mirrored: bool = False) -> Tensor:
-        """A person's portrait, uint8 [1, 3, S, S]."""
-        picture = self._rows[name]
+    def draw(
+        self, name: str, random: torch.Generator | None = None, mirrored: bool = False
+    ) -> Tensor:
+        """A person's portrait, uint8 [1, 3, S, S]; the frontal one without a generator."""
+        numbers = self._numbers.get(name)
+        if numbers and random is not None and _chance(random) < self.photographs:
+            chosen = numbers[int(_chance(random) * len(numbers))]
+            picture = self._photographs[f"{name}/{chosen}"]
+        else:
+            picture = self._rows[name]
         return picture.flip(-1) if mirrored else picture
 
     def features(self, portraits: Portrait) -> PortraitFeatures:
@@ -119,6 +169,11 @@ class PicturePortraits:
         return found.to(dtype=torch.float16).to(dtype=torch.float32)
 
 
+def _chance(random: torch.Generator) -> float:
+    """Return a number in 0..1, below 1."""
+    return float(torch.rand((), generator=random))
+
+
 def open_portraits(
     features: Path | None,
     vae: str | None,
@@ -126,13 +181,14 @@ def open_portraits(
     views: MultiViewSet | None,
     cache_gib: float,
     prepared: Path,
+    photographs: float = 0.0,
 ) -> StoredPortraits | PicturePortraits:
     """Open stored features, or else the pictures of a set with the VAE that encodes them.
 
     Args:
-        prepared: folder for pictures at the VAE's size, see `PicturePortraits`.
+        prepared, photographs: see `PicturePortraits`.
     """
     if features is not None:
         return StoredPortraits(FeatureSet.open(features), cache_gib)
     assert vae is not None and views is not None
-    return PicturePortraits(views, PortraitEncoder(vae, image_size), prepared)
+    return PicturePortraits(views, PortraitEncoder(vae, image_size), prepared, photographs)

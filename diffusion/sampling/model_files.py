@@ -8,7 +8,12 @@ from typing import Annotated, Literal, TypeVar
 import torch
 from pydantic import Field
 
-from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
+from diffusion.networks import (
+    LinearExpectation,
+    PlaneNormalization,
+    TriplaneUNet,
+    TriplaneUpsampler,
+)
 from diffusion.sampling.pipelines import (
     BaseTriplanePipeline,
     Enlarge,
@@ -23,7 +28,8 @@ from runtime.formats.models import check_model
 Pipeline = TypeVar("Pipeline", BaseTriplanePipeline, UpsampleTriplanePipeline)
 _CURE = "train it again"
 _KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (TriplaneUNet, TriplaneUpsampler, PlaneNormalization)
+    kind.__name__: kind
+    for kind in (TriplaneUNet, TriplaneUpsampler, PlaneNormalization, LinearExpectation)
 }
 
 Part = tuple[str, str] | tuple[None, None]

@@ -21,7 +21,12 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from diffusion.conditioning.features import PortraitFeatures
-from diffusion.networks import PlaneNormalization, TriplaneUNet, TriplaneUpsampler
+from diffusion.networks import (
+    LinearExpectation,
+    PlaneNormalization,
+    TriplaneUNet,
+    TriplaneUpsampler,
+)
 from diffusion.networks.upsampler import upsample_rollout
 from diffusion.sampling.predictions import network_input, predicted_start
 from diffusion.sampling.solvers import SamplerConfig, Solver, draw_noise
@@ -118,7 +123,7 @@ class BaseTriplanePipeline(_TriplanePipeline):
         unet: the denoiser, or the regression.
         scheduler: noise levels of the training; None for a regression.
         normalization: of the planes.
-        expectation: a trained regression; the model makes what its triplane lacks.
+        expectation: a regression, trained or linear; the model makes what its triplane lacks.
 
     Example:
         >>> pipeline = BaseTriplanePipeline.from_pretrained("runs/base/snapshots/model")
@@ -126,14 +131,14 @@ class BaseTriplanePipeline(_TriplanePipeline):
     """
 
     unet: TriplaneUNet
-    expectation: TriplaneUNet | None
+    expectation: TriplaneUNet | LinearExpectation | None
 
     def __init__(
         self,
         unet: TriplaneUNet,
         scheduler: DDIMScheduler | None,
         normalization: PlaneNormalization,
-        expectation: TriplaneUNet | None = None,
+        expectation: TriplaneUNet | LinearExpectation | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -193,12 +198,17 @@ def base_guide(
 
 
 def expected_values(
-    unet: TriplaneUNet,
+    regression: TriplaneUNet | LinearExpectation,
     normalization: PlaneNormalization,
     features: PortraitFeatures | None,
     batch: int,
 ) -> Tensor:
-    """Values [B, C, H, 3·H] float32 that a trained regression expects of B portraits."""
+    """Values [B, C, H, 3·H] float32 that a regression expects of B portraits."""
+    if isinstance(regression, LinearExpectation):
+        if features is None:
+            return regression.mean.expand(batch, -1, -1, -1).float()
+        return regression(features).float()
+    unet = regression
     size = unet.plane_size
     nothing = torch.zeros(
         batch, unet.plane_channels, size, 3 * size, device=unet.device, dtype=unet.dtype

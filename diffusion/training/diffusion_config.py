@@ -67,6 +67,10 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
     """Side in pixels that --vae sees."""
     mirror: bool = False
     """Learn from mirrored people as well (needs --vae: stored features can't be mirrored)."""
+    photographs: float = setting(0.0, at_least=0, at_most=1)
+    """Share of samples whose portrait is one of those drawn as photographs are (`studio render
+    --portraits`: other light, turns, framings, expressions), chosen at random each time; needs
+    --vae. People without any keep their frontal portrait."""
     start_from: Path | None = None
     """A trained model (run or model folder) of the same architecture; a new run begins with its
     weights and normalisation."""
@@ -117,6 +121,11 @@ class DiffusionConfig(SubjectsConfig, LoopConfig):
         if self.mirror and self.vae is None:
             raise UserError(
                 "--mirror needs the portraits' pictures: give --vae and --root in place of "
+                "--features"
+            )
+        if self.photographs and self.vae is None:
+            raise UserError(
+                "--photographs needs the pictures themselves: give --vae and --root in place of "
                 "--features"
             )
         if self.objective == "regression" and self.condition_drop:

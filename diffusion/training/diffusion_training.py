@@ -86,6 +86,7 @@ class DiffusionTraining(ABC):
             self.views,
             config.cache_gib / 2,
             self.fitted.folder / "shrunk",
+            config.photographs,
         )
         stored = self.portraits.store if isinstance(self.portraits, StoredPortraits) else None
         self.subjects = paired_subjects(config, self.views, self.fitted, stored)
@@ -275,8 +276,7 @@ class DiffusionTraining(ABC):
         )
 
     def _features(self, names: Sequence[str]) -> PortraitFeatures:
-        random = torch.Generator().manual_seed(0)
-        drawn = join_portraits([self.portraits.draw(name, random) for name in names])
+        drawn = join_portraits([self.portraits.draw(name) for name in names])
         return self.portraits.features(drawn.to(self.loop.device))
 
     def sampled(self, names: Sequence[str], *how: Any) -> Tensor:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.data.pairs import DenoisingBatch, DenoisingDataset
-from diffusion.networks import TriplaneUNet
+from diffusion.networks import LinearExpectation, TriplaneUNet
 from diffusion.sampling.model_files import open_model
 from diffusion.sampling.pipelines import BaseTriplanePipeline, base_guide, expected_values
 from diffusion.training.diffusion_config import DiffusionConfig, NetworkConfig
 from diffusion.training.diffusion_training import DiffusionTraining
+from diffusion.training.linear_start import MOST, LinearStart
 from runtime.errors import UserError
 
 MEASURED = 64
@@ -46,6 +47,9 @@ class TrainBaseConfig(DiffusionConfig):
     start: Path | None = None
     """Run folder of a regression (train-base --objective regression): its expected triplane is
     where the model starts, and what is learnt is what that lacks."""
+    linear_start: bool = False
+    """Start from a linear regression of planes on portraits, learnt in closed form before the first
+    step; what is learnt is what it lacks of people it has not seen."""
     model: BaseModelConfig = field(default_factory=BaseModelConfig)
     """Architecture."""
     learned_variance: bool = False
@@ -58,8 +62,15 @@ class TrainBaseConfig(DiffusionConfig):
         super().check()
         if self.objective == "regression" and (self.learned_variance or self.start is not None):
             raise UserError("a regression takes neither learned_variance nor start")
-        if self.start is not None and self.normalization == "none":
-            raise UserError("start needs normalization channel or mean: residuals are small")
+        if self.start is not None and self.linear_start:
+            raise UserError("a model has one start: give either start or linear_start")
+        if self.starts and self.normalization == "none":
+            raise UserError("a start needs normalization channel or mean: residuals are small")
+
+    @property
+    def starts(self) -> bool:
+        """Whether the model completes an expected triplane."""
+        return self.start is not None or self.linear_start
 
 
 class BaseTraining(DiffusionTraining):
@@ -67,20 +78,45 @@ class BaseTraining(DiffusionTraining):
 
     kind = BaseTriplanePipeline
     config: TrainBaseConfig
-    expectation: TriplaneUNet | None = None
+    expectation: TriplaneUNet | LinearExpectation | None = None
+    linear: LinearStart | None = None
 
     def __init__(self, config: TrainBaseConfig) -> None:
         super().__init__(config, "train-base", (config.plane_size,))
-        if self.expectation is not None:
+        if self.linear is not None:
+            self.linear.to(self.loop.device)
+        elif self.expectation is not None:
             torch.nn.Module.to(self.expectation, self.loop.device)
 
     def prepare(self) -> None:
-        """Open the regression that the model starts from; its normalisation is taken over."""
-        if self.config.start is None:
-            return
-        folder, trained = open_model(self.config.start, BaseTriplanePipeline)
+        """Open or learn the regression that the model starts from."""
+        if self.config.linear_start:
+            self._learn_start()
+        elif self.config.start is not None:
+            self._open_start(self.config.start)
+
+    def _learn_start(self) -> None:
+        both = (False, True) if self.config.mirror else (False,)
+        people = self.subjects.train[: MOST // len(both)]
+        rows = [(name, mirrored) for name in people for mirrored in both]
+        features = [self._portrait(*row) for row in rows]
+        values = [self.pairs.values(*row)[-1][0] for row in rows]
+        self.linear = LinearStart([name for name, _ in rows], features, values)
+        self.expectation = self.linear.expectation
+        residuals = (
+            value - self.linear([name], each)[0]
+            for (name, _), each, value in zip(rows, features, values, strict=True)
+        )
+        self.pairs.normalization.measure_residuals(residuals)
+
+    def _portrait(self, name: str, mirrored: bool = False) -> PortraitFeatures:
+        return self.portraits.features(self.portraits.draw(name, mirrored=mirrored))
+
+    def _open_start(self, start: Path) -> None:
+        """Open a regression; its normalisation is taken over."""
+        folder, trained = open_model(start, BaseTriplanePipeline)
         found = BaseTriplanePipeline.from_pretrained(folder, local_files_only=True)
-        if found.scheduler is not None:
+        if found.scheduler is not None or found.expectation is not None:
             raise UserError(f"{folder} is no regression: train it with --objective regression")
         if trained.get("decoder_hash") != self.fitted.manifest["decoder_hash"]:
             raise UserError(f"{folder} was trained on triplanes of another decoder")
@@ -94,9 +130,8 @@ class BaseTraining(DiffusionTraining):
 
     @torch.no_grad()
     def _residual(self, name: str) -> Tensor:
-        assert self.expectation is not None
-        drawn = self.portraits.draw(name, torch.Generator().manual_seed(0))
-        features = self.portraits.features(drawn)
+        assert isinstance(self.expectation, TriplaneUNet)
+        features = self._portrait(name)
         values = self.pairs.values(name)[-1]
         return values - expected_values(self.expectation, self.pairs.normalization, features, 1)
 
@@ -105,7 +140,7 @@ class BaseTraining(DiffusionTraining):
         return TriplaneUNet(
             plane_size=config.plane_size,
             learned_variance=config.learned_variance,
-            guided=config.start is not None or config.normalization == "mean",
+            guided=config.starts or config.normalization == "mean",
             **self.model_shapes,
             **asdict(config.model),
         )
@@ -119,6 +154,8 @@ class BaseTraining(DiffusionTraining):
 
     @torch.no_grad()
     def start_of(self, batch: DenoisingBatch, features: PortraitFeatures) -> Tensor | None:
+        if self.linear is not None:
+            return self.linear(batch.names, features)
         if self.expectation is None:
             return None
         return expected_values(self.expectation, self.on_device, features, len(features))

@@ -1,7 +1,8 @@
-"""``triavatar bench train``: how fast the base model is fed, how fast it learns, and both.
+"""``triavatar bench train`` and ``bench train-upsampler``: how fast models are fed and learn.
 
-The training is that of `train-base` with the same settings, for a few steps. CPU seconds count the
-loading processes too: they say what a sample costs whatever else the machine does.
+The training is that of `train-base` or `train-upsampler` with the same settings, for a few steps.
+CPU seconds count the loading processes too: they say what a sample costs whatever else the machine
+does.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from diffusion.training.diffusion_training import DiffusionTraining
 from diffusion.training.feeding import ahead, micro_batches
 from diffusion.training.loss_window import LossWindow
 from diffusion.training.train_base import BaseTraining, TrainBaseConfig
-from runtime.config import own_first, setting
+from diffusion.training.train_upsampler import TrainUpsamplerConfig, UpsamplerTraining
+from runtime.config import setting
 from runtime.files import write_json, write_text
 from studies.bench.cards import modelled_table, published_memory
 from studies.bench.timing import machine, peak_memory, synchronize
 
 
-@own_first
 @dataclass(kw_only=True)
-class BenchTrainConfig(TrainBaseConfig):
-    """Measure feeding and training of the base model; settings are those of train-base."""
+class BenchSettings:
+    """Settings that both measurements have beside their training's."""
 
     measured_steps: int = setting(4, at_least=1)
     """Optimiser steps that are timed; as many go before them."""
@@ -33,6 +35,16 @@ class BenchTrainConfig(TrainBaseConfig):
     """Add what the published trainings would take on known cards (modelled)."""
     utilisation: float = setting(0.3, above=0, at_most=1)
     """Share of a card's peak rate that the modelled training reaches."""
+
+
+@dataclass(kw_only=True)
+class BenchTrainConfig(BenchSettings, TrainBaseConfig):
+    """Measure feeding and training of the base model; settings are those of train-base."""
+
+
+@dataclass(kw_only=True)
+class BenchUpsamplerConfig(BenchSettings, TrainUpsamplerConfig):
+    """Measure feeding and training of the upsampler; settings are those of train-upsampler."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +72,15 @@ class Benchmark:
     """Times one training's parts.
 
     Args:
-        config: settings of the training.
+        training: what is timed.
+        config: its settings, and how much of it is measured.
     """
 
-    def __init__(self, config: BenchTrainConfig) -> None:
-        self.training = BaseTraining(config)
-        self.config: Any = self.training.config  # as it was fitted to the cards
+    def __init__(
+        self, training: DiffusionTraining, config: BenchTrainConfig | BenchUpsamplerConfig
+    ) -> None:
+        self.training = training
+        self.config: Any = training.config  # as it was fitted to the cards
         self.loop = self.training.loop
         self.share = config.batch_size // self.loop.accelerator.num_processes
         self.join: Any = type(self.training.dataset[0]).join
@@ -111,12 +126,21 @@ class Benchmark:
 
 
 def bench_train(config: BenchTrainConfig) -> None:
-    """Measure, print and write bench.json and bench.md to the output folder.
+    """Measure the base model's training, print and write bench.json and bench.md.
 
     Raises:
         UserError: on settings or data that can't be trained with.
     """
-    bench = Benchmark(config)
+    measure(Benchmark(BaseTraining(config), config), config)
+
+
+def bench_upsampler(config: BenchUpsamplerConfig) -> None:
+    """As `bench_train`, of the upsampler's training with its rendering loss."""
+    measure(Benchmark(UpsamplerTraining(config), config), config)
+
+
+def measure(bench: Benchmark, config: BenchTrainConfig | BenchUpsamplerConfig) -> None:
+    """Measure a training, print and write bench.json and bench.md to the output folder."""
     batch = next(bench.batches())
     paces = {
         "loader alone": bench.timed(bench.load),

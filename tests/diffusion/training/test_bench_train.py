@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from diffusion.training.memory import StepMemory
-from runtime.errors import UserError
-from studies.bench.bench_train import BenchTrainConfig, bench_train
+from diffusion.training.train_upsampler import RenderLossConfig, UpsamplerModelConfig
+from studies.bench.bench_train import (
+    BenchTrainConfig,
+    BenchUpsamplerConfig,
+    bench_train,
+    bench_upsampler,
+)
 from studies.bench.cards import BASE, UPSAMPLER, modelled_table
-from studies.conditioning import PAPER, StudyConditioningConfig, chosen_variants, reference
-from studies.upsampling import UPSAMPLER_VARIANTS, upsampler_training
 from tests.diffusion.tiny import tiny_base
 
 
@@ -40,6 +41,40 @@ def test_feeding_and_learning_are_measured_apart(
     assert found["people"] == 4 and (tmp_path / "bench.md").read_text() in capsys.readouterr().out
 
 
+def test_the_upsamplers_training_is_measured_alike(
+    tiny_fitted, tiny_features, tiny_views, tmp_path: Path
+) -> None:
+    bench_upsampler(
+        BenchUpsamplerConfig(
+            output_dir=tmp_path,
+            triplanes=tiny_fitted.folder,
+            features=tiny_features.folder,
+            root=tiny_views.root,
+            low_res_size=8,
+            plane_size=16,
+            model=UpsamplerModelConfig(
+                width=8,
+                multipliers=(1, 2),
+                blocks=(1, 1),
+                attention_sizes=(8,),
+                head_channels=8,
+                latent_patch=4,
+                token_width=8,
+            ),
+            render=RenderLossConfig(
+                patch_size=8, downscales=(2,), downscale_probabilities=(1.0,), steps=16, grid=8
+            ),
+            batch_size=2,
+            measured_steps=1,
+            modelled=False,
+            device="cpu",
+        )
+    )
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["both"]["samples_per_second"] > 0 and found["parameters"] > 1000
+    assert "model alone" in (tmp_path / "bench.md").read_text()
+
+
 def test_modelled_days_are_operations_over_rate() -> None:
     memories = {
         BASE: StepMemory(8.9, 3.07, 0.71, tflop=1.36),
@@ -54,29 +89,3 @@ def test_modelled_days_are_operations_over_rate() -> None:
     # Checkpointing computes a forward pass more.
     row = next(line for line in lines if "| upsampler | 8 × V100" in line).split("|")
     assert row[4].strip() == "yes" and row[6].strip() == f"{8 * 125 * 0.3 / (4 * 18.6):.0f}"
-
-
-def test_the_papers_ablations_in_one_word(tiny_fitted, tiny_features, tiny_views, tmp_path):
-    config = StudyConditioningConfig(
-        triplanes=tiny_fitted.folder,
-        features=tiny_features.folder,
-        output_dir=tmp_path,
-        root=tiny_views.root,
-        variants=("paper", "reference"),
-        plane_size=8,
-    )
-    assert chosen_variants(config) == list(PAPER)
-    before = reference(config, tmp_path / "reference_0", 3)
-    plain, bare = (
-        upsampler_training(before, tmp_path / "u", UPSAMPLER_VARIANTS[name])
-        for name in ("upsampler", "upsampler, no augmentation")
-    )
-    assert (plain.low_res_size, plain.plane_size, plain.seed) == (8, 16, 3)
-    assert plain.augment.probability == 0.5 and bare.augment.probability == 0
-    plain.check()
-    config.root = None
-    with pytest.raises(UserError, match="upsampler needs --root"):
-        chosen_variants(config)
-    config.variants = ("nothing",)
-    with pytest.raises(UserError, match="no variant 'nothing'"):
-        chosen_variants(config)

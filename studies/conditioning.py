@@ -40,7 +40,7 @@ from studies.conditioning_variants import (
     slug,
     varied,
 )
-from studies.strangers import Strangers, enlarged, table
+from studies.strangers import BOUNDS, Strangers, enlarged, table
 from studies.upsampling import (
     ENLARGED,
     ENLARGED_WITH_MEAN,
@@ -118,11 +118,13 @@ class Study:
 
     def baselines(self) -> list[str]:
         """Return the rows that need no diffusion."""
-        return [*BASELINES, *(LIKENESS if self.config.likeness else ())]
+        return [*BOUNDS, *BASELINES, *(LIKENESS if self.config.likeness else ())]
 
     def baseline(self, name: str) -> Made:
         """Planes of a baseline, made at the fits' size."""
         clock, people = time.process_time(), self.strangers.names
+        if name in BOUNDS:
+            return self.strangers.bound(name, self.config.plane_size), None, None
         if name in LIKENESS:
             assert self.config.likeness is not None and self.views is not None
             planes = likeness_planes(

@@ -32,6 +32,14 @@ MEASURES = {
 """Measure → heading of its column."""
 
 
+BOUNDS = (
+    "fitted triplane (bound)",
+    "fitted, shrunk and resized",
+    "fitted, shrunk and resized with the mean's detail",
+)
+"""What no model can exceed: the people's own fits, whole, and as small as the models make them."""
+
+
 def enlarged(planes: Tensor, size: int) -> Tensor:
     """Bicubic resizing of [m, P, C, h, h] to `size`, as the upsampler begins."""
     return planes if planes.shape[-1] == size else unroll(upsample_rollout(rollout(planes), size))
@@ -87,6 +95,13 @@ class Strangers:
         small = shrink_planes(self.mean, planes.shape[-1])[None]
         return (enlarged(planes - small, self.size) + self.mean).clamp(-1, 1)
 
+    def bound(self, name: str, size: int) -> Tensor:
+        """The fitted planes themselves, or shrunk to `size` and resized; one of `BOUNDS`."""
+        if name == BOUNDS[0]:
+            return self.truth
+        small = torch.stack([shrink_planes(planes, size) for planes in self.truth])
+        return self.resized(small) if name == BOUNDS[2] else enlarged(small, self.size).clamp(-1, 1)
+
     def measures(
         self, planes: Tensor, again: Tensor | None = None, seconds: float | None = None
     ) -> dict[str, float]:
@@ -115,7 +130,7 @@ class Strangers:
         if again is not None:
             first = full[: len(again)]
             off = rms(first - self.truth[: len(again)])
-            found["variety"] = rms(self.resized(again) - first) / off
+            found["variety"] = rms(self.resized(again) - first) / max(off, 1e-9)
         if seconds is not None:
             found["seconds"] = seconds
         return found

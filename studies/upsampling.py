@@ -28,7 +28,7 @@ UPSAMPLER_VARIANTS: dict[str, dict[str, Any]] = {
     "upsampler, no augmentation": {"augment.probability": 0.0},
     "upsampler, no rendering loss": {"render.l1_weight": 0.0},
     "upsampler, regression": {"objective": "regression"},
-    "upsampler, regression, mean": {"objective": "regression", "normalization": "mean"},
+    "upsampler, channel": {"normalization": "channel"},
 }
 """Variant → what it changes of the upsampler's training."""
 

@@ -18,6 +18,7 @@ from diffusion.data.upsampling_pairs import (
     UpsamplingDataset,
 )
 from diffusion.networks import TriplaneUpsampler
+from diffusion.networks.normalization import NormalizationName
 from diffusion.networks.upsampler import upsample_rollout
 from diffusion.sampling.model_files import load_pipeline
 from diffusion.sampling.pipelines import (
@@ -100,6 +101,9 @@ class TrainUpsamplerConfig(DiffusionConfig):
     """Side of the planes the model makes; fitted planes are shrunk to it where larger."""
     model: UpsamplerModelConfig = field(default_factory=UpsamplerModelConfig)
     """Architecture."""
+    normalization: NormalizationName = "mean"
+    """What the model sees of a plane, as in train-base. With `mean`, resized planes keep the fine
+    detail of the mean triplane, which all people share, and the model begins from those."""
     schedule: ScheduleName = "sigmoid"
     """Noise schedule."""
     prediction_type: PredictionType = "sample"

@@ -23,6 +23,7 @@ from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.loop_config import LoopConfig, learning_rate_at
 from diffusion.training.train_base import BaseModelConfig, TrainBaseConfig, train_base
 from renderer.fitted_set import FittedSet
+from renderer.triplane_sets import PackConfig, pack
 from runtime.errors import UserError
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from tests.diffusion.tiny import TINY_BASE
@@ -61,7 +62,8 @@ if where == "step":
 if where == "commit":
     die_at(RunFolder, "commit_state_dir", 2)
 model = BaseModelConfig(**arguments.pop("model"))
-paths = {k: Path(arguments.pop(k)) for k in ("output_dir", "triplanes", "features", "root")}
+names = [k for k in ("output_dir", "triplanes", "features", "root") if k in arguments]
+paths = {k: Path(arguments.pop(k)) for k in names}
 train_base(TrainBaseConfig(**arguments, **paths, model=model))
 """
 
@@ -93,7 +95,7 @@ def settings(tiny_fitted: FittedSet, tiny_features: FeatureSet, tiny_views: Mult
 
 def start(settings: dict, folder: Path, die: str | None, **environment: str) -> subprocess.Popen:
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
-    arguments = plain | {"output_dir": str(folder), "die": die, "model": MODEL}
+    arguments = {"model": MODEL} | plain | {"output_dir": str(folder), "die": die}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps(arguments)],
         cwd=Path(__file__).parents[3],
@@ -104,7 +106,9 @@ def start(settings: dict, folder: Path, die: str | None, **environment: str) -> 
 
 
 def train(settings: dict, folder: Path, **changes) -> Path:
-    values = {"model": BaseModelConfig(**MODEL), **settings, **changes}
+    values = {"model": MODEL, **settings, **changes}
+    if isinstance(values["model"], dict):
+        values["model"] = BaseModelConfig(**values["model"])
     train_base(TrainBaseConfig(output_dir=folder, **values))
     return folder
 
@@ -142,6 +146,30 @@ def test_killed_and_started_again_ends_the_same(
     assert rows(whole) == rows(tmp_path)
     assert [row["step"] for row in rows(whole)] == list(range(1, STEPS + 1))
     assert {path.name for path in (tmp_path / "state").iterdir()} == {"step_00000006", "saved"}
+
+
+@pytest.mark.slow
+def test_killed_while_streaming_mirrored_and_dropped_ends_the_same(
+    settings: dict, tiny_fitted: FittedSet, tiny_vae: Path, tmp_path: Path
+) -> None:
+    """Archives of another place, mirrored people, dropout: killed, it ends with the same bytes."""
+    away = tmp_path / "away"
+    away.mkdir()
+    small = 2 * tiny_fitted.path("s0").stat().st_size / 2**20
+    pack(PackConfig(tiny_fitted.folder, tmp_path / "packed", small, away.as_uri()))
+    for archive in (tmp_path / "packed").glob("*.tar"):
+        archive.rename(away / archive.name)
+    streamed = {key: value for key, value in settings.items() if key != "features"}
+    streamed |= {"triplanes": tmp_path / "packed", "vae": str(tiny_vae), "mirror": True}
+    streamed |= {"image_size": 32, "model": MODEL | {"dropout": 0.1}}
+    train(streamed, tmp_path / "whole")
+    process = start(streamed, tmp_path / "killed", "step")
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, errors
+    train(streamed, tmp_path / "killed")
+    assert "resumed at step 2" in (tmp_path / "killed" / "log.txt").read_text()
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
 def test_two_processes_train_like_one(settings: dict, whole: Path, tmp_path: Path) -> None:

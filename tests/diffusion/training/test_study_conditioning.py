@@ -16,7 +16,7 @@ from studies.conditioning_variants import (
     chosen_variants,
     reference,
 )
-from studies.strangers import Strangers, enlarged
+from studies.strangers import BOUNDS, Strangers, enlarged
 from studies.upsampling import UPSAMPLER_VARIANTS, upsampler_training
 
 
@@ -58,26 +58,28 @@ def test_the_papers_ablations_in_one_word(config, tmp_path):
 
 
 def test_a_study_measures_strangers_once(config, monkeypatch, capsys):
-    config.variants = ("linear start", "upsampler, regression, mean")
+    config.variants = ("epsilon", "upsampler, regression")
     study_conditioning(config)
     rows = json.loads((config.output_dir / "table.json").read_text())
     assert list(rows) == [
+        *BOUNDS,
         *BASELINES,
-        "linear start",
+        "epsilon",
         "resizing",
         "resizing, with the mean's detail",
-        "upsampler, regression, mean",
+        "upsampler, regression",
     ]
     assert rows["mean"]["plane_error"] == [1.0] and "seconds" not in rows["mean"]
-    sampled = rows["linear start"]
-    assert 0.3 < sampled["variety"][0] < 3 and sampled["seconds"][0] > 0
+    sampled = rows["epsilon"]
+    assert sampled["variety"][0] > 0.1 and sampled["seconds"][0] > 0
     assert all(5 < row["psnr"][0] < 60 and row["ssim"][0] <= 1 for row in rows.values())
+    assert [rows[name]["plane_error"][0] > 0 for name in BOUNDS] == [False, True, True]
     # The reference that upsamplers enlarge was trained, and everything is there already.
     assert (config.output_dir / "reference_0" / "snapshots" / "model").is_dir()
     monkeypatch.setattr(BaseTriplanePipeline, "__call__", None)
     study_conditioning(config)
     assert json.loads((config.output_dir / "table.json").read_text()) == rows
-    assert "| linear start | " in capsys.readouterr().out
+    assert "| epsilon | " in capsys.readouterr().out
     config.held_out = ("validation",)
     with pytest.raises(UserError, match="another held_out|held_out"):
         study_conditioning(config)

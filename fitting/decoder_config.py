@@ -26,7 +26,7 @@ class FitDecoderConfig(SubjectSelection):
     """Texels along one side of a plane."""
     channels: int = setting(32, at_least=2, at_most=1024)
     """Channels of the triplane."""
-    color_channels: int = setting(24, at_least=1)
+    color_channels: int = setting(24, at_least=1, at_most=1024)
     """How many of them feed the colour network; the rest feed density."""
     hidden: int = setting(128, at_least=1, at_most=4096)
     """Width of the decoder's hidden layers."""
@@ -40,11 +40,11 @@ class FitDecoderConfig(SubjectSelection):
     """Start a subject from noise, or from the mean of the triplanes visited before it (plus the
     noise): heads have much in common, so few visits go further, and planes of different subjects
     stay alike where their subjects are."""
-    rounds: int = setting(30, at_least=1)
+    rounds: int = setting(30, at_least=1, at_most=10**6)
     """How often every subject is visited."""
-    inner_steps: int = setting(5000, at_least=1)
+    inner_steps: int = setting(5000, at_least=1, at_most=10**9)
     """Steps of one visit."""
-    subjects_per_step: int = setting(1, at_least=1)
+    subjects_per_step: int = setting(1, at_least=1, at_most=1024)
     """How many subjects are visited at once, each step taking fit.rays rays of every one and the
     mean of their decoder gradients; with several processes a multiple of their number."""
     decoder_learning_rate: float = setting(2e-3, at_least=0)
@@ -64,7 +64,7 @@ class FitDecoderConfig(SubjectSelection):
     visited again (RodinHD), or one running pair for all, holding it in every visit."""
     online_decay: float = setting(0.9, at_least=0, at_most=1)
     """Share of the running importance that stays at a visit; only for consolidation online."""
-    fisher_batches: int = setting(8, at_least=1)
+    fisher_batches: int = setting(8, at_least=1, at_most=10**6)
     """Batches whose squared gradients make an identity's importance."""
     fit: FitSettings = field(default_factory=FitSettings)
     """Settings shared with stage 2."""

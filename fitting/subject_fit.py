@@ -51,7 +51,7 @@ class FitSettings(MarchSettings):
     """Weight of the planes' mean square."""
     smoothness_weight: float = setting(2e-5, at_least=0)
     """Weight of the density smoothness loss; 0 skips it."""
-    smoothness_points: int = setting(1000, at_least=1)
+    smoothness_points: int = setting(1000, at_least=1, at_most=2**22)
     """Points per step of the density smoothness loss."""
     smoothness_shift: float = setting(0.004, at_least=0)
     """Standard deviation of its displacements, world units."""
@@ -69,11 +69,11 @@ class FitSettings(MarchSettings):
     """Weight of the free-space loss: points in cells that some silhouette rules out (the
     complement of the visual hull) shall be transparent, so rays need not cross them; 0 turns
     the hull off and marches through all occupied cells."""
-    fill_steps: int = setting(0, at_least=0)
+    fill_steps: int = setting(0, at_least=0, at_most=10**9)
     """Steps at the beginning that march through the whole visual hull, not through occupied cells
     alone. A start that is no noise (the mean triplane) is empty where few people have anything,
     and what is never sampled can't grow: long hair, hats."""
-    free_space_points: int = setting(2000, at_least=1)
+    free_space_points: int = setting(2000, at_least=1, at_most=2**22)
     """Points per step of the free-space loss, half of them where density was found lately."""
     jitter: JitterSettings = field(default_factory=JitterSettings)
     """Small errors of the planes that pictures are rendered with, so that fits tolerate them."""

@@ -35,7 +35,7 @@ class JitterSettings:
     to this. 0 turns it off."""
     rescale_fraction: float = setting(0.0, at_least=0, at_most=1)
     """Share of the steps rendered through planes that were shrunk and enlarged again."""
-    rescale_factor: int = setting(4, at_least=1)
+    rescale_factor: int = setting(4, at_least=1, at_most=64)
     """By how much they are shrunk."""
 
     @property

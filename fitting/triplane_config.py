@@ -39,7 +39,7 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     """Start from the mean of the stage-1 triplanes, from the subject's own where there is one
     (else the mean), or from noise. Except from noise, the plane regularisers (fit.tv_weight and
     the like) hold the difference from the mean small and smooth, not the planes themselves."""
-    iterations: int = setting(30000, at_least=1)
+    iterations: int = setting(30000, at_least=1, at_most=10**9)
     """Steps per subject."""
     plane_size: int | None = setting(None, at_least=2, at_most=8192)
     """Texels along one side of a plane; those of stage 1 without it. A decoder fits planes of any
@@ -47,7 +47,7 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     coarse_size: int | None = setting(None, at_least=2, at_most=8192)
     """Texels along one side of the planes that a fit begins with, fewer than it ends with: a coarse
     texel is seen by more rays. Full size from the start without it."""
-    coarse_steps: int = setting(0, at_least=0)
+    coarse_steps: int = setting(0, at_least=0, at_most=10**9)
     """Steps with such planes; they are enlarged then."""
     fit: FitSettings = field(default_factory=FitSettings)
     """Settings shared with stage 1."""
@@ -62,7 +62,7 @@ class FitTriplanesConfig(SpreadSettings, SubjectSelection):
     """Steps between saves of an unfinished subject."""
     log_every: int = setting(100, resumable=True, at_least=1)
     """Steps between looks at the loss, which must be finite."""
-    subjects_at_once: int = setting(0, resumable=True, at_least=0)
+    subjects_at_once: int = setting(0, resumable=True, at_least=0, at_most=1024)
     """Subjects worked on at once, each by a process of its own: on this machine, whose GPUs they
     share; with Ray on every GPU, or on every machine where there are none. 0 takes one on a CPU and
     what fits on a GPU, which one fit leaves idle between its many small steps: 8 at most."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from renderer.render import RenderSettings
+from runtime.config import setting
+from runtime.errors import UserError
 
 Level = Literal["off", "guide", "full"]
 """How far to go."""
@@ -19,26 +21,26 @@ Level = Literal["off", "guide", "full"]
 class CameraSettings:
     """Expected departures of a portrait's camera from the usual one, as standard deviations."""
 
-    iterations: int = 3
+    iterations: int = setting(3, at_least=0, at_most=1000)
     """Gauss-Newton steps each time the camera is estimated, which it is for portraits unlike those
     learnt from; 0 keeps it as given."""
-    size: int = 48
+    size: int = setting(48, at_least=8, at_most=1024)
     """Side in pixels of the pictures that are compared."""
-    yaw: float = 5.0
+    yaw: float = setting(5.0, above=0)
     """Turn about the vertical, degrees."""
-    pitch: float = 4.0
+    pitch: float = setting(4.0, above=0)
     """Turn up or down, degrees."""
-    roll: float = 2.0
+    roll: float = setting(2.0, above=0)
     """Turn about the line of sight, degrees."""
-    right: float = 0.02
+    right: float = setting(0.02, above=0)
     """Shift to the right, in picture sides."""
-    down: float = 0.02
+    down: float = setting(0.02, above=0)
     """Shift downwards, in picture sides."""
-    scale: float = 0.04
+    scale: float = setting(0.04, above=0)
     """Relative size."""
-    dolly: float = 0.1
+    dolly: float = setting(0.1, above=0)
     """Relative distance at constant size."""
-    noise: float = 0.25
+    noise: float = setting(0.25, above=0)
     """Deviation of a compared pixel; large, for neighbours err alike."""
 
     def deviations(self) -> Tensor:
@@ -51,13 +53,13 @@ class CameraSettings:
 class LightSettings:
     """Expected departures of a portrait's light from the studio's."""
 
-    size: int = 48
+    size: int = setting(48, at_least=8, at_most=1024)
     """Side in pixels of the pictures that are compared."""
-    direction: float = 0.15
+    direction: float = setting(0.15, at_least=0)
     """Deviation of the shading's change with the normal; 0 estimates no light."""
-    level: float = 0.05
+    level: float = setting(0.05, at_least=0)
     """Deviation of each colour's brightness."""
-    noise: float = 1.0
+    noise: float = setting(1.0, above=0)
     """Deviation of a compared pixel; large, for neighbours err alike and people's skins differ."""
 
 
@@ -65,17 +67,17 @@ class LightSettings:
 class CoefficientSettings:
     """Settings of the search for the linear prior's coefficients."""
 
-    newton_steps: int = 8
+    newton_steps: int = setting(8, at_least=0, at_most=1000)
     """Damped Newton steps, each on a quarter of the pixels; in every round."""
-    steps: int = 40
+    steps: int = setting(40, at_least=0, at_most=10**5)
     """Steps of Adam in the last round; each renders and differentiates ``rays`` pixels."""
-    rays: int = 2048
+    rays: int = setting(2048, at_least=1, at_most=2**20)
     """Pixels per step."""
-    learning_rate: float = 0.05
+    learning_rate: float = setting(0.05, above=0)
     """Adam's step size in standard deviations of the coefficients."""
-    opacity_weight: float = 0.3
+    opacity_weight: float = setting(0.3, at_least=0)
     """Weight of the squared opacity error beside the squared colour error."""
-    prior_weight: float = 2e-5
+    prior_weight: float = setting(2e-5, above=0)
     """Weight of the coefficients' squared distance from their start, each in its deviations."""
 
 
@@ -83,25 +85,25 @@ class CoefficientSettings:
 class PlaneSettings:
     """Settings of tuning the planes themselves once the coefficients are found."""
 
-    steps: int = 70
+    steps: int = setting(70, at_least=0, at_most=10**5)
     """Steps of Adam; 0 leaves the planes as the coefficients give them."""
-    size: int = 128
+    size: int = setting(128, at_least=2, at_most=1024)
     """Plane size H to tune at; portraits of 128² and more hold detail that 64² can't."""
-    rays: int = 2048
+    rays: int = setting(2048, at_least=1, at_most=2**20)
     """Pixels of the portrait per step."""
-    side_rays: int = 1536
+    side_rays: int = setting(1536, at_least=1, at_most=2**20)
     """Pixels of the side views per step."""
-    side_weight: float = 0.5
+    side_weight: float = setting(0.5, at_least=0)
     """Weight of the side views' colour and opacity errors beside the portrait's."""
-    learning_rate: float = 0.01
+    learning_rate: float = setting(0.01, above=0)
     """Adam's step size."""
-    prior_weight: float = 0.05
+    prior_weight: float = setting(0.05, at_least=0)
     """Weight of the planes' squared distance from their start."""
-    free_space_weight: float = 0.1
+    free_space_weight: float = setting(0.1, at_least=0)
     """Weight of the opacity of space that nobody fills, or that the portrait shows to be empty."""
-    free_space_points: int = 2000
+    free_space_points: int = setting(2000, at_least=1, at_most=2**20)
     """Points per step at which it is looked at."""
-    smoothness_weight: float = 3.0
+    smoothness_weight: float = setting(3.0, at_least=0)
     """Weight of the difference's total variation."""
 
 
@@ -109,20 +111,30 @@ class PlaneSettings:
 class SideSettings:
     """Side views that protect what the portrait doesn't show."""
 
-    size: int = 96
+    size: int = setting(96, at_least=16, at_most=1024)
     """Their side in pixels."""
     azimuths: tuple[float, ...] = (-135, -90, -60, -30, 0, 0, 30, 60, 90, 135, 180)
     """Where they stand, in degrees from the portrait's camera; 90 sees the subject's left side."""
-    elevations: tuple[float, ...] = (10, 0, 15, -10, 35, -30, 15, -10, 10, 0, 10)
+    elevations: tuple[float, ...] = setting(
+        (10, 0, 15, -10, 35, -30, 15, -10, 10, 0, 10), at_least=-85, at_most=85
+    )
     """How high, in degrees above it."""
-    least_cosine: float = 0.25
+    least_cosine: float = setting(0.25, at_least=0, at_most=1)
     """Surface that turns its normal further from the portrait's rays than this is not trusted."""
-    tolerance: float = 0.06
+    tolerance: float = setting(0.06, above=0)
     """How far apart two surfaces along one ray are different ones, in world units."""
     carry: bool = True
     """Carry what the portrait shows differently along the surface to the side views."""
-    symmetry: float = 0.5
+    symmetry: float = setting(0.5, at_least=0, at_most=1)
     """How much of a difference is carried to the mirrored place where the portrait is silent."""
+
+    def check(self) -> None:
+        """Refuse places that are not pairs of an azimuth and an elevation (UserError)."""
+        if len(self.azimuths) != len(self.elevations):
+            raise UserError(
+                f"side views have {len(self.azimuths)} azimuths but {len(self.elevations)} "
+                "elevations; give as many of both."
+            )
 
 
 @dataclass
@@ -132,13 +144,13 @@ class LikenessSettings:
     level: Level = "full"
     """off: what regression guesses from the portrait; guide: coefficients that show the portrait
     best (15 s on two cores); full: planes tuned to its pixels as well (60 s)."""
-    size: int = 128
+    size: int = setting(128, at_least=16, at_most=1024)
     """Side the portrait is resized to, in pixels."""
     place: bool = True
     """Bring a head that stands elsewhere in its picture to its usual place and size."""
     regression: bool = True
     """Expect the coefficients that regression guesses, rather than the mean person."""
-    rounds: int = 2
+    rounds: int = setting(2, at_least=1, at_most=100)
     """How often camera and light are estimated, each time before coefficients are sought."""
     camera: CameraSettings = field(default_factory=CameraSettings)
     """The portrait's camera."""

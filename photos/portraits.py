@@ -39,7 +39,7 @@ EXTENT = {"right": (0.36, 0.1), "left": (-0.36, 0.1), "bottom": (0.0, 0.6), "top
 class PortraitSettings(SetConvention):
     """Settings of making portraits from photographs."""
 
-    size: int = setting(512, at_least=16)
+    size: int = setting(512, at_least=16, at_most=8192)
     """Side of the portrait in pixels."""
     root: Path | None = None
     """Multi-view set whose frontal pictures give the framing, in place of ``framing``."""

@@ -215,7 +215,7 @@ def load_triplane(
     if path.suffix == ".npy":
         return _checked(torch.from_numpy(_read_npy(path)), path, shape, dtype)
     wanted = {"planes": shape or (3, None, None, None)}
-    tensors, _ = load_tensors(path, wanted, kinds=(*FLOATS, "U8"))
+    tensors, _ = load_tensors(path, wanted, kinds={"planes": (*FLOATS, "U8")})
     return _checked(_values(tensors, path), path, shape, dtype)
 
 

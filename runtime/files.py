@@ -18,6 +18,8 @@ from runtime.errors import UserError
 MOST_TEXT = 64 * 2**20
 """Bytes that a text file may have; parsed, JSON takes up to twenty times as much memory."""
 
+MOST_LINE = 2**20
+"""Bytes that a line of a log may have."""
 _PARTIAL = ".partial-"
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -152,10 +154,22 @@ def _alive(pid: int) -> bool:
 
 
 def drop_half_line(file: Path) -> None:
-    """Remove what follows a text file's last end of line, if there is such a file."""
-    if file.is_file() and not (content := file.read_bytes()).endswith(b"\n"):
-        whole = content[: content.rfind(b"\n") + 1]
-        write_text(file, whole.decode("utf-8", errors="replace"))
+    """Remove what follows a text file's last end of line, if there is such a file.
+
+    Raises:
+        UserError: no line of ours is as long as the last one.
+    """
+    if not file.is_file():
+        return
+    with open(file, "r+b") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        start = max(0, size - MOST_LINE)
+        handle.seek(start)
+        end = handle.read().rfind(b"\n") + 1
+        if not end and start:
+            raise UserError(f"{file} is damaged (a line without an end); delete it.")
+        if start + end < size:
+            handle.truncate(start + end)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -63,7 +63,7 @@ class StudyForgettingConfig(SpreadSettings, FitDecoderConfig):
     )
     """Ways of fitting to compare: some of naive, replay, consolidation, online, carry, joint and
     together."""
-    n_seeds: int = setting(3, resumable=True, at_least=1)
+    n_seeds: int = setting(3, resumable=True, at_least=1, at_most=1000)
     """How often each is run, with the seeds seed, seed + 1, …; the table shows the spread."""
     # The folders of finished joint runs refuse other settings of joint; the rest need not.
     joint_subjects: int = setting(4, resumable=True, at_least=2)
@@ -71,11 +71,11 @@ class StudyForgettingConfig(SpreadSettings, FitDecoderConfig):
     joint_split_rays: bool = setting(False, resumable=True)
     """Whether joint divides fit.rays among the subjects of a step and takes as many more steps,
     or takes fit.rays of each and fewer steps. The total of rays is the same."""
-    eval_views: int = setting(2, at_least=1)
+    eval_views: int = setting(2, at_least=1, at_most=1000)
     """Held-out views of each identity measured after every visit."""
-    eval_size: int = setting(48, at_least=11)
+    eval_size: int = setting(48, at_least=11, at_most=4096)
     """Pixels measured along each side of such a view, at least 11."""
-    eval_grid: int = setting(32, at_least=1)
+    eval_grid: int = setting(32, at_least=1, at_most=512)
     """Cells along one side of the occupancy grid made for that."""
     eval_every: int = setting(1, at_least=1)
     """Measure after every n-th visit of replay; other methods at the same ray budgets."""

@@ -68,7 +68,7 @@ class GenerateConfig(SpreadSettings, ResumableNames, SubjectSelection):
     """How a likeness is found, where the model has one: --likeness off, guide or full."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """What to render of every avatar."""
-    samples: int = setting(1, at_least=1)
+    samples: int = setting(1, at_least=1, at_most=1000)
     """Avatars of each portrait; of more than one a map shows where they differ."""
     export: tuple[Format, ...] | None = setting(None, resumable=True)
     """Files for other programs, avatar.<format> beside the views: glb or obj, a textured mesh;

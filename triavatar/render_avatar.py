@@ -28,9 +28,9 @@ class ViewConfig:
     """Width and height of every picture in pixels."""
     azimuths: tuple[float, ...] = (-60.0, -30.0, 0.0, 30.0, 60.0, 180.0)
     """Still views, in degrees from the front towards the subject's left."""
-    frames: int = setting(90, at_least=0)
+    frames: int = setting(90, at_least=0, at_most=10**4)
     """Views of the turntable, a full turn; 0 for none."""
-    fps: int = setting(30, at_least=1)
+    fps: int = setting(30, at_least=1, at_most=1000)
     """Frames of the turntable per second."""
     turntable: tuple[TurntableFormat, ...] = ("mp4",)
     """Files of the turntable: mp4, html (one page that holds all frames and turns by dragging,

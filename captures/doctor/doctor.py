@@ -68,13 +68,13 @@ class DoctorConfig:
     n_decoded: int = 1000
     """Pictures decoded over all subjects, evenly spread, to find damaged and empty ones; those
     carved with come on top."""
-    n_search: int = setting(2, at_least=1)
+    n_search: int = setting(2, at_least=1, at_most=10**6)
     """Subjects that the search for the cameras' meaning tries everything on."""
-    n_carved: int = setting(10, at_least=1)
+    n_carved: int = setting(10, at_least=1, at_most=10**6)
     """Subjects carved out of space to check single cameras, scale and centre."""
-    size: int = setting(64, at_least=16)
+    size: int = setting(64, at_least=16, at_most=1024)
     """Width of the pictures that space is carved with, in pixels."""
-    grid: int = setting(40, at_least=16)
+    grid: int = setting(40, at_least=16, at_most=256)
     """Points along a side of the carved cube."""
 
 

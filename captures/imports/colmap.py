@@ -61,7 +61,7 @@ class ImportColmapConfig:
     sparse points."""
     scale: float = setting(0.0, at_least=0)
     """World units per model unit; 0 finds it by `fit`."""
-    size: int = setting(512, at_least=1)
+    size: int = setting(512, at_least=1, at_most=8192)
     """Side of the pictures to write, in pixels; they are cut to the subject and centred."""
     test_subjects: int = 0
     """How many subjects, the last ones, are held out as test identities."""

@@ -30,7 +30,7 @@ class ImportViewsConfig:
     house (OpenCV cameras), opengl, blender."""
     scale: float = setting(1.0, above=0)
     """Factor on the convention's lengths, for a set made with another scale."""
-    probe_views: int = setting(24, at_least=2)
+    probe_views: int = setting(24, at_least=2, at_most=10**5)
     """Views of each subject whose pictures and cameras are checked, spread over all of them."""
     test_subjects: int = 0
     """How many subjects, the last ones, are held out as test identities."""

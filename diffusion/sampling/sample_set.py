@@ -41,7 +41,7 @@ class SampleSetConfig(SamplerConfig, SpreadSettings, ResumableNames):
     """Triplane folder that the stage starts from; its decoder is copied beside the samples."""
     output_dir: Path
     """Run folder: triplanes/<name>.safetensors, manifest.json, decoder/; finished ones are kept."""
-    batch_size: int = setting(1, resumable=True, at_least=1)
+    batch_size: int = setting(1, resumable=True, at_least=1, at_most=2**16)
     """Triplanes sampled at once; it changes the speed, not the samples."""
     seed: int = 0
     """Seed of the noise; each name has its own."""

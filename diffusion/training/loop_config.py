@@ -21,18 +21,18 @@ class LoopConfig:
     """Device: auto, cpu, cuda or cuda:N."""
     seed: int = 0
     """Seed of all randomness."""
-    steps: int = setting(100_000, resumable=True, at_least=1)
+    steps: int = setting(100_000, resumable=True, at_least=1, at_most=10**9)
     """Optimiser steps in all; a finished run goes on when this is raised."""
     minutes: float = setting(0.0, resumable=True, at_least=0)
     """Minutes after which this call saves and stops, wherever it is; the same command goes on. 0
     sets no end."""
     batch_size: int = setting(8, at_least=1, at_most=2**16)
     """Samples per optimiser step, over all processes and micro-batches."""
-    gradient_accumulation: int = setting(1, resumable=True, at_least=1)
+    gradient_accumulation: int = setting(1, resumable=True, at_least=1, at_most=2**16)
     """Micro-batches that one process runs per optimiser step; it changes memory, not the result."""
     learning_rate: float = setting(1e-4, above=0)
     """Learning rate of AdamW after warm-up."""
-    warmup_steps: int = setting(0, at_least=0)
+    warmup_steps: int = setting(0, at_least=0, at_most=10**9)
     """Steps over which the learning rate rises from 0."""
     decay: Literal["constant", "cosine"] = "constant"
     """Learning rate after warm-up: constant, or a cosine down to 0 at the last step."""
@@ -54,7 +54,7 @@ class LoopConfig:
     """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
     trackers: tuple[str, ...] = setting((), resumable=True)
     """Any of tensorboard, wandb; stats.jsonl is always written."""
-    workers: int = setting(0, resumable=True, at_least=0)
+    workers: int = setting(0, resumable=True, at_least=0, at_most=1024)
     """Processes per process that load data; 0 loads in the loop."""
     log_every: int = setting(50, resumable=True, at_least=1)
     """Steps between two lines of stats.jsonl (each is the mean since the last)."""

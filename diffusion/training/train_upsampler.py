@@ -69,7 +69,7 @@ class RenderLossConfig:
     """Weight of the mean absolute error; 0 with lpips_weight 0 renders nothing."""
     lpips_weight: float = 0.0
     """Weight of VGG-LPIPS (needs its weights); the paper uses 0.5."""
-    patch_size: int = setting(64, at_least=1)
+    patch_size: int = setting(64, at_least=1, at_most=1024)
     """Side of the patch in pixels."""
     downscales: tuple[int, ...] = (2, 4, 8)
     """Factors by which a view may be shrunk before the patch is cut."""

@@ -42,13 +42,13 @@ class ValidationConfig:
 
     every: int = setting(0, at_least=0)
     """Steps between two validations; 0 does none."""
-    people: int = setting(16, at_least=1)
+    people: int = setting(16, at_least=1, at_most=10**6)
     """Validation identities looked at, at most."""
-    draws: int = setting(8, at_least=1)
+    draws: int = setting(8, at_least=1, at_most=10**4)
     """Noise levels for each of them, spread evenly over the timesteps."""
-    views: int = setting(4, at_least=0)
+    views: int = setting(4, at_least=0, at_most=1000)
     """Views of each rendered from its sample and compared; 0 renders none."""
-    pixels: int = setting(96, at_least=8)
+    pixels: int = setting(96, at_least=8, at_most=4096)
     """Side of a rendered view in pixels."""
     patience: int = setting(0, at_least=0)
     """Validations without a better one after which training stops; 0 never stops early."""

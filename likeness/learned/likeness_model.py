@@ -111,7 +111,8 @@ class LikenessModel:
         counts = len(prior.even), len(prior.odd)
         regression = Regression.load(folder / "regression.safetensors", *counts)
         expected = {"curvature": (2, k, k), "space": (None, None, None)}
-        tensors, _ = load_tensors(folder / "likeness.safetensors", expected, kinds=("F32", "BOOL"))
+        kinds = {"space": ("BOOL",)}
+        tensors, _ = load_tensors(folder / "likeness.safetensors", expected, kinds=kinds)
         size, stated = 128, config.camera
         focal = torch.tensor([stated.focal * size])
         cx, cy = (torch.tensor([v * size]) for v in stated.principal_point)

@@ -158,7 +158,7 @@ class LinearPrior:
                 "odd": (config.odd, half),
                 "odd_scale": (config.odd, half // block),
             },
-            kinds=("F16", "F32", "I8"),
+            kinds={"even": ("I8",), "odd": ("I8",)},
         )
         even, odd = (_dequantize(tensors[n], tensors[f"{n}_scale"]) for n in ("even", "odd"))
         mean, noise = tensors["mean"].float(), tensors["noise"].float()

@@ -29,6 +29,7 @@ from likeness.several.poses import WIDE, find_pose
 from likeness.tuning import tune_planes
 from renderer.decoder import TriplaneDecoder
 from renderer.render import render_images
+from runtime.config import setting
 from runtime.seeds import generator
 
 TURNS = tuple(range(-75, 76, 15))
@@ -40,19 +41,19 @@ NEAR = 25.0
 class SeveralSettings:
     """Settings of fitting planes to several pictures of one person."""
 
-    rounds: int = 2
+    rounds: int = setting(2, at_least=1, at_most=100)
     """How often cameras are estimated, each time before coefficients are sought."""
-    steps: int = 60
+    steps: int = setting(60, at_least=0, at_most=10**5)
     """Steps of Adam on the coefficients in every round."""
-    rays: int = 2048
+    rays: int = setting(2048, at_least=1, at_most=2**20)
     """Pixels per step, of all pictures."""
-    learning_rate: float = 0.05
+    learning_rate: float = setting(0.05, above=0)
     """Adam's step size in standard deviations of the coefficients."""
-    plane_steps: int = 120
+    plane_steps: int = setting(120, at_least=0, at_most=10**5)
     """Steps of Adam on the planes."""
-    plane_prior_weight: float = 0.02
+    plane_prior_weight: float = setting(0.02, at_least=0)
     """Weight of the planes' squared distance from their start."""
-    plane_smoothness_weight: float = 1.0
+    plane_smoothness_weight: float = setting(1.0, at_least=0)
     """Weight of the difference's total variation."""
 
 

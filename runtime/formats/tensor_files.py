@@ -44,14 +44,15 @@ def load_tensors(
     path: str | Path,
     expected: Mapping[str, Shape] | None = None,
     most: int = MOST_BYTES,
-    kinds: Sequence[str] = FLOATS,
+    kinds: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Load a safetensors file: (name → CPU tensor, metadata). All values are finite.
 
     Args:
         expected: tensors that must be there, with their shapes; None stands for any size.
         most: bytes that the file may have.
-        kinds: of numbers that the expected tensors may have, as safetensors calls them.
+        kinds: of numbers that expected tensors may have, as safetensors calls them; of those that
+            are not named, :data:`FLOATS`.
 
     Raises:
         UserError: the file is missing, truncated, no safetensors file, or holds something else.
@@ -60,7 +61,8 @@ def load_tensors(
     def read(handle: Any) -> dict[str, Tensor]:
         for name, shape in (expected or {}).items():
             _check_shape(path, handle, name, shape)
-            if (kind := handle.get_slice(name).get_dtype()) not in kinds:
+            kind = handle.get_slice(name).get_dtype()
+            if kind not in (kinds or {}).get(name, FLOATS):
                 raise UserError(f"{path} holds {name} as {kind} numbers; make it again.")
         return {name: handle.get_tensor(name) for name in handle.keys()}
 

@@ -20,10 +20,10 @@ class SpreadSettings:
     engine_address: str | None = setting(None, resumable=True)
     """Address of the Ray cluster, e.g. auto (the one this machine belongs to) or ray://head:10001;
     without it Ray is started on this machine alone."""
-    subjects_at_once: int = setting(1, resumable=True, at_least=1)
+    subjects_at_once: int = setting(1, resumable=True, at_least=1, at_most=1024)
     """Subjects worked on at once, each by a process of its own: on this machine, whose GPUs they
     share; with Ray on every GPU, or on every machine where there are none."""
-    threads: int = setting(0, resumable=True, at_least=0)
+    threads: int = setting(0, resumable=True, at_least=0, at_most=1024)
     """CPU threads of each process; 0 shares the machine's among them."""
     shard: str = setting("0/1", resumable=True)
     """Work on subjects i, i+n, i+2n, … of the list alone, written "i/n"."""

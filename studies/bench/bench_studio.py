@@ -37,11 +37,11 @@ class BenchStudioConfig:
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
     hair: tuple[str, ...] = ("long01", "crop")
     """Hair styles to compare; the dearest of cards and of shells by default."""
-    views: int = setting(300, at_least=1)
+    views: int = setting(300, at_least=1, at_most=10**5)
     """Views of the subject."""
-    size: int = setting(512, at_least=1)
+    size: int = setting(512, at_least=1, at_most=8192)
     """Picture width and height in pixels."""
-    supersampling: int = setting(2, at_least=1)
+    supersampling: int = setting(2, at_least=1, at_most=8)
     """Samples a side of every pixel, at most 8."""
     maps: tuple[Literal["depth", "normal", "label"], ...] = ("depth", "normal", "label")
     """Maps written beside every picture."""

@@ -29,7 +29,7 @@ from studies.bench.timing import machine, peak_memory, synchronize
 class BenchSettings:
     """Settings that both measurements have beside their training's."""
 
-    measured_steps: int = setting(4, at_least=1)
+    measured_steps: int = setting(4, at_least=1, at_most=10**6)
     """Optimiser steps that are timed; as many go before them."""
     modelled: bool = True
     """Add what the published trainings would take on known cards (modelled)."""

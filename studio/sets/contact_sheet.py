@@ -28,13 +28,13 @@ class StudioSheetConfig:
     output: Path = Path("sheet.png")
     """Picture to write, PNG or JPEG by its suffix; the histogram lies beside it as
     NAME_attributes.png."""
-    n_subjects: int = setting(24, at_least=1)
+    n_subjects: int = setting(24, at_least=1, at_most=10**6)
     """Most subjects on the sheet."""
     frames: tuple[int, ...] = (0,)
     """Views of each subject, side by side."""
-    columns: int = setting(6, at_least=1)
+    columns: int = setting(6, at_least=1, at_most=1000)
     """Subjects in a row."""
-    size: int = setting(160, at_least=1)
+    size: int = setting(160, at_least=1, at_most=4096)
     """Side of a picture in pixels."""
 
 

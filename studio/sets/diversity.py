@@ -29,7 +29,7 @@ class StudioDiversityConfig:
 
     assets: Path | None = None
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
-    n_subjects: int = setting(1000, at_least=2)
+    n_subjects: int = setting(1000, at_least=2, at_most=10**6)
     """Subjects to compare."""
     seed: int = 0
     """Seed of the set, as of `studio render`."""

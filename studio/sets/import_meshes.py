@@ -49,11 +49,11 @@ class ImportMeshesConfig:
     """The files' direction in which the subjects look; glTF's is +z."""
     scale: float = setting(0.0, at_least=0)
     """World units per file unit; 0 fits every mesh to the box."""
-    n_views: int = setting(64, at_least=1)
+    n_views: int = setting(64, at_least=1, at_most=10**6)
     """Views of each subject; view 0 is the frontal portrait."""
-    size: int = setting(256, at_least=1)
+    size: int = setting(256, at_least=1, at_most=8192)
     """Picture width and height in pixels."""
-    supersampling: int = setting(3, at_least=1)
+    supersampling: int = setting(3, at_least=1, at_most=8)
     """Samples a side of every pixel."""
     relight: bool = True
     """Bake soft studio light; off for meshes whose textures hold their light."""

@@ -21,11 +21,11 @@ class StudioRenderConfig(SpreadSettings):
     """Folder of the set; finished subjects in it are kept."""
     assets: Path | None = None
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
-    n_subjects: int = setting(64, at_least=1)
+    n_subjects: int = setting(64, at_least=1, at_most=10**9)
     """Number of subjects in the set."""
-    n_views: int = setting(300, at_least=1)
+    n_views: int = setting(300, at_least=1, at_most=10**6)
     """Views of each subject; view 0 is the frontal portrait."""
-    size: int = setting(512, at_least=1)
+    size: int = setting(512, at_least=1, at_most=8192)
     """Picture width and height in pixels."""
     supersampling: int = setting(2, at_least=1, at_most=MOST_SAMPLES)
     """Samples a side of every pixel, at most 8."""
@@ -39,14 +39,14 @@ class StudioRenderConfig(SpreadSettings):
     half as many as for testing, none of fewer than 20 subjects."""
     test_view_every: int = setting(6, at_least=0)
     """Every n-th view (never view 0) is held out for testing; 0 holds out none."""
-    variants: int = setting(1, at_least=1)
+    variants: int = setting(1, at_least=1, at_most=1000)
     """Renders of each subject; the first rests and looks ahead, the others get random expressions,
     head rotations and gazes, and the same cameras."""
     portraits: int = setting(0, at_least=0, at_most=999)
     """Portraits of each subject as photographs are, beside the views: random light, lens, turn,
     expression, noise and cut-out (docs/formats.md describes them). The same command with a larger
     number adds some."""
-    portrait_size: int = setting(0, at_least=0)
+    portrait_size: int = setting(0, at_least=0, at_most=8192)
     """Their width and height in pixels; 0 takes that of the views."""
     maps: tuple[Literal["depth", "normal", "label"], ...] = ()
     """Maps to write beside every picture (data/README.md describes the files)."""

@@ -41,7 +41,7 @@ class StudioReviewConfig:
     """Folder with the clones makehuman/ and makehuman-assets/; default: $TRIAVATAR_ASSETS."""
     seed: int = 0
     """Seed of the subjects; they are those of `studio render` with this seed."""
-    n_subjects: int = setting(48, at_least=1)
+    n_subjects: int = setting(48, at_least=1, at_most=10**6)
     """How many subjects, from the first one of the seed."""
     subjects: tuple[int, ...] = ()
     """Numbers of the subjects to draw, in place of the first n_subjects."""
@@ -54,9 +54,9 @@ class StudioReviewConfig:
     """Expressions drawn from the first direction."""
     all_pairs: bool = False
     """Draw every expression from every direction, a row for each."""
-    per_sheet: int = setting(6, at_least=1)
+    per_sheet: int = setting(6, at_least=1, at_most=1000)
     """Subjects on a sheet, one under the other."""
-    size: int = setting(192, at_least=1)
+    size: int = setting(192, at_least=1, at_most=4096)
     """Side of a picture in pixels."""
 
     def check(self) -> None:

@@ -18,7 +18,7 @@ def results(folder: Path) -> dict[str, str]:
         if path.suffix in (".png", ".mp4"):
             found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.suffix == ".safetensors":
-            for name, value in load_tensors(path, kinds=())[0].items():
+            for name, value in load_tensors(path)[0].items():
                 digest = hashlib.sha256(value.numpy().tobytes()).hexdigest()
                 found[f"{path.relative_to(folder)} {name}"] = digest
     return found

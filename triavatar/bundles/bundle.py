@@ -123,9 +123,12 @@ class Bundle:
             path = inside(self.folder, name)
             if not path.is_file():
                 raise UserError(f"{path} is missing; download or copy the model again.")
-            if file_hash(path) != stated.sha256:
+            # The size first: no file is read that is much longer than the one listed.
+            other = "size" if path.stat().st_size != stated.bytes else ""
+            other = other or ("SHA-256" if file_hash(path) != stated.sha256 else "")
+            if other:
                 raise UserError(
-                    f"{path} is not the file that {INDEX} lists (another SHA-256); download or "
+                    f"{path} is not the file that {INDEX} lists (another {other}); download or "
                     "copy the model again."
                 )
 

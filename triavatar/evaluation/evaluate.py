@@ -50,7 +50,7 @@ class EvaluateConfig(SubjectSelection):
     """Split of the subjects to measure."""
     views: Literal["test", "validation", "train", "all"] = "test"
     """Split of the views to compare; test views are never trained on."""
-    size: int | None = setting(None, at_least=1)
+    size: int | None = setting(None, at_least=1, at_most=8192)
     """Picture size in pixels; as on disk without it."""
     match: bool = True
     """Compare each avatar with every subject: is it closest to its own?"""

@@ -19,7 +19,7 @@ FORMATS: tuple[Format, ...] = ("glb", "rigged.glb", "obj", "ply", "html")
 class MeshSettings:
     """The textured mesh, for glb, obj and html."""
 
-    triangles: int = setting(40000, at_least=100)
+    triangles: int = setting(40000, at_least=100, at_most=10**7)
     """Triangles left after simplification, at most."""
     resolution: int = setting(256, at_least=32, at_most=512)
     """Cells along one side of the box in which the surface is looked for."""
@@ -42,7 +42,7 @@ class SplatSettings:
 
     count: int = setting(60000, at_least=100, at_most=10**6)
     """Gaussians, at most."""
-    steps: int = setting(100, at_least=0)
+    steps: int = setting(100, at_least=0, at_most=10**5)
     """Steps of tuning, each on two pictures; 0 for none."""
     compressed: bool = False
     """Write <avatar>.compressed.ply too, about a quarter as large."""
@@ -65,9 +65,9 @@ class ExportSettings:
     head_model: Path | None = None
     """Head model for rigged.glb: folder that `triavatar train-rig` wrote, or a model with
     the part rig; the shipped one without."""
-    views: int = setting(24, at_least=8)
+    views: int = setting(24, at_least=8, at_most=1000)
     """Pictures of the avatar, from all around, that textures and splats are tuned to."""
-    view_size: int = setting(256, at_least=32)
+    view_size: int = setting(256, at_least=32, at_most=4096)
     """Width and height of those pictures in pixels."""
     march: RenderSettings = field(
         default_factory=lambda: RenderSettings(steps=384, color_threshold=1e-3)

@@ -33,11 +33,11 @@ Direction = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 class CaptureSettings:
     """Settings of reading what is known of a person."""
 
-    frames: int = setting(8, at_least=2)
+    frames: int = setting(8, at_least=2, at_most=1000)
     """Pictures taken from a video, spread over its length."""
-    views: int = setting(24, at_least=4)
+    views: int = setting(24, at_least=4, at_most=1000)
     """Pictures drawn of a mesh, from all around."""
-    most: int = setting(48, at_least=2)
+    most: int = setting(48, at_least=2, at_most=1000)
     """Pictures used of a capture that has more; they are spread over it."""
     up: Direction = "+y"
     """A mesh's direction that points up."""

@@ -14,7 +14,7 @@ from photos.portraits import PortraitSettings
 from runtime.config import check_settings, own_first
 from runtime.described import read_described
 from runtime.errors import UserError
-from runtime.files import file_hash
+from runtime.files import check_file, file_hash
 from runtime.progress import progress
 from triavatar.avatar import RECORD, AvatarRecord
 from triavatar.bundles.bundle import find_bundle
@@ -26,6 +26,8 @@ from triavatar.render_avatar import ViewConfig
 from triavatar.written.folder import write_avatar
 
 STEPS = 5
+MOST_SOURCE = 2**32
+"""Bytes of a file that a person is fitted to."""
 
 
 @own_first
@@ -132,5 +134,6 @@ def _fingerprint(paths: tuple[Path, ...]) -> str:
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
+            check_file(file, MOST_SOURCE)
             digest.update(f"{file.name} {file_hash(file)}\n".encode())
     return digest.hexdigest()

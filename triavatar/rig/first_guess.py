@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from renderer.render import render_images
+from runtime.errors import UserError
 from triavatar.export.field import Field
 from triavatar.rig.head_model import HeadModel
 from triavatar.views import still_cameras
@@ -65,4 +66,10 @@ def learn_guess(
 
 def first_guess(model: HeadModel, field: Field) -> np.ndarray:
     """Coefficients [K] of the head that an avatar seems to have."""
-    return model.guess_mean + model.pixels_basis @ (describe(field) - model.pixels_mean)
+    seen = describe(field)
+    if len(seen) != len(model.pixels_mean):
+        raise UserError(
+            f"the head model takes {len(model.pixels_mean)} numbers of an avatar's pictures where "
+            f"there are {len(seen)}; make it again with train-rig."
+        )
+    return model.guess_mean + model.pixels_basis @ (seen - model.pixels_mean)

@@ -15,22 +15,67 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from runtime.described import Count, Described, Name, read_described
 from runtime.errors import UserError
 from runtime.files import write_json
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.shipped import shipped
+from studio.looks.arkit_shapes import NAMES
 
 FORMAT: Literal["triavatar-head-model"] = "triavatar-head-model"
 CONFIG, TENSORS = "config.json", "head.safetensors"
 MOST_BYTES = 64 * 2**20
-KINDS = ("F16", "F32", "I8", "U8", "I32")
 MM_PER_UNIT = 225 / 1.02
 """A head is 1.02 world units, and a grown-up's 225 mm, from chin to crown."""
 PARTS = ("skin", "upper teeth", "lower teeth", "tongue", "right eye", "left eye")
 JOINTS = ("neck", "head", "jaw", "right eye", "left eye")
 REGIONS = ("hidden", "face", "ears", "scalp", "neck")
+LANDMARKS = ("nose tip", "chin", "upper lip", "lower lip") + tuple(
+    f"{side} {mark}"
+    for side in ("right", "left")
+    for mark in (
+        *("mouth corner", "eye, inner corner", "eye, outer corner"),
+        *("upper lid", "lower lid", "ear, top"),
+    )
+)
+LAYOUT = {
+    "mean": "V 3",
+    "basis": "K V 3",
+    "basis_step": "K",
+    "boxes_mean": "5 2 3",
+    "boxes_basis": "K 5 2 3",
+    "joints_mean": "5 3",
+    "joints_basis": "K 5 3",
+    "units": "I 3",
+    "inner": "I",
+    "colors": "I 3",
+    "faces": "F 3",
+    "source": "R",
+    "uv": "R 2",
+    "part": "F",
+    "head_share": "P",
+    "jaw_share": "P",
+    "region": "V",
+    "shape_start": "S",
+    "shape_point": "M",
+    "shape_offset": "M 3",
+    "landmark_points": "L",
+    "pixels_mean": "D",
+    "pixels_basis": "K D",
+    "pixels_basis_step": "K",
+    "guess_mean": "K",
+    "guess_deviation": "K",
+    "depth_offset": "1",
+}
+"""Tensors of the file and their shapes; a letter stands for the same number wherever it is."""
+WHOLE = {
+    **dict.fromkeys(("basis", "pixels_basis"), ("I8",)),
+    **dict.fromkeys(("inner", "colors", "part", "region"), ("U8",)),
+    **dict.fromkeys(("faces", "source", "shape_start", "shape_point", "landmark_points"), ("I32",)),
+}
+"""Those that hold whole numbers, and of which kind."""
 
 
 class HeadFile(Described):
@@ -157,22 +202,15 @@ class HeadModel:
             )
         config = read_described(HeadFile, folder / CONFIG)
         expected = {
-            "mean": (None, 3),
-            "basis": (None, None, 3),
-            "basis_step": (None,),
-            "pixels_basis_step": (None,),
-            "faces": (None, 3),
-            "source": (None,),
-            "shape_start": (len(config.shapes) + 1,),
-            "landmark_points": (len(config.landmarks),),
+            name: [int(size) if size.isdigit() else None for size in shape.split()]
+            for name, shape in LAYOUT.items()
         }
-        tensors, _ = load_tensors(folder / TENSORS, expected, MOST_BYTES, KINDS)
+        tensors, _ = load_tensors(folder / TENSORS, expected, MOST_BYTES, WHOLE)
+        _check_sizes(tensors, config, folder)
         values = {}
         for field in fields(cls):
             if field.name == "config":
                 continue
-            if field.name not in tensors:
-                raise UserError(f"{folder / TENSORS} lacks {field.name}; make it again.")
             value = tensors[field.name].numpy()
             if field.name in ("basis", "pixels_basis"):
                 step = tensors[f"{field.name}_step"].numpy()
@@ -181,6 +219,18 @@ class HeadModel:
         model = cls(**values, config=config)
         _check(model, folder)
         return model
+
+
+def _check_sizes(tensors: dict[str, Tensor], config: HeadFile, folder: Path) -> None:
+    """Refuse tensors and names that are not of one model."""
+    sizes = {"S": len(NAMES) + 1, "L": len(LANDMARKS)}
+    sizes["P"] = len(tensors["mean"]) + len(tensors["units"])
+    alike = sorted(config.shapes) == sorted(NAMES) and sorted(config.landmarks) == sorted(LANDMARKS)
+    for name, shape in LAYOUT.items():
+        for letter, size in zip(shape.split(), tensors[name].shape, strict=True):
+            alike = alike and (letter.isdigit() or sizes.setdefault(letter, size) == size)
+    if not alike or not min(sizes.values()):
+        raise _damaged(folder)
 
 
 def _check(model: HeadModel, folder: Path) -> None:
@@ -192,22 +242,19 @@ def _check(model: HeadModel, folder: Path) -> None:
         (model.shape_point, points),
         (model.landmark_points, len(model.mean)),
         (model.part, len(PARTS)),
+        (model.region, len(REGIONS)),
         (model.inner, len(PARTS) - 1),
         (model.shape_start, len(model.shape_point) + 1),
     )
-    alike = (
-        model.basis.shape[1:] == model.mean.shape
-        and len(model.inner) == len(model.units) == len(model.colors)
-        and len(model.uv) == len(model.source)
-        and len(model.part) == len(model.faces)
-        and len(model.head_share) == len(model.jaw_share) == points
-        and len(model.region) == len(model.mean)
-        and len(model.shape_offset) == len(model.shape_point)
-        and len(model.boxes_basis) == len(model.joints_basis) == len(model.basis)
-        and len(model.pixels_basis) == len(model.basis)
-    )
-    if not alike or any(len(v) and (v.min() < 0 or v.max() >= most) for v, most in bounded):
-        raise UserError(f"{folder / TENSORS} is damaged; make it or download it again.")
+    if any(len(v) and (v.min() < 0 or v.max() >= most) for v, most in bounded):
+        raise _damaged(folder)
+    skin = model.source[model.faces[model.part == 0]]
+    if (np.diff(model.shape_start) < 0).any() or not skin.size or skin.max() >= len(model.mean):
+        raise _damaged(folder)
+
+
+def _damaged(folder: Path) -> UserError:
+    return UserError(f"{folder / TENSORS} is damaged; make it or download it again.")
 
 
 def has_head_model() -> bool:

@@ -17,8 +17,9 @@ import yaml
 from tests.stages.conftest import SETTINGS, Chain, write_balls
 from tests.stages.damage.case import GOOD
 from tests.stages.damage.foreign import add_foreign_files
-from tests.stages.damage.targets import TARGETS, World, own_world
+from tests.stages.damage.targets import TARGETS
 from tests.stages.damage.worker import Worker, load_world
+from tests.stages.damage.world import World, own_world
 
 
 def make_world(folder: Path) -> World:

@@ -25,10 +25,12 @@ from tests.stages.damage.structured import (
     damage_picture,
     damage_rows,
     damage_state,
+    damage_table,
     damage_tensors,
     damage_yaml,
 )
-from tests.stages.damage.targets import TARGETS, World, own_world, write_index
+from tests.stages.damage.targets import TARGETS
+from tests.stages.damage.world import World, own_world, write_index
 from triavatar import cli
 
 MOST_SECONDS = 60
@@ -49,6 +51,9 @@ BY_SUFFIX = {
     ".obj": damage_lines,
     ".ply": damage_lines,
     ".txt": damage_lines,
+    ".csv": damage_table,
+    ".tar": damage_numbers,
+    ".mp4": damage_numbers,
     ".glb": damage_glb,
 }
 GOOD = ("sentence", "finding", "same results", "other content")

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.stages.damage.foreign import add_foreign_files
-from tests.stages.damage.targets import World, own_world
 from tests.stages.damage.worker import Worker
+from tests.stages.damage.world import World, own_world
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import torch
 import trimesh
@@ -36,6 +37,11 @@ def add_foreign_files(world: Chain) -> None:
     _write_colmap_binary(base / "colmap" / "anna", base / "colmap-binary" / "anna")
     _write_meshes(base / "meshes")
     _write_model(world, base)
+    _write_video(base / "people" / "eileen.jpg", base / "video" / "eileen.mp4")
+    shutil.copytree(PROJECT / "data" / "bundle" / "rig", base / "rig")
+    (base / "clip.csv").write_text("Timecode,BlendShapeCount,JawOpen,HeadYaw\n0,52,0.5,4\n")
+    source, packed = str(world.out / "fit-triplanes"), str(base / "packed")
+    assert cli.main(["triplanes", "pack", "--triplanes", source, "--output_dir", packed]) == 0
 
 
 def _write_transforms(folder: Path, c2w: np.ndarray) -> None:
@@ -113,6 +119,16 @@ def _write_meshes(folder: Path) -> None:
     )
     zero = np.array(faces) - 1
     trimesh.Trimesh(corners, zero, visual=seen, process=False).export(folder / "tooth.glb")
+
+
+def _write_video(picture: Path, video: Path) -> None:
+    video.parent.mkdir()
+    frame = np.ascontiguousarray(Image.open(picture).convert("RGB").resize((320, 320)))
+    writer = imageio_ffmpeg.write_frames(str(video), (320, 320), fps=4, macro_block_size=2)
+    writer.send(None)
+    for _ in range(4):
+        writer.send(frame)
+    writer.close()
 
 
 def _write_model(world: Chain, base: Path) -> None:

@@ -198,3 +198,13 @@ def damage_lines(path: Path, random: Random) -> Damage:
     path.write_text("\n".join(lines) + "\n")
     sure = words[place] in NO_NUMBERS and place > 0
     return Damage(f"line {at}: {lines[at][:60]}", sure)
+
+
+def damage_table(path: Path, random: Random) -> Damage:
+    """Of a CSV file: another word in one of its cells."""
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    row = random.randrange(len(rows))
+    place = random.randrange(len(rows[row]))
+    rows[row][place] = random.choice([*NO_NUMBERS, "-1", "0", "99999999999", "", '"', "1,2"])
+    path.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    return Damage(f"cell {row}, {place}: {rows[row][place]}")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.conftest import PROJECT
 from tests.stages.damage.case import MOST_SECONDS, Outcome, run_case, whole_results
-from tests.stages.damage.targets import TARGETS, World
+from tests.stages.damage.targets import TARGETS
+from tests.stages.damage.world import World
 
 PATIENCE = 6 * MOST_SECONDS
 

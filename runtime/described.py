@@ -87,6 +87,8 @@ def _sentence(error: ValidationError, where: str) -> str:
         expected = f"have {bounds['min_length']} entries or more"
     elif kind == "too_long":
         expected = f"have {bounds['max_length']} entries at most"
+    elif kind == "int_parsing_size":
+        expected = "be a smaller number"
     elif not expected.startswith("be "):
         expected = f"be valid: {expected}"
     return f"{where}: {key} is {reprlib.repr(found)} but must {expected}."

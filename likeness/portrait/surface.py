@@ -15,6 +15,7 @@ from torch import Tensor
 from captures.cameras import Cameras
 from likeness.portrait.portrait import Portrait
 from renderer.samples import Rendered
+from runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,23 @@ def silhouette_hull(portrait: Portrait, space: Tensor) -> Tensor:
     """Return the cells of ``space`` [G, G, G] that the portrait doesn't show to be empty.
 
     A cell is empty where its centre, and a margin of one cell around it, falls on transparency.
+
+    Raises:
+        UserError: nothing is left of space.
     """
     cells = space.nonzero()
     size = 2 / space.shape[0]
     image, depth = portrait.camera.project((cells + 0.5) * size - 1)
-    margin = math.ceil(float(portrait.camera.fx[0] * size / depth[0].mean()))
+    wide = math.ceil(float(portrait.camera.fx[0] * size / depth[0].clamp(min=size).mean()))
+    margin = min(wide, portrait.size // 2)
     near = F.max_pool2d(portrait.alpha[None, None], 2 * margin + 1, 1, margin)
     grid = (image / portrait.size * 2 - 1)[None]
     seen = F.grid_sample(near, grid, padding_mode="border", align_corners=False)[0, 0, 0]
     hull = torch.zeros_like(space)
     hull[tuple(cells[seen > 0.02].T)] = True
+    if not hull.any():
+        raise UserError(
+            "no place in space lies within the person's outline in every picture; check their "
+            "cameras, and that all show the person."
+        )
     return hull

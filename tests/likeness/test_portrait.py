@@ -17,6 +17,7 @@ from likeness.settings import CameraSettings, LightSettings, SideSettings
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, render_images
 from renderer.samples import Rendered
+from runtime.errors import UserError
 
 RADIUS = 0.6
 
@@ -154,6 +155,8 @@ def test_hull_keeps_what_the_portrait_may_show():
     ) / 8 - 1
     assert hull[centres.norm(dim=-1) < RADIUS].all()
     assert 0.05 < hull.float().mean() < 0.7
+    with pytest.raises(UserError, match="no place in space"):
+        silhouette_hull(Portrait(portrait.color, torch.zeros(64, 64), camera), hull)
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,16 @@ def test_tensors(tmp_path):
         load_tensors(path)
 
 
+def test_every_tensor_has_its_own_kinds_of_numbers(tmp_path):
+    path = tmp_path / "a.safetensors"
+    shapes, kinds = {"x": (2,), "there": (2,)}, {"there": ("BOOL",)}
+    save_tensors(path, {"x": torch.ones(2), "there": torch.ones(2) > 0})
+    load_tensors(path, shapes, kinds=kinds)
+    save_tensors(path, {"x": torch.ones(2) > 0, "there": torch.ones(2) > 0})
+    with pytest.raises(UserError, match="holds x as BOOL numbers"):
+        load_tensors(path, shapes, kinds=kinds)
+
+
 @pytest.mark.parametrize("damage", ["cut", "other", "empty", "code", "gone"])
 def test_damaged_states_are_refused_in_one_sentence(tmp_path, damage):
     file = tmp_path / "state.pt"

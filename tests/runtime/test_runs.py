@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from runtime.errors import UserError
+from runtime.files import drop_half_line
 from runtime.runs import RunFolder
 
 
@@ -67,6 +68,18 @@ def test_rewind_drops_later_rows_and_half_lines(tmp_path):
     run.rewind(2)
     run.scalars(3, {"loss": 30})
     assert [row["loss"] for row in run.read_scalars()] == [1, 2, 30]
+
+
+def test_only_the_end_of_a_log_is_read(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("one\ntwo\nhalf")
+    drop_half_line(log)
+    drop_half_line(log)
+    assert log.read_text() == "one\ntwo\n"
+    with open(log, "r+b") as file:
+        file.truncate(2**40)  # takes no room on disk
+    with pytest.raises(UserError, match=r"log.txt is damaged"):
+        drop_half_line(log)
 
 
 def test_state_folders_are_committed_whole(tmp_path):

@@ -150,6 +150,10 @@ def test_altered_missing_and_foreign_files_are_refused(copy):
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(UserError, match=f"{weights}.*SHA-256"):
         Bundle.open(copy)
+    with open(weights, "r+b") as file:
+        file.truncate(2**40)  # takes no room on disk, but half an hour to be hashed
+    with pytest.raises(UserError, match=f"{weights}.*another size"):
+        Bundle.open(copy)
     weights.unlink()
     with pytest.raises(UserError, match=f"{weights} is missing"):
         Bundle.open(copy)

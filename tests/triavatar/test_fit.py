@@ -1,5 +1,7 @@
 """``triavatar fit``: what is read, and the sentences for what can't be."""
 
+import shutil
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -91,6 +93,23 @@ def test_a_subject_of_a_set_keeps_its_cameras(project):
     assert (found.cameras.c2w[0] == true.cameras.c2w[0]).all()
     with pytest.raises(UserError, match="holds 10 people; give the folder of one"):
         read_capture([root], CaptureSettings(), Squares(), None)
+
+
+def test_views_without_the_person_are_left_out(project, tmp_path):
+    source = project / "data" / "example"
+    folder = shutil.copytree(source / "subject_000003", tmp_path / "subject_000003")
+    shutil.copyfile(source / "dataset.json", tmp_path / "dataset.json")
+    first, other = (folder / f"img_proc_fg_{i:06d}.png" for i in (0, 5))
+    Image.new("RGBA", Image.open(other).size).save(other)
+    found = read_capture([folder], CaptureSettings(), Squares(), None)
+    whole = len(list(folder.glob("metadata_*.json")))
+    assert len(found.pictures) == len(found.cameras) == len(found.names) == whole - 1
+    assert found.left_out == ["subject_000003, view 5 is transparent."]
+    Image.new("RGBA", Image.open(first).size).save(first)
+    with pytest.raises(UserError, match="its view 0, the portrait, is transparent"):
+        read_capture([folder], CaptureSettings(), Squares(), None)
+    first.with_name("metadata_000000.json").unlink()
+    assert kind_of([folder]) == "subject"  # a damaged one
 
 
 def test_pictures_in_memory_need_as_many_cameras(project):

@@ -16,11 +16,12 @@ from typing import Literal
 import numpy as np
 
 from captures.cameras import Cameras
-from captures.multiview import METADATA_NAME, MultiViewSet
+from captures.multiview import MultiViewSet
 from photos.matte import with_alpha
 from photos.prepare import Picture, Preparer, check_portrait, read_portrait
 from runtime.config import setting
 from runtime.errors import UserError
+from runtime.files import check_file
 from runtime.picture_files import list_pictures, name_pictures
 from runtime.progress import progress
 from triavatar.fit.video import VIDEO_SUFFIXES, video_frames
@@ -97,14 +98,15 @@ def kind_of(paths: Sequence[Path]) -> str:
 def _kind_of_one(path: Path) -> str:
     from captures.imports.colmap_model import model_folder
 
-    if path.is_file():
+    if not path.is_dir():
+        check_file(path)
         suffix = path.suffix.lower()
         if suffix in MESH_SUFFIXES:
             return "mesh"
         if suffix in VIDEO_SUFFIXES:
             return "video"
         return "transforms" if path.name.startswith("transforms") else "pictures"
-    if (path / METADATA_NAME.format(0)).is_file() or (path / "dataset.json").is_file():
+    if any(path.glob("metadata_*.json")) or (path / "dataset.json").is_file():
         return "subject"
     if any(path.glob("transforms*.json")):
         return "transforms"
@@ -248,10 +250,17 @@ def _views(views: MultiViewSet, name: str | None, settings: CaptureSettings, kin
         places = np.linspace(0, len(rest) - 1, settings.most - 1).round().astype(int)
         rest = [rest[i] for i in places]
     loaded = views.load(name, [first, *rest])
-    if not (loaded.images[..., 3] > 127).any():
-        raise UserError(f"{views.root / name} is empty: all of its pictures are transparent.")
+    shown = (loaded.images[..., 3] > 127).any(axis=(1, 2))
+    if not shown[0]:
+        raise UserError(
+            f"{views.root / name} is empty: its view {first}, the portrait, is transparent."
+        )
     names = [f"{name}, view {frame}" for frame in loaded.frames]
-    return Captured(list(loaded.images), loaded.cameras, names, kind)
+    kept = np.flatnonzero(shown)
+    left_out = [f"{names[i]} is transparent." for i in np.flatnonzero(~shown)]
+    pictures = [loaded.images[i] for i in kept]
+    cameras = loaded.cameras[kept.tolist()]
+    return Captured(pictures, cameras, [names[i] for i in kept], kind, left_out)
 
 
 def _import_mesh(path: Path, target: Path, settings: CaptureSettings) -> None:

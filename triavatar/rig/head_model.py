@@ -225,7 +225,14 @@ def _check_sizes(tensors: dict[str, Tensor], config: HeadFile, folder: Path) -> 
     """Refuse tensors and names that are not of one model."""
     sizes = {"S": len(NAMES) + 1, "L": len(LANDMARKS)}
     sizes["P"] = len(tensors["mean"]) + len(tensors["units"])
-    alike = sorted(config.shapes) == sorted(NAMES) and sorted(config.landmarks) == sorted(LANDMARKS)
+    for known, named in ((NAMES, config.shapes), (LANDMARKS, config.landmarks)):
+        if sorted(named) != sorted(known):
+            other = next(iter(set(known) ^ set(named)), "one name twice")
+            raise UserError(
+                f"{folder / CONFIG} doesn't name what this version knows ({other}); make the head "
+                "model again with train-rig, or download it again."
+            )
+    alike = True
     for name, shape in LAYOUT.items():
         for letter, size in zip(shape.split(), tensors[name].shape, strict=True):
             alike = alike and (letter.isdigit() or sizes.setdefault(letter, size) == size)

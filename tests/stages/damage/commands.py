@@ -14,6 +14,7 @@ MODEL = "out/train-base/snapshots/model"
 UPSAMPLER = "out/train-upsampler/snapshots/model"
 VAE = "out/train-vae/snapshots/model"
 MESHES = ("--n_views", "1", "--size", "8", "--supersampling", "1", "--no_relight")
+VIDEO = ("--capture.frames", "2", "--portrait.size", "64")
 FRONTAL = ("--capture.frontal", "v0.png")
 COLMAP = ("--front=-y", "--size", "16")
 LONGER = ("--steps", "7")
@@ -105,8 +106,7 @@ def moving(world: World, out: Path) -> list[str]:
 
 def rigged(world: World, out: Path) -> list[str]:
     rig = ["--rig", str(world.root.parent / "rig")]
-    decoder = ["--decoder", str(world.out / "fit-decoder")]
-    return ["bundle", *decoder, *rig, "--output_dir", str(out / "model")]
+    return [*bundle(world, out), *rig]
 
 
 def pack(world: World, out: Path) -> list[str]:

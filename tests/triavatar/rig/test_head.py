@@ -139,6 +139,12 @@ def test_a_damaged_head_model_is_refused(model, tmp_path):
     replace(model, faces=bad).save(tmp_path / "bad")
     with pytest.raises(UserError, match="damaged"):
         HeadModel.load(tmp_path / "bad")
+    halves = replace(model, guess_mean=model.guess_mean[1:])
+    names = replace(model, config=model.config.model_copy(update={"landmarks": ["nose"] * 16}))
+    for bad, words in ((halves, "damaged"), (names, "doesn't name what this version knows")):
+        bad.save(tmp_path / "bad")
+        with pytest.raises(UserError, match=words):
+            HeadModel.load(tmp_path / "bad")
     with pytest.raises(UserError, match="holds no head model"):
         HeadModel.load(tmp_path)
 

@@ -87,23 +87,23 @@ class StudyConditioningConfig:
     """Whom to measure on. The last weights are measured, nothing is chosen by these people."""
     seeds: tuple[int, ...] = setting((0,), resumable=True)
     """Seeds of each variant."""
-    steps: int = setting(1000, at_least=1)
+    steps: int = setting(1000, at_least=1, at_most=10**9)
     """Optimiser steps of each training."""
-    batch_size: int = setting(8, at_least=1)
+    batch_size: int = setting(8, at_least=1, at_most=2**16)
     """People in a step."""
     learning_rate: float = setting(1e-3, above=0)
     """Peak learning rate; it falls to 0 by a cosine."""
-    plane_size: int = setting(32, at_least=8)
+    plane_size: int = setting(32, at_least=8, at_most=1024)
     """Side of the planes."""
-    width: int = setting(32, at_least=4)
+    width: int = setting(32, at_least=4, at_most=4096)
     """Channels of the networks at full resolution."""
-    people: int = setting(32, at_least=1)
+    people: int = setting(32, at_least=1, at_most=10**6)
     """Held-out people, at most."""
     samples: int = setting(8, at_least=0)
     """People whose portraits are sampled twice, for the variety of samples."""
-    views: int = setting(2, at_least=1)
+    views: int = setting(2, at_least=1, at_most=1000)
     """Views of each."""
-    pixels: int = setting(64, at_least=8)
+    pixels: int = setting(64, at_least=8, at_most=4096)
     """Side of a view."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the trainings' forward passes."""

@@ -22,7 +22,7 @@ from triavatar.export.settings import ExportSettings, Format, format_of
 from triavatar.export.surface import around, extract_surface, simplify, smooth, with_normals
 from triavatar.rig.head_model import find_head_model
 from triavatar.rig.head_texture import head_texture
-from triavatar.rig.moving import MovingAvatar, part_of, shell_faces
+from triavatar.rig.moving import MovingAvatar, part_of, shell_faces, with_skirt
 from triavatar.rig.poser import rig_head
 from triavatar.rig.rigged_glb import write_rigged_glb
 
@@ -113,6 +113,7 @@ class Maker:
         size = max(self.settings.mesh.texture // 2, 64)
         texture = head_texture(moving, self.field, self.views, size)
         shell = part_of(mesh, shell_faces(moving.head, mesh))
+        shell = with_skirt(shell, moving.head.registered.skin)
         unlit = self.settings.mesh.unlit
         write_rigged_glb(path, moving.head, texture, shell, self.placement, title, unlit)
 

@@ -30,6 +30,9 @@ REACH = 0.08
 NEIGHBOURS = 6
 LEAST_PIECE = 0.01
 """Share of the shell's triangles below which a piece of it is a crumb."""
+SKIRT, SUNK = 0.07, 0.015
+"""World units: how far above the skin a shell's cut edge may lie to get a skirt, and how far below
+the skin that ends."""
 LID_SKIN = 0.035
 """World units above an eye's upper lid where skin is seen."""
 
@@ -154,6 +157,36 @@ def shell_share(head: RiggedHead, shell: Mesh) -> np.ndarray:
     weight = 1 / (distance + 0.02) ** 2
     share = head.model.head_share[:skin][nearest]
     return (share * weight).sum(axis=1) / weight.sum(axis=1)
+
+
+def with_skirt(shell: Mesh, skin: np.ndarray) -> Mesh:
+    """A part of a closed surface whose cut edges reach down under the skin [V, 3].
+
+    The cut runs a few millimetres above the skin; without a skirt one sees through between them.
+    """
+    if not len(shell.faces):
+        return shell
+    _, place = np.unique(shell.vertices, axis=0, return_inverse=True)
+    own = np.concatenate([shell.faces[:, [0, 1]], shell.faces[:, [1, 2]], shell.faces[:, [2, 0]]])
+    pairs = np.sort(place.reshape(-1)[own], axis=1)
+    _, which, count = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    cut = own[count[which.reshape(-1)] == 1]
+    rim = np.unique(cut)
+    distance, nearest = cKDTree(skin).query(shell.vertices[rim])
+    way = skin[nearest] - shell.vertices[rim]
+    below = shell.vertices[rim] + way * (1 + SUNK / np.maximum(distance, SUNK))[:, None]
+    first, second = np.searchsorted(rim, cut.T)
+    near = (distance[first] < SKIRT) & (distance[second] < SKIRT)
+    (a, b), start = cut[near].T, len(shell.vertices)
+    low_a, low_b = start + first[near], start + second[near]
+    more = np.concatenate([np.stack([b, a, low_a], 1), np.stack([b, low_a, low_b], 1)])
+    return Mesh(
+        np.concatenate([shell.vertices, below.astype(np.float32)]),
+        np.concatenate([shell.faces, more]).astype(np.int32),
+        None if shell.normals is None else np.concatenate([shell.normals, shell.normals[rim]]),
+        None if shell.uv is None else np.concatenate([shell.uv, shell.uv[rim]]),
+        shell.texture,
+    )
 
 
 def cavity_of(head: RiggedHead) -> np.ndarray:

@@ -51,6 +51,8 @@ def write_rigged_glb(
     blob = Blob(gltf)
     _add_bones(blob, placement.points(head.bone_places()))
     points = placement.points(head.points)
+    # The skin, too, ends where the bust was cut.
+    points[:, 1] = np.maximum(points[:, 1], 0)
     model = head.model
     normals = corner_normals(Mesh(points, model.source[model.faces]))
     corners = Mesh(points[model.source], model.faces, normals[model.source], model.uv, texture)

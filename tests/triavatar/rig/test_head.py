@@ -11,7 +11,7 @@ from triavatar.export.mesh import Mesh, place
 from triavatar.rig.bend import bend
 from triavatar.rig.expression import Expression, parse_expression
 from triavatar.rig.head_model import MM_PER_UNIT, HeadModel, find_head_model
-from triavatar.rig.moving import MovingAvatar, shell_faces
+from triavatar.rig.moving import MovingAvatar, shell_faces, with_skirt
 from triavatar.rig.register import Registered
 from triavatar.rig.rigged import BONES, RiggedHead
 from triavatar.views import still_cameras
@@ -167,3 +167,22 @@ def test_the_shell_of_an_unwrapped_surface_keeps_its_charts(moving):
         more = np.concatenate([hat.faces, [[count, count + 1, count + 2]]]).astype(np.int32)
         kept = shell_faces(moving.head, Mesh(np.concatenate([hat.vertices, crumb]), more))
         assert kept[:-1].all() and not kept[-1]
+
+
+def test_a_skirt_closes_the_gap_to_the_skin():
+    """A square above a floor, as an unwrapped surface: walls all around, none along its seam."""
+    square = np.float32([[0, 0.03, 0], [0, 0.03, 0.1], [0.1, 0.03, 0.1], [0.1, 0.03, 0]])
+    corners = np.array([0, 1, 2, 0, 2, 3])
+    lid = Mesh(square[corners], np.arange(6, dtype=np.int32).reshape(2, 3))
+    line = np.linspace(-0.05, 0.15, 41)
+    x, z = np.meshgrid(line, line)
+    floor = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], axis=1)
+    closed = with_skirt(lid, floor)
+    assert len(closed.faces) == 2 + 4 * 2
+    assert (closed.vertices[6:, 1] < -0.01).all() and (closed.faces[:2] == lid.faces).all()
+    a, b, c = closed.vertices[closed.faces[2:]].transpose(1, 0, 2)
+    outward = np.cross(b - a, c - a)
+    middle = (a + b + c) / 3 - [0.05, 0, 0.05]
+    # The lid faces up; its walls face away from under it.
+    assert ((outward * middle)[:, [0, 2]].sum(axis=1) > 0).all()
+    assert len(with_skirt(lid, floor - [0, 1, 0]).faces) == 2

@@ -141,11 +141,11 @@ fit() {
         --subjects_at_once $(only "1 6 12" 1) \
         $(only "" "--fit.rays 16 --fit.steps 16 --fit.grid 16")
     # What is fitted when the time is over is learnt from.
-    budget=$(($(left) - $(only 110 60)))
+    budget=$(($(left) - $(only 230 60)))
     step fit-triplanes "$budget" $triavatar fit-triplanes --config $mini/fit_triplanes.yaml \
         --root "$people" --decoder "$work/stage1" --identities train --device "$device" \
         --output_dir "$work/stage2" --threads 1 --subjects_at_once "$(fastest)" $tiny_fit
-    step train-likeness 80 $triavatar train-likeness --root "$people" \
+    step train-likeness 200 $triavatar train-likeness --root "$people" --encoder.epochs $(only 40 1) \
         --triplanes "$work/stage2" --output_dir "$work/likeness"
     # Triplanes know their decoder, and diffusion models their VAE, by the weights' hash.
     bring vae "$work/vae/snapshots/model" --exact

@@ -160,8 +160,10 @@ class _Search:
 
     def _expected(self, portrait: Portrait) -> Expected:
         if self.settings.regression:
-            regression = self.model.regression
-            expected = Expected(regression(portrait), regression.spread.clamp(min=0.1))
+            guess = self.model.guess
+            if not self.settings.networks:
+                guess = guess.without_networks()
+            expected = Expected(guess(portrait), guess.spread.clamp(min=0.1))
             if self.freedoms[:2].abs().max() > TURNED:
                 # Regression knows heads that look into the camera: half of what it says counts.
                 expected = Expected(expected.mean / 2, torch.ones_like(expected.spread))

@@ -150,6 +150,8 @@ class LikenessSettings:
     """Bring a head that stands elsewhere in its picture to its usual place and size."""
     regression: bool = True
     """Expect the coefficients that regression guesses, rather than the mean person."""
+    networks: bool = True
+    """Average regression's guess with that of the networks, where the model has some."""
     rounds: int = setting(2, at_least=1, at_most=100)
     """How often camera and light are estimated, each time before coefficients are sought."""
     camera: CameraSettings = field(default_factory=CameraSettings)

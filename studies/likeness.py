@@ -57,7 +57,7 @@ class StudyLikenessConfig:
     n_train: tuple[int, ...] = setting((), resumable=True)
     """Learn afresh from the first so many training people, once for each number: a scaling
     curve. Without, one model: the given one, or learnt from all."""
-    components: int = 320
+    components: int = 256
     """Of a prior learnt afresh, at most."""
     identities: Literal["validation", "test"] = "validation"
     """Held-out people to measure on."""

@@ -13,14 +13,15 @@ METHODS = {
     "mean": "mean person",
     "nearest": "nearest training person",
     "linear": "linear model alone",
-    "regression": "regression alone",
-    "guide": "regression, then coefficients (`guide`)",
+    "regression": "first guess alone (`off`)",
+    "guide": "first guess, then coefficients (`guide`)",
     "full": "all (`full`)",
     "full_without_sides": "all, but sides not held",
     "full_without_carrying": "all, but nothing carried to the sides",
     "full_without_symmetry": "all, but nothing mirrored",
     "full_without_camera": "all, but camera as given",
     "full_without_light": "all, but no light estimated",
+    "full_without_networks": "all, but regression guesses without the networks",
     "full_without_regression": "all, but from the mean person",
     "full_without_placement": "all, but placed as it is",
     "full_64": "all, planes of 64²",
@@ -66,6 +67,8 @@ def settings_of(method: str, full: LikenessSettings) -> LikenessSettings:
         settings.light.direction = 0.0
     elif method == "full_without_regression":
         settings.regression = False
+    elif method == "full_without_networks":
+        settings.networks = False
     elif method == "full_without_placement":
         settings.place = False
     elif method == "full_64":

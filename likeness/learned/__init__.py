@@ -1,1 +1,1 @@
-"""Models learnt from people: a linear prior of their triplanes, and a regression to it."""
+"""Models learnt from people: a linear prior of their triplanes, and guesses of its coefficients."""

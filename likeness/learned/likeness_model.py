@@ -1,10 +1,11 @@
-"""All that likeness learns from people: prior, regression and the camera of their portraits.
+"""All that likeness learns from people: prior, first guess and the camera of their portraits.
 
 ::
 
     <folder>/config.json              format, decoder hash, the portraits' camera
     <folder>/prior/                   see :class:`likeness.learned.prior.LinearPrior`
     <folder>/regression.safetensors   see :class:`likeness.learned.regression.Regression`
+    <folder>/encoders.safetensors     see :class:`likeness.learned.guess.FirstGuess`
     <folder>/likeness.safetensors     curvature and space of :class:`LikenessModel`
 """
 
@@ -13,15 +14,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from captures.cameras import Cameras
 from captures.multiview import MultiViewSet
+from likeness.learned.encoder import MOST_FOLDS, EncoderSettings, encoder_pictures
+from likeness.learned.guess import FirstGuess, fit_guess
 from likeness.learned.prior import LinearPrior, fit_prior
-from likeness.learned.regression import Regression, fit_regression, mirrored_pixels, small_pixels
+from likeness.learned.regression import Regression, mirrored_pixels, small_pixels
 from likeness.portrait.portrait import Portrait
 from renderer.fitted_set import FittedSet
 from renderer.render import RenderSettings, build_occupancy
@@ -49,6 +53,7 @@ class LikenessFile(Described):
     format: Literal["triavatar-likeness"]
     version: Literal[2]
     decoder_hash: Name
+    encoders: Annotated[int, Field(ge=0, le=MOST_FOLDS)] = 0
     camera: PortraitCamera
 
 
@@ -58,7 +63,7 @@ class LikenessModel:
 
     Attributes:
         prior: of their triplanes.
-        regression: from a portrait to the prior's coefficients.
+        guess: from a portrait to the prior's coefficients.
         curvature: [2, K, K], how the mean squared error of colour and of opacity bends along the
             coefficients: twice the products of the slopes of small portraits.
         space: [G, G, G] bool, cells of the box that any of the people fills, indexed (x, y, z).
@@ -66,16 +71,21 @@ class LikenessModel:
     """
 
     prior: LinearPrior
-    regression: Regression
+    guess: FirstGuess
     curvature: Tensor
     space: Tensor
     camera: Cameras
+
+    @property
+    def regression(self) -> Regression:
+        """The part of the guess that also tells how usual a portrait is."""
+        return self.guess.regression
 
     def save(self, folder: Path | str) -> None:
         """Write the folder; ``config.json`` last."""
         folder = Path(folder)
         self.prior.save(folder / "prior")
-        self.regression.save(folder / "regression.safetensors")
+        self.guess.save(folder)
         tensors = {"curvature": self.curvature, "space": self.space}
         save_tensors(folder / "likeness.safetensors", tensors)
         camera = self.camera
@@ -83,6 +93,7 @@ class LikenessModel:
             "format": FORMAT,
             "version": 2,
             "decoder_hash": self.prior.decoder_hash,
+            "encoders": len(self.guess.encoders),
             "camera": {
                 "c2w": camera.c2w[0].tolist(),
                 "focal": float(camera.fx[0]) / camera.width,
@@ -109,7 +120,7 @@ class LikenessModel:
         prior = LinearPrior.load(folder / "prior", decoder_hash)
         k = prior.components
         counts = len(prior.even), len(prior.odd)
-        regression = Regression.load(folder / "regression.safetensors", *counts)
+        guess = FirstGuess.load(folder, *counts, config.encoders)
         expected = {"curvature": (2, k, k), "space": (None, None, None)}
         kinds = {"space": ("BOOL",)}
         tensors, _ = load_tensors(folder / "likeness.safetensors", expected, kinds=kinds)
@@ -119,11 +130,16 @@ class LikenessModel:
         pose = torch.tensor([stated.c2w])
         camera = Cameras(pose, focal, focal, cx, cy, size, size)
         space = tensors["space"].bool()
-        return cls(prior, regression, tensors["curvature"].float(), space, camera)
+        return cls(prior, guess, tensors["curvature"].float(), space, camera)
 
 
 def learn_likeness(
-    views: MultiViewSet, fitted: FittedSet, names: Sequence[str], components: int = 320
+    views: MultiViewSet,
+    fitted: FittedSet,
+    names: Sequence[str],
+    components: int = 256,
+    encoder: EncoderSettings | None = None,
+    kept: Path | None = None,
 ) -> LikenessModel:
     """Learn from people with fitted triplanes and their portraits.
 
@@ -132,6 +148,8 @@ def learn_likeness(
         fitted: their triplanes.
         names: who.
         components: of the prior, at most.
+        encoder: how the networks of the first guess are trained.
+        kept: folder where trained networks wait for the others; removed in the end.
 
     Raises:
         UserError: too few people, or files are missing or damaged.
@@ -139,21 +157,23 @@ def learn_likeness(
     prior = fit_prior(fitted, names, components)
     decoder = fitted.decoder()
     space = torch.zeros((SPACE_CELLS,) * 3, dtype=torch.bool)
-    pixels, coefficients = [], []
+    pixels, pictures, coefficients = [], [], []
     camera = views.load(names[0], views.frames(names[0])[:1]).cameras
-    for name in progress(names, desc="regression", unit="person"):
-        rgba = views.portrait(name)
-        pixels.append(small_pixels(Portrait.of(rgba, camera)))
+    for name in progress(names, desc="portraits", unit="person"):
+        portrait = Portrait.of(views.portrait(name), camera)
+        pixels.append(small_pixels(portrait))
+        pictures.append(encoder_pictures(portrait))
         planes = fitted.load(name)
         coefficients.append(prior.coefficients(planes[None])[0])
         space |= build_occupancy(planes, decoder, RenderSettings(grid=SPACE_CELLS)).occupied
     known, seen = torch.stack(coefficients), torch.stack(pixels)
     even, odd = known.split([len(prior.even), len(prior.odd)], dim=1)
-    regression = fit_regression(seen, even, odd, prior.variances())
+    encoder = encoder or EncoderSettings()
+    guess = fit_guess(seen, torch.stack(pictures), (even, odd), prior.variances(), encoder, kept)
     curvature = _curvature(
         torch.cat([seen, mirrored_pixels(seen)]), torch.cat([known, prior.mirrored(known)])
     )
-    return LikenessModel(prior, regression, curvature, space | space.flip(0), camera)
+    return LikenessModel(prior, guess, curvature, space | space.flip(0), camera)
 
 
 def _curvature(pixels: Tensor, coefficients: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ def _folded_kernels(a: Tensor, images: Tensor, b: Tensor, width: float) -> tuple
 
 def fit_regression(
     pixels: Tensor, even: Tensor, odd: Tensor, weights: Tensor | None = None
-) -> Regression:
+) -> tuple[Regression, Tensor]:
     """Learn coefficients from portraits; kernel and strengths are chosen by leaving people out.
 
     Args:
@@ -185,6 +185,9 @@ def fit_regression(
         even: [N, Ke] coefficients of the same people that the mirror keeps.
         odd: [N, Ko] coefficients that it negates.
         weights: [K], how much each coefficient's error counts in the choice; alike without.
+
+    Returns:
+        The regression, and what it would miss of each person had it not seen that one, [N, K].
     """
     weights = torch.ones(even.shape[1] + odd.shape[1]) if weights is None else weights
     images = mirrored_pixels(pixels)
@@ -208,7 +211,7 @@ def fit_regression(
     strange = torch.cat(
         [PixelModel.of(both[fold.repeat(2) != f]).surprise(pixels[fold == f]) for f in range(2)]
     )
-    return Regression(
+    learnt = Regression(
         model,
         features.float(),
         of_even,
@@ -217,6 +220,7 @@ def fit_regression(
         missed.square().mean(dim=0).sqrt(),
         float(strange.quantile(0.9)),
     )
+    return learnt, missed
 
 
 def _solved(kernel: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,7 @@ def _first_guess(front: Portrait, model: LikenessModel) -> tuple[Tensor, Tensor]
     usual = model.camera
     as_usual = front.seen_from(usual.scaled_to(front.size, front.size))
     scale, right, down = find_placement(as_usual, model.regression)
-    expected = model.regression(placed(as_usual, scale, right, down))
+    expected = model.guess(placed(as_usual, scale, right, down))
     wanted, given = _width(usual), _width(front.camera)
     log_scale = torch.tensor(scale * wanted / given).log()
     pose = front.camera.c2w[0]

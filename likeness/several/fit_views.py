@@ -184,7 +184,7 @@ class _Search:
         found = self.coefficients.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([found], lr=s.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(s.steps, 1))
-        spread = self.model.regression.spread.clamp(min=0.1)
+        spread = self.model.guess.spread.clamp(min=0.1)
         weight = self.likeness.coefficients.prior_weight / len(self.seen)
         for _ in range(s.steps):
             planes = self.model.prior.planes(found).clamp(-1, 1)

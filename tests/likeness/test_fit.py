@@ -9,6 +9,7 @@ from captures.cameras import orbit_cameras
 from likeness.coefficients import CoefficientSearch, Expected
 from likeness.descent import Marcher
 from likeness.fit import fit_likeness
+from likeness.learned.guess import FirstGuess
 from likeness.learned.likeness_model import LikenessModel, _curvature
 from likeness.learned.prior import prior_of
 from likeness.learned.regression import fit_regression, mirrored_pixels, small_pixels
@@ -54,11 +55,17 @@ def world():
         torch.cat([pixels, mirrored_pixels(pixels)]), torch.cat([known, mirrored])
     )
     space = torch.ones((16,) * 3, dtype=torch.bool)
-    regression = fit_regression(pixels, *known.split([len(prior.even), len(prior.odd)], dim=1))
+    regression, _ = fit_regression(pixels, *known.split([len(prior.even), len(prior.odd)], dim=1))
     # A patch of colour that no one else has: beyond the prior, so that planes must be tuned.
     truth = people[40].clone()
     truth[0, :4, 12:20, 12:20] *= -1
-    return LikenessModel(prior, regression, curvature, space, CAMERA), decoder, truth
+    return (
+        LikenessModel(
+            prior, FirstGuess(regression, (), 0.0, regression.spread), curvature, space, CAMERA
+        ),
+        decoder,
+        truth,
+    )
 
 
 def error(planes, decoder, truth, azimuth: float) -> float:

@@ -54,7 +54,7 @@ def test_what_is_missed_is_what_leaving_out_misses(people):
 
 def test_mirror_images_have_mirrored_coefficients(people, tmp_path):
     pixels, even, odd = people
-    learnt = fit_regression(pixels, even, odd)
+    learnt, _ = fit_regression(pixels, even, odd)
     straight = learnt.coefficients(pixels)
     mirrored = learnt.coefficients(mirrored_pixels(pixels))
     assert torch.allclose(straight * torch.tensor([1, 1, -1]), mirrored, atol=1e-4)

@@ -44,7 +44,19 @@ def likeness(chain, tmp_path_factory):
     """A bundle of decoder and likeness alone."""
     parent = tmp_path_factory.mktemp("likeness")
     people = ["--root", str(chain.root), "--triplanes", str(chain.out / "fit-triplanes")]
-    assert cli.main(["train-likeness", *people, "--output_dir", str(parent / "learnt")]) == 0
+    assert (
+        cli.main(
+            [
+                "train-likeness",
+                *people,
+                "--encoder.epochs",
+                "2",
+                "--output_dir",
+                str(parent / "learnt"),
+            ]
+        )
+        == 0
+    )
     flags = ["--decoder", str(chain.out / "fit-decoder"), "--likeness", str(parent / "learnt")]
     assert cli.main(["bundle", *flags, "--output_dir", str(parent / "model")]) == 0
     return parent / "model"

@@ -132,7 +132,7 @@ def train_likeness(world: World, out: Path, triplanes: Path | None = None) -> li
         "--triplanes",
         str(triplanes or world.out / "fit-triplanes"),
     ]
-    return ["train-likeness", *people, "--output_dir", str(out)]
+    return ["train-likeness", *people, "--encoder.epochs", "2", "--output_dir", str(out)]
 
 
 def packed(world: World, out: Path) -> list[str]:

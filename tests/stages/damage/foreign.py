@@ -136,7 +136,9 @@ def _write_model(world: Chain, base: Path) -> None:
     out = world.out
     people = ["--root", str(world.root), "--triplanes", str(out / "fit-triplanes")]
     learnt = str(base / "likeness")
-    assert cli.main(["train-likeness", *people, "--output_dir", learnt]) == 0
+    assert (
+        cli.main(["train-likeness", *people, "--encoder.epochs", "2", "--output_dir", learnt]) == 0
+    )
     flags = ["--decoder", str(out / "fit-decoder"), "--base", str(out / "train-base")]
     flags += ["--upsampler", str(out / "train-upsampler"), "--likeness", learnt]
     flags += ["--vae", str(out / "train-vae" / "snapshots" / "model")]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from captures.multiview import MultiViewSet
 from likeness.fit import fit_likeness
+from likeness.learned.encoder import EncoderSettings
 from likeness.learned.likeness_model import LikenessModel, learn_likeness
 from likeness.learned.regression import small_pixels
 from likeness.learned.train_likeness import fitted_people
@@ -59,6 +60,8 @@ class StudyLikenessConfig:
     curve. Without, one model: the given one, or learnt from all."""
     components: int = 256
     """Of a prior learnt afresh, at most."""
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    """Of networks trained afresh; `--encoder.folds 0` saves their time."""
     identities: Literal["validation", "test"] = "validation"
     """Held-out people to measure on."""
     n_people: int | None = setting(None, resumable=True, at_least=1)
@@ -191,7 +194,8 @@ def _study(
     place = config.model if config.model and not config.n_train else None
     place = place or folder / "models" / str(len(train))
     if config.model != place and not (place / "config.json").is_file():
-        learn_likeness(views, fitted, train, config.components).save(place)
+        kept = place / "networks"
+        learn_likeness(views, fitted, train, config.components, config.encoder, kept).save(place)
     model = LikenessModel.load(place, str(fitted.manifest["decoder_hash"]))
     return _Study(views, fitted, model, train, config)
 

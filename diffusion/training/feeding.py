@@ -67,4 +67,7 @@ def micro_batches(
         collate_fn=collate,
         num_workers=config.workers,
         pin_memory=accelerator.device.type == "cuda",
+        # Its own: a loader draws from torch's when it begins, and dropout would go on elsewhere
+        # after a resumption than without one.
+        generator=torch.Generator().manual_seed(config.seed),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.files import atomic_path, write_text
+from runtime.files import atomic_path
 from runtime.version import VERSION
 from triavatar.export.gltf_blob import Blob, add_material, encode_texture, new_gltf
 from triavatar.export.libraries import needed
@@ -46,7 +46,7 @@ def write_glb(path: Path, mesh: Mesh, title: str, unlit: bool = False) -> None:
 
 
 def write_obj(path: Path, mesh: Mesh, title: str) -> None:
-    """Write Wavefront OBJ, with ``<stem>.mtl`` and ``<stem>.jpg`` beside it.
+    """Write Wavefront OBJ, with ``<stem>.mtl`` and ``<stem>.jpg`` beside it: all three or none.
 
     Args:
         path: file with suffix ``.obj``.
@@ -56,9 +56,7 @@ def write_obj(path: Path, mesh: Mesh, title: str) -> None:
     assert mesh.normals is not None and mesh.uv is not None and mesh.texture is not None
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title) or "avatar"
     texture, material = path.with_suffix(".jpg"), path.with_suffix(".mtl")
-    with atomic_path(texture) as temporary:
-        temporary.write_bytes(encode_texture(mesh.texture))
-    write_text(material, f"newmtl {name}\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture.name}\n")
+    looks = f"newmtl {name}\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture.name}\n"
     lines = [f"# triavatar {VERSION}; metres, +y up, facing +z", f"mtllib {material.name}"]
     lines += [f"o {name}", f"usemtl {name}"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices.tolist()]
@@ -66,4 +64,7 @@ def write_obj(path: Path, mesh: Mesh, title: str) -> None:
     lines += [f"vt {u:.6f} {1 - v:.6f}" for u, v in mesh.uv.tolist()]
     lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in mesh.normals.tolist()]
     lines += [f"f {a}/{a}/{a} {b}/{b}/{b} {c}/{c}/{c}" for a, b, c in (mesh.faces + 1).tolist()]
-    write_text(path, "\n".join(lines) + "\n")
+    with atomic_path(texture) as one, atomic_path(material) as two, atomic_path(path) as three:
+        one.write_bytes(encode_texture(mesh.texture))
+        two.write_text(looks, encoding="utf-8")
+        three.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from runtime.config import check_settings
 from runtime.errors import UserError
@@ -25,6 +26,9 @@ CHECK_SIZE = 192
 class ExportConfig:
     """Settings of ``triavatar export``."""
 
+    removed_settings: ClassVar[dict[str, str]] = {
+        f"export.{name}": instead for name, instead in ExportSettings.removed_settings.items()
+    }
     avatars: tuple[Path, ...]
     """Triplane files, triplane folders or folders of generated avatars."""
     to: tuple[Format, ...] = ("glb",)

@@ -46,10 +46,9 @@ def test_a_full_disk_leaves_nothing(maker, tmp_path, room, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("density, words", [(0.001, "empty"), (0.15, "no surface")])
-def test_avatars_without_a_surface(tmp_path, kind, density, words):
-    avatar = Avatar(torch.zeros(3, 6, 8, 8), constant_decoder(density))
-    with pytest.raises(UserError, match=words):
+def test_empty_avatars(tmp_path, kind):
+    avatar = Avatar(torch.zeros(3, 6, 8, 8), constant_decoder(0.001))
+    with pytest.raises(UserError, match="empty"):
         avatar.export(tmp_path / f"a.{kind}", SETTINGS)
     assert not list(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,23 @@ def write_ply(path: Path, splats: Splats, placement: Placement, compressed: bool
         sh0=library.rgb2sh(np.clip(splats.color, 0, 1)).astype(np.float32),
         shN=np.zeros((len(splats), 0, 3), np.float32),
     )
-    with atomic_path(path) as temporary:
-        library.plywrite(temporary, data)
+    files = {path: False}
     if compressed:
-        with atomic_path(path.with_suffix(".compressed.ply")) as temporary:
-            library.plywrite(temporary, data, compressed=True)
+        files[path.with_suffix(".compressed.ply")] = True
+    for file, small in files.items():
+        with atomic_path(file) as temporary:
+            library.plywrite(temporary, data, compressed=small)
+            _check_whole(temporary, len(splats))
+
+
+def _check_whole(path: Path, count: int) -> None:
+    """Raise OSError where a file lacks its end.
+
+    NumPy, which the library writes with, says nothing when the last block finds no room.
+    """
+    try:
+        whole = len(needed("gsply").plyread(path)) == count
+    except Exception:  # whatever a reader says of half a file
+        whole = False
+    if not whole:
+        raise OSError(errno.ENOSPC, "the file was cut short", str(path))

@@ -108,6 +108,22 @@ class PlaneSettings:
 
 
 @dataclass
+class SimilarSettings:
+    """Settings of carrying the portrait's colours to what looks alike and is hidden."""
+
+    share: float = setting(1.0, at_least=0.0, at_most=1.0)
+    """How much of a difference is carried; 0 carries none."""
+    likeness: float = setting(0.1, above=0.0)
+    """Distance of colours in [0, 1] at which things begin to look different."""
+    reach: float = setting(1.0, above=0.0)
+    """Distance in world units at which they begin to be far."""
+    doubt: float = setting(0.01, above=0.0)
+    """Part of the portrait's surface that must look alike for half of its difference to count."""
+    samples: int = setting(1500, at_least=1, at_most=100_000)
+    """Points of the portrait's surface that are compared with."""
+
+
+@dataclass
 class SideSettings:
     """Side views that protect what the portrait doesn't show."""
 
@@ -127,6 +143,8 @@ class SideSettings:
     """Carry what the portrait shows differently along the surface to the side views."""
     symmetry: float = setting(0.5, at_least=0, at_most=1)
     """How much of a difference is carried to the mirrored place where the portrait is silent."""
+    similar: SimilarSettings = field(default_factory=SimilarSettings)
+    """What is carried to everything else."""
 
     def check(self) -> None:
         """Refuse places that are not pairs of an azimuth and an elevation (UserError)."""

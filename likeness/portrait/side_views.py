@@ -5,7 +5,8 @@ Legend: S side of the portrait, V side of a side view in pixels, N side views.
 Tuned to its portrait alone, a triplane becomes a painting in front of a ruin. So it is held to its
 own earlier side views, corrected where the portrait knows better: what the portrait shows
 differently is carried along the surface to wherever the same surface is seen again. Where the
-surface was hidden or seen at a grazing angle its mirror image speaks, with less weight.
+surface was hidden or seen at a grazing angle its mirror image speaks, with less weight, and where
+that is silent, too, what looks alike.
 """
 
 from __future__ import annotations
@@ -61,14 +62,18 @@ def side_views(
     cameras = turned(portrait.camera, list(settings.azimuths), list(settings.elevations))
     cameras = cameras.scaled_to(settings.size, settings.size)
     seen = look(cameras)
-    views = []
+    similar, views = settings.similar, []
     for n in range(len(cameras)):
         origins, directions = cameras.image_rays(n)
         points = origins + directions * seen.depth[n].reshape(-1, 1)
         difference, trust = front.carried(points, settings.tolerance)
         mirrored, other = front.carried(points * torch.tensor([-1.0, 1, 1]), settings.tolerance)
         other = other * (1 - trust) * settings.symmetry
-        change = float(settings.carry) * (trust[:, None] * difference + other[:, None] * mirrored)
+        change = trust[:, None] * difference + other[:, None] * mirrored
+        if similar.share:
+            alike = front.of_similar(points, seen.color[n].reshape(-1, 3), similar)
+            change = change + similar.share * (1 - trust - other)[:, None] * alike
+        change = float(settings.carry) * change
         solid = (seen.opacity[n].reshape(-1, 1) > 0.9).float()
         color = (seen.color[n].reshape(-1, 3) + solid * change).clamp(0, 1)
         views.append(Portrait(color.view_as(seen.color[n]), seen.opacity[n], cameras[n]))

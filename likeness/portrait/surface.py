@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captures.cameras import Cameras
 from likeness.portrait.portrait import Portrait
+from likeness.settings import SimilarSettings
 from renderer.samples import Rendered
 from runtime.errors import UserError
 
@@ -27,12 +28,14 @@ class Front:
         difference: [S, S, 3], portrait minus rendering.
         distance: [S, S] from the camera to the surface.
         trust: [S, S] in [0, 1]: 1 where both show a solid surface that faces the camera.
+        color: [S, S, 3] of the rendering.
     """
 
     camera: Cameras
     difference: Tensor
     distance: Tensor
     trust: Tensor
+    color: Tensor
 
     @classmethod
     def of(cls, portrait: Portrait, rendered: Rendered, least_cosine: float) -> Front:
@@ -41,7 +44,8 @@ class Front:
         solid = F.max_pool2d(-solid.float()[None, None], 3, 1, 1)[0, 0] == -1
         cosine = facing(portrait.camera, rendered.depth[0])
         trust = ((cosine - least_cosine) / 0.3).clamp(0, 1) * solid
-        return cls(portrait.camera, portrait.color - rendered.color[0], rendered.depth[0], trust)
+        color = rendered.color[0]
+        return cls(portrait.camera, portrait.color - color, rendered.depth[0], trust, color)
 
     def carried(self, points: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
         """Look up world points.
@@ -64,6 +68,33 @@ class Front:
         inside = (grid[0, 0].abs() < 1).all(dim=-1) & (depth[0] > 0)
         hidden = (distance - found[:, 3]).abs() / tolerance
         return found[:, :3], found[:, 4] * (1 - hidden).clamp(min=0) * inside
+
+    def of_similar(self, points: Tensor, colors: Tensor, settings: SimilarSettings) -> Tensor:
+        """Guess differences where the portrait is silent: those of what looks alike and is near.
+
+        Hair that is redder in front than it was thought is so behind, too.
+
+        Args:
+            points: [R, 3].
+            colors: [R, 3] of the planes there.
+
+        Returns:
+            Differences [R, 3]; none where nothing in the portrait looks alike.
+        """
+        trusted = (self.trust.flatten() > 0.5).nonzero()[:, 0]
+        trusted = trusted[:: max(len(trusted) // settings.samples, 1)]
+        origins, directions = self.camera.image_rays(0)
+        distance = self.distance.reshape(-1, 1)
+        places = (origins + directions * distance)[trusted] / settings.reach
+        known = torch.cat([places, self.color.view(-1, 3)[trusted] / settings.likeness], dim=1)
+        asked = torch.cat([points / settings.reach, colors / settings.likeness], dim=1)
+        difference = self.difference.view(-1, 3)[trusted]
+        found = []
+        for part in asked.split(4096):
+            weight = torch.exp(-torch.cdist(part, known).square() / 2)
+            total = weight.sum(dim=1, keepdim=True) + settings.doubt * settings.samples
+            found.append(weight @ difference / total)
+        return torch.cat(found)
 
 
 def normals(camera: Cameras, distance: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from likeness.portrait.portrait_camera import FREEDOMS, find_camera, moved
 from likeness.portrait.portrait_light import evenly_lit, find_light
 from likeness.portrait.side_views import side_views, turned
 from likeness.portrait.surface import Front, normals, silhouette_hull
-from likeness.settings import CameraSettings, LightSettings, SideSettings
+from likeness.settings import CameraSettings, LightSettings, SideSettings, SimilarSettings
 from renderer.decoder import TriplaneDecoder
 from renderer.render import RenderSettings, render_images
 from renderer.samples import Rendered
@@ -132,6 +132,21 @@ def test_differences_are_carried_to_what_is_seen_again_only():
     assert torch.allclose(difference[0], torch.full((3,), 0.25), atol=1e-4)
     assert trust[0] > 0.9
     assert trust[1] == 0
+
+
+def test_what_is_hidden_takes_the_difference_of_what_looks_like_it():
+    camera = orbit_cameras(1, size=64)
+    distance, cover = ball(camera)
+    left = (torch.arange(64) < 32).float()[None, :, None].expand(64, 64, 1)
+    thought = left * torch.tensor([0.6, 0.3, 0.2]) + (1 - left) * torch.tensor([0.2, 0.3, 0.6])
+    shown = thought + left * torch.tensor([0.1, -0.05, 0.0])
+    seen = Rendered(thought[None], cover[None], distance[None])
+    front = Front.of(Portrait(shown, cover, camera), seen, least_cosine=0.25)
+    behind = -(camera.c2w[0, :3, 3] / camera.c2w[0, :3, 3].norm()) * RADIUS
+    colors = torch.tensor([[0.6, 0.3, 0.2], [0.2, 0.3, 0.6], [0.0, 0.9, 0.0]])
+    found = front.of_similar(behind.expand(3, 3), colors, SimilarSettings())
+    assert torch.allclose(found[0], torch.tensor([0.1, -0.05, 0.0]), atol=0.02)
+    assert found[1:].abs().max() < 0.01
 
 
 def test_side_views_hold_the_planes_own_sides_where_the_portrait_agrees():

@@ -159,14 +159,18 @@ def learn_likeness(
     space = torch.zeros((SPACE_CELLS,) * 3, dtype=torch.bool)
     pixels, pictures, coefficients = [], [], []
     camera = views.load(names[0], views.frames(names[0])[:1]).cameras
+    march, together = RenderSettings(grid=SPACE_CELLS), []
     for name in progress(names, desc="portraits", unit="person"):
         portrait = Portrait.of(views.portrait(name), camera)
         pixels.append(small_pixels(portrait))
         pictures.append(encoder_pictures(portrait))
-        planes = fitted.load(name)
-        coefficients.append(prior.coefficients(planes[None])[0])
-        space |= build_occupancy(planes, decoder, RenderSettings(grid=SPACE_CELLS)).occupied
-    known, seen = torch.stack(coefficients), torch.stack(pixels)
+        together.append(fitted.load(name))
+        space |= build_occupancy(together[-1], decoder, march).occupied
+        # The components are read once for many people.
+        if len(together) == 64 or name == names[-1]:
+            coefficients.append(prior.coefficients(torch.stack(together)))
+            together.clear()
+    known, seen = torch.cat(coefficients), torch.stack(pixels)
     even, odd = known.split([len(prior.even), len(prior.odd)], dim=1)
     encoder = encoder or EncoderSettings()
     guess = fit_guess(seen, torch.stack(pictures), (even, odd), prior.variances(), encoder, kept)

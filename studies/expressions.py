@@ -11,7 +11,7 @@ Legend: H W picture size in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,6 +52,8 @@ from triavatar.views import still_cameras
 
 AZIMUTH, ELEVATION, DISTANCE = 15.0, 3.0, 3.7
 SUPERSAMPLING = 2
+GAP = 16
+"""Pixels between the two columns of the sheet."""
 TEXTURE = 512
 """Largest side of the true people's textures."""
 
@@ -100,6 +102,17 @@ def cases(rest: Mapping[str, float]) -> dict[str, tuple[Pose, Expression]]:
         "head turned by 15°, gaze by 10°": (Pose(yaw=15, gaze_yaw=10), "headYaw=15,gazeYaw=10"),
     }
     return {name: (pose, parse_expression(text)) for name, (pose, text) in typed.items()}
+
+
+def in_columns(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one size [H, W, 3] below each other in two columns, on white."""
+    half = (len(pictures) + 1) // 2
+    height, width = pictures[0].shape[:2]
+    out = np.full((half * height, 2 * width + GAP, 3), 255, dtype=np.uint8)
+    for at, picture in enumerate(pictures):
+        top, left = at % half * height, at // half * (width + GAP)
+        out[top : top + height, left : left + width] = picture
+    return out[:, : width if len(pictures) == 1 else None]
 
 
 class _Study:
@@ -170,7 +183,7 @@ def study_expressions(config: StudyExpressionsConfig) -> None:
             write_json(file, {"measures": found})
         rows.append(read_described(PersonMeasures, file).measures)
         pictures.append(np.asarray(Image.open(file.with_suffix(".png"))))
-    save_picture(run.path / "expressions.jpg", np.concatenate(pictures))
+    save_picture(run.path / "expressions.jpg", in_columns(pictures))
     write_json(run.path / "expressions.json", dict(zip(people, rows, strict=True)))
     write_text(run.path / "expressions.md", markdown(rows))
     run.log("\n" + markdown(rows))

@@ -30,7 +30,7 @@ EXPRESSIONS: Mapping[str, tuple[float, str]] = {
     "surprised": (
         12.0,
         "browInnerUp=1,browOuterUpLeft=1,browOuterUpRight=1,eyeWideLeft=0.8,eyeWideRight=0.8,"
-        "jawOpen=0.25",
+        "jawOpen=0.45,mouthFunnel=0.3",
     ),
     "looking aside": (-12.0, "headYaw=-18,headPitch=-6,headRoll=6,gazeYaw=-14"),
 }

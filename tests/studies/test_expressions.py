@@ -11,7 +11,12 @@ from studies.expression_measures import (
     registration_measures,
     surface_distance,
 )
-from studies.expressions import StudyExpressionsConfig, cases, study_expressions
+from studies.expressions import (
+    StudyExpressionsConfig,
+    cases,
+    in_columns,
+    study_expressions,
+)
 from triavatar.rig.head_model import MM_PER_UNIT, find_head_model
 
 
@@ -86,3 +91,11 @@ def ball_set(tmp_path):
     planes = ball_planes(9)
     FittedSet.create(tmp_path / "fitted", ball_decoder(), tuple(planes.shape)).put("ball", planes)
     return Path("data/example"), tmp_path / "fitted"
+
+
+def test_people_in_two_columns():
+    people = [np.full((4, 6, 3), value, dtype=np.uint8) for value in (10, 20, 30)]
+    sheet = in_columns(people)
+    assert sheet.shape == (8, 28, 3)
+    assert (sheet[0, 0, 0], sheet[4, 0, 0], sheet[0, 27, 0], sheet[4, 27, 0]) == (10, 20, 30, 255)
+    assert in_columns(people[:1]).shape == (4, 6, 3)

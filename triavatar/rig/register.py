@@ -5,8 +5,9 @@ Legend: V vertices of the skin, K components, R rays.
 A first guess from pictures, then Gauss-Newton on coefficients and place: every vertex that a
 camera sees looks along its pixel's ray for the surface of the triplane, and the distance along the
 vertex's normal is what should vanish. In front of scalp and neck may lie hair and clothes; there
-only skin that sticks out of the surface is pulled back. At last the face's vertices move freely, as
-smoothly as the residuals allow.
+only skin that sticks out of the surface is pulled back. Where the avatar shows its eyes lower than
+that puts them, as those of photographs do, more steps take them there. At last the face's vertices
+move freely, as smoothly as the residuals allow.
 """
 
 from __future__ import annotations
@@ -49,6 +50,12 @@ measured (0.01), since neighbours err alike: soft surfaces lie too deep or too s
 WEIGHTS = {"hidden": (0.0, 0.0), "face": (1.0, 1.0), "ears": (0.1, 0.3), "scalp": (0.03, 0.5),
            "neck": (0.1, 0.5)}  # fmt: skip
 """Of a region: how much a surface in front of the skin counts, and one behind it."""
+EYE_REACH, EYE_PIXELS = 0.13, 41
+"""How far around a registered eye the avatar's own is looked for, world units; samples across."""
+LOW, EYE_NOISE = 0.012, 0.004
+"""World units: how far down an eye must be seen before it counts, and how well it is then known."""
+EYE_DARKNESS = 0.03
+"""How much darker than its surroundings an eye must be, of 1, as a mean around it."""
 STIFFNESS = 4.0
 SURE = 0.015
 """World units of residual that soft surfaces have anyway: no vertex moves freely for less."""
@@ -86,6 +93,12 @@ def register(model: HeadModel, field: Field) -> Registered:
         z = _step(model, guess, z, gap, weight, normals)
         face = (model.region == REGIONS.index("face")) & (weight > 0)
         residual = float(np.median(np.abs(gap[face]))) if face.any() else np.inf
+    drop = eyes_below(model.boxes(z)[3:, 0], field)
+    if drop < -LOW:
+        places = model.boxes(z)[3:, 0, 1] + drop
+        for _ in range(ROUNDS // 2):
+            gap, weight, normals = residuals(model, model.skin(z), views, TRUSTED)
+            z = _step(model, guess, z, gap, weight, normals, places)
     skin = model.skin(z)
     gap, weight, normals = residuals(model, skin, views, TRUSTED / 2)
     skin = skin + free_moves(model, gap, weight)[:, None] * normals
@@ -169,8 +182,42 @@ def _look(skin, faces, normals, views: Views, view: int, offset: float):
     return rows, distance, facing[rows]
 
 
-def _step(model: HeadModel, guess, z, gap, weight, normals) -> np.ndarray:
-    """One step of Gauss and Newton; the first guess is the prior."""
+def eyes_below(centres: np.ndarray, field: Field) -> float:
+    """How far below the registered eyes [2, 3] the avatar shows its own, world units, at most 0.
+
+    Eyes are dark spots on both sides of the nose. Brows, fringes and the frames of glasses are
+    dark, too, but lie higher; so registered eyes are only believed to be too high, never too low,
+    and only where both sides agree.
+    """
+    line = np.linspace(-EYE_REACH, EYE_REACH, EYE_PIXELS)
+    x, y = np.meshgrid(line, line)
+    sides = []
+    for centre, sign in zip(centres, (1.0, -1.0), strict=True):
+        # The left eye's picture is mirrored, so that both have the nose on one side.
+        offset = np.stack([sign * x.ravel(), y.ravel(), np.full(x.size, 0.6)], axis=1)
+        origins = torch.from_numpy(centre + offset).to(field.planes)
+        ahead = torch.tensor([0.0, 0.0, -1.0]).to(origins).expand_as(origins)
+        seen = field.look(origins, ahead, near=0.0)
+        color = (seen.color / seen.opacity[:, None].clamp(min=0.05)).cpu().numpy()
+        sides.append(color.mean(axis=1).reshape(x.shape))
+    light = np.maximum(*sides)
+    across, up = 0.0, 0.0
+    for width in (0.045, 0.045, 0.03, 0.03, 0.03, 0.03):
+        near = (np.abs(x - across) < 0.07) & (np.abs(y - up) < 0.07)
+        dark = np.clip(np.quantile(light[near], 0.6) - light, 0, None)
+        window = np.exp(-((x - across) ** 2 + (y - up) ** 2) / (2 * width**2))
+        total = max((window * dark).sum(), 1e-9)
+        across, up = (window * dark * x).sum() / total, (window * dark * y).sum() / total
+    sure = total / window.sum() > EYE_DARKNESS and abs(across) < 0.03 and up > -0.06
+    return float(min(up, 0.0)) if sure else 0.0
+
+
+def _step(model: HeadModel, guess, z, gap, weight, normals, eyes=None) -> np.ndarray:
+    """One step of Gauss and Newton; the first guess is the prior.
+
+    Args:
+        eyes: heights of the right and the left eye, where they are known.
+    """
     rows = np.flatnonzero(weight > 1e-3)
     share = np.minimum(weight[rows], 1.0) / (NOISE**2 * 12)
     slopes = np.einsum("kvc,vc->vk", model.basis[:, rows], normals[rows])
@@ -178,6 +225,10 @@ def _step(model: HeadModel, guess, z, gap, weight, normals) -> np.ndarray:
     prior = 1 / np.maximum(model.guess_deviation, 0.05) ** 2
     left = (slopes * share[:, None]).T @ slopes + np.diag(prior)
     right = slopes.T @ (share * target) + prior * guess
+    if eyes is not None:
+        rise = model.boxes_basis[:, 3:, 0, 1]
+        left += rise @ rise.T / EYE_NOISE**2
+        right += rise @ (eyes - model.boxes_mean[3:, 0, 1]) / EYE_NOISE**2
     return np.linalg.solve(left, right)
 
 

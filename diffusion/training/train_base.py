@@ -12,12 +12,14 @@ from torch import Tensor
 
 from diffusion.conditioning.features import PortraitFeatures
 from diffusion.data.pairs import DenoisingBatch, DenoisingDataset
+from diffusion.data.portraits import PicturePortraits
 from diffusion.networks import LinearExpectation, TriplaneUNet
 from diffusion.sampling.model_files import open_model
 from diffusion.sampling.pipelines import BaseTriplanePipeline, base_guide, expected_values
 from diffusion.training.diffusion_config import DiffusionConfig, NetworkConfig
 from diffusion.training.diffusion_training import DiffusionTraining
 from diffusion.training.linear_start import MOST, LinearStart
+from runtime.devices import select_device
 from runtime.errors import UserError
 
 MEASURED = 64
@@ -96,6 +98,8 @@ class BaseTraining(DiffusionTraining):
             self._open_start(self.config.start)
 
     def _learn_start(self) -> None:
+        if isinstance(self.portraits, PicturePortraits):
+            self.portraits.encoder.to(select_device(self.config.device))
         both = (False, True) if self.config.mirror else (False,)
         people = self.subjects.train[: MOST // len(both)]
         rows = [(name, mirrored) for name in people for mirrored in both]
@@ -110,7 +114,8 @@ class BaseTraining(DiffusionTraining):
         self.pairs.normalization.measure_residuals(residuals)
 
     def _portrait(self, name: str, mirrored: bool = False) -> PortraitFeatures:
-        return self.portraits.features(self.portraits.draw(name, mirrored=mirrored))
+        """Features of a person's frontal portrait, on the CPU, where starts are learnt."""
+        return self.portraits.features(self.portraits.draw(name, mirrored=mirrored)).to("cpu")
 
     def _open_start(self, start: Path) -> None:
         """Open a regression; its normalisation is taken over."""

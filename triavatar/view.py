@@ -85,6 +85,8 @@ class ViewerServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64
+    """Connections that may wait to be taken; with the usual five a busy page's wait for seconds."""
 
     def __init__(self, config: ViewerConfig):
         if config.size < 16 or config.distance < NEAREST:

@@ -1,11 +1,15 @@
 """Pictures as people have them."""
 
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from runtime.errors import UserError
-from runtime.picture_files import name_pictures, read_picture
+from runtime.picture_files import name_pictures, open_picture, read_picture
 
 
 def test_grey_of_16_bits_keeps_its_shades(tmp_path):
@@ -32,3 +36,26 @@ def test_folders_name_what_can_not_be_read(tmp_path):
         read_picture(found["c"])
     with pytest.raises(UserError, match="same name"):
         name_pictures([tmp_path, tmp_path / "a.png"])
+
+
+def test_files_that_are_no_pictures_or_unpack_hugely_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(UserError, match=f"{name}.png is a pipe, socket or device"):
+            read_picture(tmp_path / f"{name}.png")
+    plain = tmp_path / "wide.png"
+    Image.new("RGB", (8, 8)).save(plain)
+    content = bytearray(plain.read_bytes())
+    content[16:24] = struct.pack(">II", 10**5, 10**5)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    plain.write_bytes(content)
+    for decode in (True, False):
+        with pytest.raises(UserError, match="wide.png has more than 67108864 pixels"):
+            open_picture(plain, decode=decode)
+    notes = PngImagePlugin.PngInfo()
+    for index in range(70):
+        notes.add_text(f"note{index}", "a" * 2**20, zip=True)  # 70 MiB in 70 KiB
+    Image.new("RGB", (8, 8)).save(tmp_path / "notes.png", pnginfo=notes)
+    with pytest.raises(UserError, match="notes.png is not a readable picture"):
+        read_picture(tmp_path / "notes.png")

@@ -2,37 +2,34 @@
 
 import errno
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-# Stops the process from writing any file past a size, as a full disk would; Python then sees an
-# OSError (EFBIG stands in for ENOSPC, which only a small file system gives).
-LIMITED = """
-import errno, os, resource, signal, sys
-sys.dont_write_bytecode = True  # Python itself leaves half-written byte code
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-import torch
-torch.set_num_threads(int(sys.argv[2]))
-from triavatar.cli import main
-sys.exit(main(sys.argv[3:]))
-"""
+from tests.stages.forks import Job, run_jobs
+
+STAGES = ("train-base", "fit-decoder", "sample-base")
+
+
+@pytest.fixture(scope="module")
+def without_room(chain, tmp_path_factory) -> dict:
+    """Stage → (its folder, how it ended) where no file may have more than 4 KB."""
+    folder = tmp_path_factory.mktemp("full")
+    jobs = [Job(chain.arguments(stage, folder / stage), room=4096) for stage in STAGES]
+    ends = run_jobs(jobs, folder, torch.get_num_threads())
+    return {stage: (folder / stage, end) for stage, end in zip(STAGES, ends, strict=True)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_FSIZE")
-@pytest.mark.parametrize("stage", ["train-base", "fit-decoder", "sample-base"])
-def test_full_disk_loses_nothing(chain, stage, tmp_path):
-    folder = tmp_path / "out"
-    command = ["4096", str(torch.get_num_threads()), *chain.arguments(stage, folder)]
-    full = subprocess.run([sys.executable, "-c", LIMITED, *command], capture_output=True, text=True)
-    errors = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
-    assert full.returncode == 2, full.stderr[-2000:]
+@pytest.mark.parametrize("stage", STAGES)
+def test_full_disk_loses_nothing(chain, without_room, stage):
+    folder, full = without_room[stage]
+    errors = [line for line in full.said.splitlines() if line.startswith("error: ")]
+    assert full.status == 2, full.said[-2000:]
     assert len(errors) == 1 and "disk is full" in errors[0]
-    assert "Traceback" not in full.stderr
+    assert "Traceback" not in full.said
     assert not [p for p in folder.rglob("*.safetensors") if p.stat().st_size == 0]
     # With room again, the same command ends where an undisturbed run does.
     assert chain.run(stage, folder) == 0

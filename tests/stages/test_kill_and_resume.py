@@ -2,32 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-# Kills this process at the given file that appears under its final name (the moment of renaming
-# is when a half-finished state would show).
-KILLER = """
-import os, signal, sys
-left = int(sys.argv[1])
-def counted(rename):
-    def call(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return rename(*arguments, **named)
-    return call
-os.replace, os.rename = counted(os.replace), counted(os.rename)
-import torch
-torch.set_num_threads(int(sys.argv[2]))
-from triavatar.cli import main
-sys.exit(main(sys.argv[3:]))
-"""
+from tests.stages.forks import Job, run_jobs
 
 # Stage → renames after which it is killed: past the first saves, before the last.
 KILLED_AFTER = {
@@ -49,23 +30,29 @@ def weights(folder: Path) -> dict[str, dict]:
     return {str(f.relative_to(folder)): load_file(f) for f in files if "state" not in f.parts}
 
 
-@pytest.mark.parametrize("stage", KILLED_AFTER)
-def test_killed_and_resumed(chain, stage, tmp_path):
-    import torch
+@pytest.fixture(scope="module")
+def killed(chain, tmp_path_factory) -> dict[str, Path]:
+    """Stage → what it left when it was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    stages = {stage: folder / stage for stage in KILLED_AFTER}
+    jobs = [Job(chain.arguments(s, out), renames=KILLED_AFTER[s]) for s, out in stages.items()]
+    ends = run_jobs(jobs, folder, torch.get_num_threads())
+    assert [end.status for end in ends] == [-signal.SIGKILL] * len(jobs)
+    return stages
 
-    command = [str(KILLED_AFTER[stage]), str(torch.get_num_threads())]
-    command += chain.arguments(stage, tmp_path / "out")
-    killed = subprocess.run([sys.executable, "-c", KILLER, *command], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+
+@pytest.mark.parametrize("stage", KILLED_AFTER)
+def test_killed_and_resumed(chain, killed, stage):
+    out = killed[stage]
     whole = weights(chain.out / stage)
-    assert chain.run(stage, tmp_path / "out") == 0
-    resumed = weights(tmp_path / "out")
+    assert chain.run(stage, out) == 0
+    resumed = weights(out)
     assert set(resumed) == set(whole)
     for file, tensors in whole.items():
         for name, tensor in tensors.items():
             assert torch.equal(resumed[file][name], tensor), f"{file}: {name}"
     # Nothing half-written is left beside it, such as .partial-… or .new_….
-    assert [p for p in (tmp_path / "out").rglob(".*")] == []
+    assert [p for p in out.rglob(".*")] == []
 
 
 def test_finished_stages_do_nothing_again(chain):

@@ -21,8 +21,9 @@ def double(x):
 """
 
 
-@pytest.mark.parametrize("damage", [b"", b"no pickle at all", b"cut"])
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize(
+    "kind, damage", [("nbi", b""), ("nbi", b"no pickle at all"), ("nbc", b"cut")]
+)
 def test_damaged_caches_are_made_anew(tmp_path, project, damage, kind):
     (tmp_path / "kernel.py").write_text(KERNEL)
     command = [sys.executable, "-c", SUM, str(tmp_path / "cache"), str(tmp_path / "kernel.py")]

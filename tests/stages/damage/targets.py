@@ -46,12 +46,14 @@ class Target:
         command: (the world, an output folder) → arguments.
         resumed: folder of ``out`` that the command goes on with, so that it needs a copy.
         indexed: the model's index is written anew after the damage, so that its readers are met.
+        dear: the command takes seconds.
     """
 
     files: str
     command: Command
     resumed: str = ""
     indexed: bool = False
+    dear: bool = False
 
 
 TARGETS = [
@@ -112,7 +114,7 @@ TARGETS = [
     Target("model/likeness/prior/*", generate, indexed=True),
     Target("model/base/*/*", generate, indexed=True),
     Target("model/*/*.json", generate, indexed=True),
-    Target("people/*", photograph),
+    Target("people/*", photograph, dear=True),
     Target("transforms/anna/*.json", importer("transforms", "transforms")),
     Target("transforms/anna/*.png", importer("transforms", "transforms")),
     Target("colmap/anna/sparse/*.txt", importer("colmap", "colmap", *COLMAP)),
@@ -121,16 +123,16 @@ TARGETS = [
     Target("meshes/*.obj", importer("meshes", "meshes", *MESHES)),
     Target("meshes/*.ply", importer("meshes", "meshes", *MESHES)),
     Target("meshes/*.glb", importer("meshes", "meshes", *MESHES)),
-    Target("model/likeness/*", likeness, indexed=True),
-    Target("model/likeness/prior/*", likeness, indexed=True),
-    Target("set/blue/*", fit("set/blue")),
-    Target("transforms/anna/*", fit("transforms/anna")),
-    Target("colmap/anna/*/*", fit("colmap/anna", "--capture.front=-y", *FRONTAL)),
-    Target("meshes/*.glb", fit("meshes/tooth.glb", "--capture.views", "4")),
-    Target("video/*.mp4", fit("video/eileen.mp4", *VIDEO)),
+    Target("model/likeness/*", likeness, indexed=True, dear=True),
+    Target("model/likeness/prior/*", likeness, indexed=True, dear=True),
+    Target("set/blue/*", fit("set/blue"), dear=True),
+    Target("transforms/anna/*", fit("transforms/anna"), dear=True),
+    Target("colmap/anna/*/*", fit("colmap/anna", "--capture.front=-y", *FRONTAL), dear=True),
+    Target("meshes/*.glb", fit("meshes/tooth.glb", "--capture.views", "4"), dear=True),
+    Target("video/*.mp4", fit("video/eileen.mp4", *VIDEO), dear=True),
     Target("rig/*", rigged),
-    Target("rig/*.safetensors", moving),
-    Target("clip.csv", moving),
+    Target("rig/*.safetensors", moving, dear=True),
+    Target("clip.csv", moving, dear=True),
     Target("packed/*.*", packed),
     Target("packed/*.*", streamed),
 ]

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from runtime.errors import UserError
 from triavatar.export.settings import format_of
 from triavatar.faces import FacesConfig, faces
+from triavatar.rig.poser import Poser
 
 pytest.importorskip("skimage")
 pytest.importorskip("fast_simplification")
@@ -29,7 +31,15 @@ def test_rigged_files_of_one_maker(maker, tmp_path):
     assert all(len(mesh["extras"]["targetNames"]) == 52 for mesh in gltf["meshes"])
 
 
-def test_sheets_of_one_and_of_several(ball_folder, tmp_path):
+def test_sheets_of_one_and_of_several(ball_folder, tmp_path, monkeypatch):
+    registered = []
+
+    def once(*given):
+        registered[:] = registered or [Poser.of(*given)]
+        return registered[0]
+
+    # The same ball three times: its head is laid under it once.
+    monkeypatch.setattr("triavatar.faces.Poser", SimpleNamespace(of=once))
     file = ball_folder / "triplanes" / "ball.safetensors"
     faces(FacesConfig((file,), tmp_path / "one.png", size=24, device="cpu"))
     one = np.asarray(Image.open(tmp_path / "one.png"))

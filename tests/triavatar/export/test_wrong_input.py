@@ -35,14 +35,13 @@ def test_a_full_disk_leaves_nothing(maker, tmp_path, room, kind):
     folder = tmp_path / "whole"
     maker.write(folder / f"ball.{kind}")
     largest = max(file.stat().st_size for file in folder.iterdir())
-    # The last byte may be one too many: pictures beside an OBJ were written long before.
-    for size in (100, largest - 1):
-        room(size)
-        with pytest.raises(OSError) as caught:
-            maker.write(tmp_path / "full" / f"ball.{kind}")
-        room(2**30)
-        assert is_disk_full(caught.value)
-        assert not list((tmp_path / "full").iterdir())
+    # The very last byte is one too many: pictures beside an OBJ were written long before.
+    room(largest - 1)
+    with pytest.raises(OSError) as caught:
+        maker.write(tmp_path / "full" / f"ball.{kind}")
+    room(2**30)
+    assert is_disk_full(caught.value)
+    assert not list((tmp_path / "full").iterdir())
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -30,6 +30,7 @@ from likeness.portrait.portrait import Portrait
 from renderer.fitted_set import FittedSet
 from renderer.render import RenderSettings, build_occupancy
 from runtime.described import Described, Matrix, Name, Number, read_described
+from runtime.errors import UserError
 from runtime.files import write_json
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.progress import progress
@@ -130,6 +131,11 @@ class LikenessModel:
         pose = torch.tensor([stated.c2w])
         camera = Cameras(pose, focal, focal, cx, cy, size, size)
         space = tensors["space"].bool()
+        if len(set(space.shape)) > 1 or not space.any():
+            raise UserError(
+                f"{folder / 'likeness.safetensors'} holds space of shape {list(space.shape)} but a "
+                "cube that people fill is expected; make it again."
+            )
         return cls(prior, guess, tensors["curvature"].float(), space, camera)
 
 

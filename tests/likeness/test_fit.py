@@ -1,6 +1,7 @@
 """From a portrait to planes, on things of few dimensions whose truth is known."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from likeness.settings import LikenessSettings
 from likeness.uncertainty import disagreement, heat
 from renderer.decoder import decoder_hash
 from renderer.render import RenderSettings, render_images
+from runtime.errors import UserError
 from tests.likeness.test_portrait import blob, shown
 
 CAMERA = orbit_cameras(1, size=32, elevation_degrees=0.0)
@@ -135,6 +137,9 @@ def test_model_round_trip(world, tmp_path):
     portrait = shown(truth, decoder, CAMERA)
     assert torch.allclose(again.regression(portrait), model.regression(portrait), atol=1e-4)
     assert torch.equal(again.space, model.space)
+    replace(model, space=model.space[..., :1]).save(tmp_path / "twice")
+    with pytest.raises(UserError, match="space of shape .* cube"):
+        LikenessModel.load(tmp_path / "twice")
     assert torch.allclose(again.camera.c2w, model.camera.c2w)
     assert again.camera.fx[0] / again.camera.width == pytest.approx(float(CAMERA.fx[0] / 32))
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.conftest import PROJECT
+from tests.stages.damage import clock
 from tests.stages.damage.case import MOST_SECONDS, Outcome, run_case, whole_results
 from tests.stages.damage.targets import TARGETS
 from tests.stages.damage.world import World
@@ -36,12 +37,21 @@ class Worker:
         assert process.stdin and process.stdout
         process.stdin.write(f"{number} {seed}\n".encode())
         process.stdin.flush()
-        ready = select.select([process.stdout], [], [], PATIENCE)[0]
+        ready = self._answers(process)
         line = process.stdout.readline() if ready else b""
         if line:
             return Outcome(**json.loads(line))
         self.close()
         return Outcome(number, seed, "died" if ready else "hang", TARGETS[number].files, "")
+
+    @staticmethod
+    def _answers(process: subprocess.Popen) -> bool:
+        """Whether the process says something before it has had time enough."""
+        begun = clock.seconds(process.pid)
+        while clock.seconds(process.pid) - begun < PATIENCE:
+            if select.select([process.stdout], [], [], 5)[0]:
+                return True
+        return False
 
     def _running(self) -> subprocess.Popen:
         if self._process is None:

@@ -103,7 +103,8 @@ def fit_guess(
     if folds < 2:
         return FirstGuess(regression, (), 0.0, regression.spread)
     key = _key(settings, pictures, even, odd, weights)
-    encoders, unseen = [], torch.zeros_like(missed)
+    targets = torch.cat([even, odd], dim=1)
+    encoders, unseen, by_few = [], torch.zeros_like(missed), torch.zeros_like(missed)
     fold = torch.arange(len(pictures)) % folds
     for index in range(folds):
         rest, own = fold != index, fold == index
@@ -111,12 +112,14 @@ def fit_guess(
         def train(rest: Tensor = rest, index: int = index) -> PortraitEncoder:
             return train_encoder(pictures[rest], even[rest], odd[rest], weights, settings, index)
 
-        encoder = _kept(
-            kept and kept / f"{key}-{index}.safetensors", train, even.shape[1], odd.shape[1]
-        )
-        unseen[own] = torch.cat([even, odd], dim=1)[own] - encoder.coefficients(pictures[own])
+        file = kept and kept / f"{key}-{index}.safetensors"
+        encoder = _kept(file, train, even.shape[1], odd.shape[1])
+        unseen[own] = targets[own] - encoder.coefficients(pictures[own])
+        few, _ = fit_regression(pixels[rest], even[rest], odd[rest], weights)
+        by_few[own] = targets[own] - few.coefficients(pixels[own])
         encoders.append(encoder)
-    share = _best_share(missed, unseen, weights)
+    # Both have learnt from the same part of the people when they are weighed against each other.
+    share = _best_share(by_few, unseen, weights)
     spread = (missed + share * (unseen - missed)).square().mean(dim=0).sqrt()
     if kept is not None:
         shutil.rmtree(kept, ignore_errors=True)

@@ -5,7 +5,7 @@ import torch
 
 from captures.cameras import orbit_cameras
 from likeness.learned.encoder import SIDE, EncoderSettings, encoder_pictures
-from likeness.learned.guess import FirstGuess, fit_guess
+from likeness.learned.guess import FirstGuess, _best_share, fit_guess
 from likeness.learned.regression import small_pixels
 from likeness.portrait.portrait import Portrait
 from runtime.errors import UserError
@@ -15,11 +15,12 @@ SETTINGS = EncoderSettings(folds=2, epochs=25, batch=16, learning_rate=3e-3, dro
 
 
 def disc(x: float, y: float) -> Portrait:
-    """A disc about (x, y) in sides: up and down is even, left and right is odd."""
+    """A disc about (x, y) in sides, of any colour: up and down is even, left and right is odd."""
+    shade = torch.rand(3, generator=torch.Generator().manual_seed(int(1e6 * (x + 2 * y + 2))))
     axis = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
     inside = ((axis[None] - x) ** 2 + (axis[:, None] - y) ** 2).sqrt() < 0.15
     alpha = torch.nn.functional.avg_pool2d(inside.float()[None, None], 3, 1, 1)[0, 0]
-    color = 1 - alpha[..., None] * torch.tensor([0.2, 0.5, 0.8])
+    color = 1 - alpha[..., None] * shade
     return Portrait(color, alpha, orbit_cameras(1, size=SIDE))
 
 
@@ -49,11 +50,23 @@ def test_networks_learn_and_the_average_is_told_how_far_off_it_is(learnt):
     places = torch.rand(24, 2, generator=torch.Generator().manual_seed(9)) * 0.5 - 0.25
     truth = places.flip(1) / 0.15
     strangers = [disc(x, y) for x, y in places.tolist()]
-    alone = torch.stack([learnt.without_networks()(p) for p in strangers])
     together = torch.stack([learnt(p) for p in strangers])
+    pictures = torch.stack([encoder_pictures(p) for p in strangers])
+    networks = torch.stack([e.coefficients(pictures) for e in learnt.encoders]).mean(dim=0)
+    assert (networks - truth).square().mean() < truth.square().mean() / 10
     missed = (together - truth).square().mean().sqrt()
-    assert missed < (alone - truth).square().mean().sqrt()
     assert missed < 1.1 * learnt.spread.square().mean().sqrt()
+
+
+def test_the_share_is_the_one_that_misses_least():
+    random = torch.Generator().manual_seed(4)
+    one, other = torch.randn(2, 30, 3, generator=random) * torch.tensor([1.0, 1.5]).view(2, 1, 1)
+    weights = torch.tensor([3.0, 1.0, 0.5])
+    shares = torch.linspace(0, 1, 2001)
+    errors = [float((((1 - s) * one + s * other).square() * weights).sum()) for s in shares]
+    best = shares[torch.tensor(errors).argmin()]
+    assert _best_share(one, other, weights) == pytest.approx(float(best), abs=1e-3)
+    assert _best_share(one, 3 * one, weights) == 0
 
 
 def test_a_mirrored_portrait_has_mirrored_coefficients(learnt):

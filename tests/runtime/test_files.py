@@ -81,6 +81,19 @@ def test_tensors(tmp_path):
         load_tensors(path)
 
 
+def test_the_same_tensors_have_the_same_bytes(tmp_path):
+    metadata = {f"key {i}": f"Wert „{i}“\n" for i in range(8)}
+    tensors = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
+    found = set()
+    for index in range(6):
+        path = tmp_path / f"{index}.safetensors"
+        save_tensors(path, tensors, metadata)
+        found.add(path.read_bytes())
+    assert len(found) == 1
+    loaded, strings = load_tensors(path)
+    assert strings == metadata and torch.equal(loaded["b"], tensors["b"])
+
+
 def test_every_tensor_has_its_own_kinds_of_numbers(tmp_path):
     path = tmp_path / "a.safetensors"
     shapes, kinds = {"x": (2,), "there": (2,)}, {"there": ("BOOL",)}

@@ -42,4 +42,4 @@ echo
 echo "avatars (open report.html):          $out/*/avatars/<name>/"
 echo "portraits, generated and true views: $out/report.png"
 echo "to turn them around:                 triavatar view $out/people"
-echo "to take one elsewhere:               triavatar export $out/photographs --to glb ply html"
+echo "to take one elsewhere:               triavatar export $out/photographs --to glb rigged.glb ply html"

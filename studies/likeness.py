@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from captures.multiview import MultiViewSet
+from captures.photographs import portrait_numbers
 from likeness.fit import fit_likeness
 from likeness.learned.encoder import EncoderSettings
 from likeness.learned.likeness_model import LikenessModel, learn_likeness
@@ -132,7 +133,7 @@ class _Study:
         """As an avatar is made of it: how the camera departs from the usual one is not told."""
         if task.portrait == "frame":
             return Portrait.of(self.views.portrait(task.name), self.model.camera)
-        numbers = self.views.portrait_numbers(task.name)
+        numbers = portrait_numbers(self.views.root / task.name)
         if not numbers:
             raise UserError(
                 f"{self.views.root / task.name} holds no portraits drawn as photographs are; draw "

@@ -12,7 +12,7 @@ from runtime.progress import progress
 from triavatar.avatar import Avatar
 from triavatar.avatar_files import find_triplanes
 from triavatar.export.bake import photograph
-from triavatar.export.compare import mesh_agreement, splat_agreement
+from triavatar.export.compare import mesh_agreement, rigged_agreement, splat_agreement
 from triavatar.export.libraries import check_packages
 from triavatar.export.maker import DISTANCE, Maker
 from triavatar.export.settings import ExportSettings, Format
@@ -96,6 +96,8 @@ def export(config: ExportConfig) -> None:
                 views = photograph(maker.field, cameras)
                 if {"glb", "obj", "html"} & set(config.to):
                     lines.append(f"{name}, mesh: {mesh_agreement(views, maker.mesh)}")
+                if "rigged.glb" in config.to:
+                    lines.append(f"{name}, rigged: {rigged_agreement(views, maker.rigged)}")
                 if "ply" in config.to:
                     lines.append(f"{name}, splats: {splat_agreement(views, maker.splats)}")
     print("\n".join(lines))

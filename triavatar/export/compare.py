@@ -5,7 +5,7 @@ Legend: N views, H W picture size in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from triavatar.export.bake import Views, draw
 from triavatar.export.gaussians.splats import Splats, draw_splats
 from triavatar.export.mesh import Mesh
+from triavatar.export.raster import sample_texture, see
 
 Picture = tuple[np.ndarray, np.ndarray]
 """Colour composited on black, [H, W, 3], and opacity, [H, W]; both float32 in [0, 1]."""
@@ -78,6 +79,28 @@ def mesh_agreement(views: Views, mesh: Mesh) -> Agreement:
     def picture(i: int) -> Picture:
         color, hit = draw(mesh, views.cameras, i)
         return color, hit.astype(np.float32)
+
+    return agreement(views, picture)
+
+
+def rigged_agreement(views: Views, parts: Sequence[Mesh]) -> Agreement:
+    """Return how close meshes in front of one another come to pictures of the field."""
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    vertices = np.concatenate([part.vertices for part in parts])
+    faces = np.concatenate([p.faces + s for p, s in zip(parts, starts[:-1], strict=True)])
+    owner = np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts])
+    uv = np.concatenate([np.zeros((0, 2)) if part.uv is None else part.uv for part in parts])
+
+    def picture(i: int) -> Picture:
+        seen = see(vertices, faces, views.cameras, i)
+        color = np.zeros((*seen.face.shape, 3), dtype=np.float32)
+        place, whose = seen.blend(uv, faces), owner[seen.face[seen.hit]]
+        found = np.zeros((len(place), 3), dtype=np.float32)
+        for at, part in enumerate(parts):
+            if part.texture is not None:
+                found[whose == at] = sample_texture(part.texture, place[whose == at]) / 255
+        color[seen.hit] = found
+        return color, seen.hit.astype(np.float32)
 
     return agreement(views, picture)
 

@@ -107,15 +107,23 @@ class Maker:
         self.tell("rig")
         return MovingAvatar.of(rig_head(model, self.field), surface)
 
-    def _write_rigged(self, path: Path, title: str) -> None:
+    @cached_property
+    def rigged(self) -> tuple[Mesh, Mesh]:
+        """The head that moves, and hair and clothes around it, in world units, textured."""
         moving, mesh = self.moving, self.mesh
         self.tell("rig")
         size = max(self.settings.mesh.texture // 2, 64)
         texture = head_texture(moving, self.field, self.views, size)
         shell = part_of(mesh, shell_faces(moving.head, mesh))
-        shell = with_skirt(shell, moving.head.registered.skin)
-        unlit = self.settings.mesh.unlit
-        write_rigged_glb(path, moving.head, texture, shell, self.placement, title, unlit)
+        model = moving.head.model
+        head = Mesh(moving.head.points[model.source], model.faces, None, model.uv, texture)
+        return head, with_skirt(shell, moving.head.registered.skin)
+
+    def _write_rigged(self, path: Path, title: str) -> None:
+        head, shell = self.rigged
+        assert head.texture is not None
+        given = (self.moving.head, head.texture, shell, self.placement, title)
+        write_rigged_glb(path, *given, self.settings.mesh.unlit)
 
     def write(self, path: Path, title: str | None = None) -> None:
         """Write one file; its suffix decides what.

@@ -143,3 +143,18 @@ def test_bad_input_in_one_sentence(ball_folder, tmp_path, monkeypatch):
 
 def _absent(name: str):
     raise ImportError(f"No module named {name!r}")
+
+
+def test_parts_are_drawn_as_the_whole_is(maker):
+    """The mesh in two halves, each with a texture of its own, is the mesh."""
+    from triavatar.export.compare import mesh_agreement, rigged_agreement
+    from triavatar.rig.moving import part_of
+
+    mesh = maker.mesh
+    left = mesh.vertices[mesh.faces].mean(axis=1)[:, 0] < 0
+    whole = mesh_agreement(maker.views, mesh)
+    parts = rigged_agreement(maker.views, [part_of(mesh, left), part_of(mesh, ~left)])
+    assert parts.inside == pytest.approx(whole.inside, abs=0.05)
+    assert parts.overlap == pytest.approx(whole.overlap, abs=1e-3)
+    half = rigged_agreement(maker.views, [part_of(mesh, left)])
+    assert half.overlap < 0.9

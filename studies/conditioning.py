@@ -24,6 +24,7 @@ from diffusion.sampling.solvers import SamplerConfig
 from diffusion.training.train_base import train_base
 from diffusion.training.train_upsampler import train_upsampler
 from renderer.fitted_set import FittedSet
+from renderer.triplane import shrink_planes
 from runtime.config import check_settings
 from runtime.devices import select_device
 from runtime.errors import UserError
@@ -31,7 +32,14 @@ from runtime.files import read_json, write_json, write_text
 from runtime.formats.tensor_files import load_tensors, save_tensors
 from runtime.runs import RunFolder
 from runtime.seeds import seed_of
-from studies.conditioning_baselines import BASELINES, LIKENESS, baseline_planes, likeness_planes
+from studies.conditioning_baselines import (
+    BASELINES,
+    LIKENESS,
+    LINEAR,
+    LINEAR_SMALL,
+    baseline_planes,
+    likeness_planes,
+)
 from studies.conditioning_variants import (
     VARIANTS,
     StudyConditioningConfig,
@@ -118,7 +126,7 @@ class Study:
 
     def baselines(self) -> list[str]:
         """Return the rows that need no diffusion."""
-        return [*BOUNDS, *BASELINES, *(LIKENESS if self.config.likeness else ())]
+        return [*BOUNDS, *BASELINES, LINEAR_SMALL, *(LIKENESS if self.config.likeness else ())]
 
     def baseline(self, name: str) -> Made:
         """Planes of a baseline, made at the fits' size."""
@@ -131,10 +139,14 @@ class Study:
                 LIKENESS[name], self.config.likeness, self.fitted, self.views, people
             )
             return planes, None, (time.process_time() - clock) / len(people)
-        train = self.strangers.train
+        train, small = self.strangers.train, name == LINEAR_SMALL
         training = torch.stack([self.fitted.load(each) for each in train])
-        truth = self.strangers.truth
-        return baseline_planes(name, self.features, train, training, people, truth), None, None
+        asked = (self.features, train, training, people, self.strangers.truth)
+        planes = baseline_planes(LINEAR if small else name, *asked)
+        if small:
+            shrunk = [shrink_planes(each, self.config.plane_size) for each in planes]
+            planes = torch.stack(shrunk)
+        return planes, None, None
 
     # What is trained.
 

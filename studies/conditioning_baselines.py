@@ -24,7 +24,10 @@ from renderer.fitted_set import FittedSet
 from renderer.triplane import rollout, unroll
 from studies.likeness_methods import settings_of
 
-BASELINES = ("mean", "nearest portrait", "linear in the portrait", "nearest triplane (oracle)")
+LINEAR = "linear in the portrait"
+BASELINES = ("mean", "nearest portrait", LINEAR, "nearest triplane (oracle)")
+LINEAR_SMALL = "linear in the portrait, as small as the models"
+"""The same, shrunk and resized: what a linear start gives by itself."""
 LIKENESS = {
     "linear model fitted to the portrait": "linear",
     "likeness: regression": "regression",

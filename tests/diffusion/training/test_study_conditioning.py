@@ -9,7 +9,7 @@ from diffusion.sampling.pipelines import BaseTriplanePipeline
 from renderer.triplane import shrink_planes
 from runtime.errors import UserError
 from studies.conditioning import study_conditioning
-from studies.conditioning_baselines import BASELINES
+from studies.conditioning_baselines import BASELINES, LINEAR_SMALL
 from studies.conditioning_variants import (
     PAPER,
     StudyConditioningConfig,
@@ -64,6 +64,7 @@ def test_a_study_measures_strangers_once(config, monkeypatch, capsys):
     assert list(rows) == [
         *BOUNDS,
         *BASELINES,
+        LINEAR_SMALL,
         "epsilon",
         "resizing",
         "resizing, with the mean's detail",

@@ -311,4 +311,4 @@ def _say_where(run: RunFolder, made: int, name: str) -> None:
     place = run.path / "avatars"
     run.log(f"{counted(made, 'avatar')} in {place}, each with its report.html")
     run.log(f"to look at: triavatar view {run.path}")
-    run.log(f"to go on:   triavatar export {place / name} --to obj ply")
+    run.log(f"to go on:   triavatar export {place / name} --to glb rigged.glb obj ply")

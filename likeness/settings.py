@@ -160,14 +160,14 @@ class LikenessSettings:
     """Settings of making an avatar look like its portrait."""
 
     level: Level = "full"
-    """off: what regression guesses from the portrait; guide: coefficients that show the portrait
+    """off: the first guess from the portrait; guide: coefficients that show the portrait
     best (15 s on two cores); full: planes tuned to its pixels as well (60 s)."""
     size: int = setting(128, at_least=16, at_most=1024)
     """Side the portrait is resized to, in pixels."""
     place: bool = True
     """Bring a head that stands elsewhere in its picture to its usual place and size."""
     regression: bool = True
-    """Expect the coefficients that regression guesses, rather than the mean person."""
+    """Expect the coefficients of the first guess, rather than the mean person."""
     networks: bool = True
     """Average regression's guess with that of the networks, where the model has some."""
     rounds: int = setting(2, at_least=1, at_most=100)
